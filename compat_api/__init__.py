@@ -1,0 +1,1 @@
+"""Docker's wire: HTTP, JSON shapes, streams and API versions. No paths, no processes."""

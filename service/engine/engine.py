@@ -1,0 +1,60 @@
+"""The engine: settings, the store, and what only lives as long as this process.
+
+Verbs are functions in the sibling modules, each taking the engine first. What several short-lived processes must agree
+on is in the store; an attribute here is only for the connections that this process holds.
+"""
+
+import os
+
+from service import bell
+from service.store.database import Database
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from service.settings import Settings
+
+    Result = TypeVar("Result")
+
+
+class Engine:
+    """One per process. Cheap to make: directories and the database are made when `open` finds them missing."""
+
+    def __init__(self, settings: "Settings") -> None:
+        self.settings = settings
+        self.store = Database(settings.database)
+        self.attachments: dict[str, Any] = {}  # engine.attach: who waits for a container's streams, by container id
+        self.held = 0  # work in flight that is not a request (see idle): pulls that outlive their client, …
+        self._locks: dict[str, Any] = {}
+
+    def open(self) -> None:
+        """Make the directories that are missing (mode 0711 at most: a container's root may be read through them)."""
+        for folder, mode in ((self.settings.root, 0o711), (self.settings.run, 0o711)):
+            if not os.path.isdir(folder):
+                os.makedirs(folder, mode)
+        for name in ("containers", "volumes", "tmp"):
+            _make(f"{self.settings.root}/{name}", 0o711 if name != "tmp" else 0o700)
+        for name in ("containers", "exits", "netns"):
+            _make(f"{self.settings.run}/{name}", 0o711)
+        bell.make(self.settings.bell)
+
+    async def thread(self, work: "Callable[..., Result]", *arguments: "Any") -> "Result":
+        """Run blocking work (a write to the store, a mount, a program) off the event loop."""
+        import asyncio
+
+        return await asyncio.get_running_loop().run_in_executor(None, lambda: work(*arguments))
+
+    def lock(self, container_id: str) -> "Any":
+        """The asyncio lock of one container: one verb at a time changes it (within this process)."""
+        import asyncio
+
+        return self._locks.setdefault(container_id, asyncio.Lock())
+
+
+def _make(path: str, mode: int) -> None:
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return

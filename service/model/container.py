@@ -1,0 +1,66 @@
+"""A container as it is stored: Docker's own words, as JSON in the store.
+
+TypedDicts, not dataclasses: the exit hook and a cold process read these, and `dataclasses` alone costs 15 ms to import.
+At run time these names are plain dicts; a type checker sees every key.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NotRequired, TypedDict
+
+    class MountPoint(TypedDict):
+        """One mount of a container, resolved: what inspect shows, and what the launch needs to make it."""
+
+        Type: str  # bind | volume | tmpfs | image
+        Name: NotRequired[str]  # the volume's name
+        Source: str  # host path; empty for tmpfs
+        Destination: str  # absolute path in the container
+        Driver: NotRequired[str]
+        Mode: str  # as the user wrote it: "ro", "z", …
+        RW: bool
+        Propagation: str  # rprivate, rslave, …; empty for volumes
+        Options: NotRequired[list[str]]  # further mount options for the runtime (tmpfs: size=…, mode=…)
+        NoCopy: NotRequired[bool]  # volume: do not copy the image's content into an empty volume
+        Subpath: NotRequired[str]
+
+    class ContainerRecord(TypedDict):
+        """What create decided. Changes only by rename, update and network connect/disconnect."""
+
+        Id: str
+        Name: str  # without the leading slash of Docker's wire
+        Created: str  # RFC 3339 with nanoseconds, UTC
+        Path: str  # entrypoint and command, joined: the first word …
+        Args: list[str]  # … and the rest
+        Image: str  # image id, "sha256:…"
+        Config: dict[str, Any]  # Docker's ContainerConfig: the request's merged over the image's
+        HostConfig: dict[str, Any]  # Docker's HostConfig, defaults filled in
+        EndpointsConfig: dict[str, dict[str, Any]]  # as requested: network name → EndpointSettings
+        Mounts: list[MountPoint]
+        Layers: list[str]  # layer directories of the image below the writable layer, lowest first (content.rootfs)
+        Platform: str  # "linux"
+
+    class ContainerState(TypedDict):
+        """What happens to it. The columns of `containers` in the store, one to one."""
+
+        status: str  # created | running | paused | restarting | removing | exited | dead
+        pid: int  # of the container's first process; 0 when none
+        conmon_pid: int
+        exit_code: int
+        error: str  # why the last start failed
+        oom_killed: bool
+        started_at: str  # RFC 3339; "0001-01-01T00:00:00Z" when never
+        finished_at: str
+        restart_count: int
+        stopped_by_user: bool  # a stop or kill was asked for: restart policies other than `always` rest
+        generation: int  # counts the starts: a late exit hook of an older start changes nothing
+        boot_id: str  # the boot in which it was started
+        holds: bool  # mounts, network or runtime state may exist and must be released
+
+    class Container(TypedDict):
+        """The two halves together, as `store.containers` gives them."""
+
+        record: ContainerRecord
+        state: ContainerState
+
+
+NEVER = "0001-01-01T00:00:00Z"  # Go's zero time, which Docker shows where nothing happened yet

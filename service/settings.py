@@ -1,0 +1,90 @@
+"""Where things are and how the service behaves. Nothing else in the project reads the environment or assumes uid 0.
+
+Every setting is an environment variable `MOORAGE_…`; the same variables travel with conmon to the exit hook, so that
+the service, the hook and the boot unit always see one configuration. Standard library only.
+"""
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Settings:
+    """One configuration, read once at start.
+
+    `root` holds what must survive a reboot, `run` what must not (both absolute paths). Times are in seconds.
+    """
+
+    __slots__ = (
+        "bridge",
+        "cgroup_driver",
+        "cgroup_parent",
+        "conmon",
+        "given",
+        "idle_window",
+        "insecure_registries",
+        "log_level",
+        "nft_table",
+        "python",
+        "root",
+        "run",
+        "runtime",
+        "subnets",
+    )
+
+    def __init__(self, environment: "Mapping[str, str] | None" = None) -> None:
+        env = os.environ if environment is None else environment
+        rootful = os.geteuid() == 0
+        home = env.get("HOME", "/")
+        data = "/var/lib" if rootful else env.get("XDG_DATA_HOME", home + "/.local/share")
+        runtime_dir = "/run" if rootful else env.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+        self.given = {name: value for name, value in env.items() if name.startswith("MOORAGE_")}
+        self.root = env.get("MOORAGE_ROOT", data + "/moorage")
+        self.run = env.get("MOORAGE_RUN", runtime_dir + "/moorage")
+        self.idle_window = float(env.get("MOORAGE_IDLE_SECONDS", "30"))
+        self.runtime = env.get("MOORAGE_RUNTIME", "")  # empty: runc, looked up in PATH
+        self.conmon = env.get("MOORAGE_CONMON", "")  # empty: conmon, looked up in PATH
+        self.python = env.get("MOORAGE_PYTHON", "/usr/bin/python3")  # runs the exit hook (stdlib only)
+        self.bridge = env.get("MOORAGE_BRIDGE", "moorage0")  # the default network's interface
+        self.nft_table = env.get("MOORAGE_NFT_TABLE", "moorage")
+        self.subnets = env.get("MOORAGE_SUBNETS", "")  # "10.10.0.0/16/24,…": pools for networks; empty: Docker's own
+        self.cgroup_driver = env.get("MOORAGE_CGROUP_DRIVER", "")  # cgroupfs | systemd; empty: by what PID 1 is
+        self.cgroup_parent = env.get("MOORAGE_CGROUP_PARENT", "moorage")
+        self.insecure_registries = env.get("MOORAGE_INSECURE_REGISTRIES", "")  # "host:port,…": plain HTTP is allowed
+        self.log_level = env.get("MOORAGE_LOG_LEVEL", "info")
+
+    @property
+    def database(self) -> str:
+        return self.root + "/moorage.db"
+
+    @property
+    def bell(self) -> str:
+        """The file that every process touches after it has written an event (watched by inotify)."""
+        return self.run + "/bell"
+
+    def container_root(self, container_id: str) -> str:
+        """What a container keeps across reboots: writable layer, log, resolv.conf and the like."""
+        return f"{self.root}/containers/{container_id}"
+
+    def container_run(self, container_id: str) -> str:
+        """What a container has only while it runs: bundle, mount point, sockets, pid files."""
+        return f"{self.run}/containers/{container_id}"
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the processes we start: a PATH and our own settings, nothing inherited by accident."""
+        return {"PATH": PATH, "LANG": "C.UTF-8", **self.given}
+
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def find_program(name: str) -> str:
+    """The full path of a program. Raises FileNotFoundError naming it."""
+    if "/" in name:
+        return name
+    for folder in PATH.split(":"):
+        if os.access(f"{folder}/{name}", os.X_OK):
+            return f"{folder}/{name}"
+    raise FileNotFoundError(f"{name} is not installed (looked in {PATH})")

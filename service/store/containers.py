@@ -1,0 +1,146 @@
+"""The rows of `containers`."""
+
+from service import jsontext
+from service.errors import Conflict, InvalidParameter, NotFound
+from service.ids import is_hex
+from service.store.database import Database, IntegrityError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from service.model.container import Container, ContainerRecord
+
+_STATE = (
+    "status", "pid", "conmon_pid", "exit_code", "error", "oom_killed", "started_at", "finished_at",
+    "restart_count", "stopped_by_user", "generation", "boot_id", "holds",
+)  # fmt: skip
+_BOOLEANS = frozenset(("oom_killed", "stopped_by_user", "holds"))
+_COLUMNS = "record, " + ", ".join(_STATE)
+
+
+def _container(row: "tuple[Any, ...]") -> "Container":
+    state = {name: bool(value) if name in _BOOLEANS else value for name, value in zip(_STATE, row[1:], strict=True)}
+    return {"record": jsontext.loads(row[0]), "state": state}  # type: ignore[typeddict-item] - columns are the keys
+
+
+def insert(database: Database, record: "ContainerRecord", created_ns: int) -> None:
+    """Register a created container. Raises Conflict when its name is taken."""
+    try:
+        database.change(
+            "INSERT INTO containers (id, name, created_ns, image_id, record) VALUES (?, ?, ?, ?, ?)",
+            (record["Id"], record["Name"], created_ns, record["Image"], jsontext.dumps(record)),
+        )
+    except IntegrityError:
+        raise _name_taken(database, record["Name"]) from None
+    for mount in record["Mounts"]:
+        if mount["Type"] == "volume":
+            database.change("INSERT OR IGNORE INTO volume_uses VALUES (?, ?)", (mount["Name"], record["Id"]))
+
+
+def name_owner(database: Database, name: str) -> "str | None":
+    """The id of the container with exactly this name (no leading slash), or None."""
+    row = database.row("SELECT id FROM containers WHERE name = ?", (name,))
+    return row[0] if row else None
+
+
+def _name_taken(database: Database, name: str) -> Conflict:
+    owner = name_owner(database, name) or ""
+    return Conflict(
+        f'Conflict. The container name "/{name}" is already in use by container "{owner}". '
+        "You have to remove (or rename) that container to be able to reuse that name."
+    )
+
+
+def replace_record(database: Database, record: "ContainerRecord") -> None:
+    """Store a changed record (rename, update, connect). Raises Conflict when its name is taken."""
+    try:
+        database.change(
+            "UPDATE containers SET name = ?, record = ? WHERE id = ?",
+            (record["Name"], jsontext.dumps(record), record["Id"]),
+        )
+    except IntegrityError:
+        raise _name_taken(database, record["Name"]) from None
+
+
+def resolve(database: Database, reference: str) -> str:
+    """The id that a full id, a name (with or without slash) or an unambiguous beginning of an id means.
+
+    Raises NotFound, or InvalidParameter when several ids begin so (moby: daemon/container.go GetContainer).
+    """
+    if not reference:
+        raise InvalidParameter("No container name or ID supplied")
+    row = database.row("SELECT id FROM containers WHERE id = ?", (reference,)) or database.row(
+        "SELECT id FROM containers WHERE name = ?", (reference.removeprefix("/"),)
+    )
+    if row:
+        return str(row[0])
+    if is_hex(reference):
+        # a range on the primary key, not LIKE: hexadecimal digits end before "g"
+        rows = database.rows("SELECT id FROM containers WHERE id >= ? AND id < ? LIMIT 2", (reference, reference + "g"))
+        if len(rows) == 1:
+            return str(rows[0][0])
+        if rows:
+            raise InvalidParameter(f"multiple IDs found with provided prefix: {reference}")
+    raise NotFound(f"No such container: {reference}")
+
+
+def get(database: Database, container_id: str) -> "Container":
+    """The container with this full id. Raises NotFound."""
+    row = database.row(f"SELECT {_COLUMNS} FROM containers WHERE id = ?", (container_id,))
+    if row is None:
+        raise NotFound(f"No such container: {container_id}")
+    return _container(row)
+
+
+def find(database: Database, reference: str) -> "Container":
+    """`get` of what `resolve` says. Raises NotFound or InvalidParameter."""
+    return get(database, resolve(database, reference))
+
+
+def newest_first(database: Database, statuses: "Sequence[str]" = ()) -> "list[Container]":
+    """All containers, the youngest first; only those in one of `statuses` when given."""
+    where = f" WHERE status IN ({', '.join('?' * len(statuses))})" if statuses else ""
+    return [
+        _container(row)
+        for row in database.rows(f"SELECT {_COLUMNS} FROM containers{where} ORDER BY created_ns DESC, id", statuses)
+    ]
+
+
+def ids_of_image(database: Database, image_id: str) -> list[str]:
+    """The containers made from an image."""
+    return [row[0] for row in database.rows("SELECT id FROM containers WHERE image_id = ?", (image_id,))]
+
+
+def set_state(database: Database, container_id: str, **changes: "Any") -> None:
+    """Write some of the state columns, by name."""
+    unknown = changes.keys() - set(_STATE)
+    if unknown:
+        raise TypeError(f"no state column {unknown}")
+    columns = ", ".join(f"{name} = ?" for name in changes)
+    database.change(f"UPDATE containers SET {columns} WHERE id = ?", (*changes.values(), container_id))
+
+
+def claim_exit(database: Database, container_id: str, generation: int, exit_code: int, finished_at: str) -> bool:
+    """Record that the process of one start has ended. False when that start's end was recorded before.
+
+    The service and the exit hook both try; the one that is told True goes on (event, `--rm`, restart policy).
+    """
+    return bool(
+        database.change(
+            "UPDATE containers SET status = 'exited', pid = 0, exit_code = ?, finished_at = ? "
+            "WHERE id = ? AND generation = ? AND status IN ('running', 'paused', 'restarting')",
+            (exit_code, finished_at, container_id, generation),
+        )
+    )
+
+
+def delete(database: Database, container_id: str) -> bool:
+    """Forget a container and what refers to it. False when it was gone already."""
+    return bool(database.change("DELETE FROM containers WHERE id = ?", (container_id,)))
+
+
+def volumes_of(database: Database, container_id: str) -> list[str]:
+    """The names of the volumes that a container uses."""
+    return [row[0] for row in database.rows("SELECT volume FROM volume_uses WHERE container_id = ?", (container_id,))]

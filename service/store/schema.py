@@ -1,0 +1,125 @@
+"""The tables. `MIGRATIONS[n]` brings a database of version n to n+1; a released entry is never edited, only followed."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _sqlite3
+
+# fmt: off
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+
+        # containers: `record` is model.container.ContainerRecord as JSON; the columns are ContainerState
+        """CREATE TABLE containers (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_ns INTEGER NOT NULL, image_id TEXT NOT NULL,
+            record TEXT NOT NULL,
+            status TEXT NOT NULL DEFAULT 'created', pid INTEGER NOT NULL DEFAULT 0,
+            conmon_pid INTEGER NOT NULL DEFAULT 0, exit_code INTEGER NOT NULL DEFAULT 0,
+            error TEXT NOT NULL DEFAULT '', oom_killed INTEGER NOT NULL DEFAULT 0,
+            started_at TEXT NOT NULL DEFAULT '0001-01-01T00:00:00Z',
+            finished_at TEXT NOT NULL DEFAULT '0001-01-01T00:00:00Z',
+            restart_count INTEGER NOT NULL DEFAULT 0, stopped_by_user INTEGER NOT NULL DEFAULT 0,
+            generation INTEGER NOT NULL DEFAULT 0, boot_id TEXT NOT NULL DEFAULT '',
+            holds INTEGER NOT NULL DEFAULT 0
+        ) WITHOUT ROWID""",
+        "CREATE INDEX containers_by_age ON containers (created_ns)",
+        "CREATE INDEX containers_by_image ON containers (image_id)",
+        # which container uses which volume (in-use conflicts, `rm -v`)
+        """CREATE TABLE volume_uses (
+            volume TEXT NOT NULL, container_id TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE,
+            PRIMARY KEY (volume, container_id)
+        ) WITHOUT ROWID""",
+
+        # exec sessions: `record` is Docker's exec config as JSON
+        """CREATE TABLE execs (
+            id TEXT PRIMARY KEY, container_id TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE,
+            created_ns INTEGER NOT NULL, record TEXT NOT NULL, running INTEGER NOT NULL DEFAULT 0,
+            started INTEGER NOT NULL DEFAULT 0, exit_code INTEGER, pid INTEGER NOT NULL DEFAULT 0,
+            conmon_pid INTEGER NOT NULL DEFAULT 0, finished_ns INTEGER NOT NULL DEFAULT 0
+        ) WITHOUT ROWID""",
+        "CREATE INDEX execs_by_container ON execs (container_id)",
+
+        """CREATE TABLE events (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, time_ns INTEGER NOT NULL, type TEXT NOT NULL, action TEXT NOT NULL,
+            actor_id TEXT NOT NULL, attributes TEXT NOT NULL
+        )""",
+        "CREATE INDEX events_by_time ON events (time_ns)",
+
+        """CREATE TABLE volumes (
+            name TEXT PRIMARY KEY, driver TEXT NOT NULL, created_at TEXT NOT NULL, labels TEXT NOT NULL,
+            options TEXT NOT NULL, anonymous INTEGER NOT NULL DEFAULT 0
+        ) WITHOUT ROWID""",
+
+        # networks: `record` is Docker's Network as JSON. An address is given out once: UNIQUE says so.
+        """CREATE TABLE networks (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, driver TEXT NOT NULL, created TEXT NOT NULL,
+            record TEXT NOT NULL
+        ) WITHOUT ROWID""",
+        """CREATE TABLE endpoints (
+            id TEXT PRIMARY KEY, network_id TEXT NOT NULL REFERENCES networks (id),
+            container_id TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE,
+            ipv4 TEXT, ipv6 TEXT, mac TEXT NOT NULL, interface TEXT NOT NULL, host_interface TEXT NOT NULL,
+            record TEXT NOT NULL,
+            UNIQUE (network_id, ipv4), UNIQUE (network_id, ipv6), UNIQUE (network_id, container_id)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE ports (
+            container_id TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE,
+            protocol TEXT NOT NULL, host_ip TEXT NOT NULL, host_port INTEGER NOT NULL, container_port INTEGER NOT NULL,
+            PRIMARY KEY (protocol, host_ip, host_port)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX endpoints_by_container ON endpoints (container_id)",
+        "CREATE INDEX ports_by_container ON ports (container_id)",
+
+        # images: `config` is the image's own configuration blob (OCI image-spec config.md), verbatim
+        """CREATE TABLE images (
+            id TEXT PRIMARY KEY, created_ns INTEGER NOT NULL, size INTEGER NOT NULL, config TEXT NOT NULL,
+            layers TEXT NOT NULL, tagged_ns INTEGER NOT NULL DEFAULT 0, parent TEXT NOT NULL DEFAULT ''
+        ) WITHOUT ROWID""",
+        """CREATE TABLE image_tags (
+            reference TEXT PRIMARY KEY, image_id TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE
+        ) WITHOUT ROWID""",
+        """CREATE TABLE image_digests (
+            reference TEXT PRIMARY KEY, image_id TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE
+        ) WITHOUT ROWID""",
+        """CREATE TABLE layers (
+            chain_id TEXT PRIMARY KEY, diff_id TEXT NOT NULL, parent TEXT NOT NULL DEFAULT '',
+            directory TEXT NOT NULL UNIQUE, size INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        # the compressed form of a layer as a registry had it: lets a push mount or skip what is already there
+        """CREATE TABLE layer_blobs (
+            diff_id TEXT NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL, size INTEGER NOT NULL,
+            repository TEXT NOT NULL, PRIMARY KEY (diff_id, digest, repository)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE blobs (
+            digest TEXT PRIMARY KEY, size INTEGER NOT NULL, media_type TEXT NOT NULL, created_ns INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        # what an unfinished verb needs to be kept from collection: `owner` is the pid and boot that hold it
+        """CREATE TABLE leases (
+            object TEXT NOT NULL, owner TEXT NOT NULL, created_ns INTEGER NOT NULL, PRIMARY KEY (object, owner)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX image_tags_by_image ON image_tags (image_id)",
+        "CREATE INDEX image_digests_by_image ON image_digests (image_id)",
+    ),
+)
+# fmt: on
+
+
+def migrate(connection: "_sqlite3.Connection") -> None:
+    """Bring the database up to date; nothing is written when it is."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == len(MIGRATIONS):
+        return
+    if version > len(MIGRATIONS):
+        raise RuntimeError(f"the database is of a newer moorage (schema {version}, this one knows {len(MIGRATIONS)})")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]  # another process may have been faster
+        for statements in MIGRATIONS[version:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
