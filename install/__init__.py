@@ -1,0 +1,1 @@
+"""What `make run` and `make uninstall` do to a machine. Never imported by the service."""

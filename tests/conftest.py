@@ -1,0 +1,35 @@
+"""What every test may ask for, and what no test may leave behind.
+
+The ladder: `moorage` (an instance of the test module's own, with busybox loaded) → `docker` (its CLI) or
+`client` (docker-py). After each module everything is removed through the API and nothing may remain on the machine.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.instance import Instance
+
+if TYPE_CHECKING:
+    import docker
+
+os.environ.pop("DOCKER_HOST", None)  # a test that forgets its instance must fail, not use somebody's real engine
+os.environ.pop("DOCKER_CONTEXT", None)
+
+
+@pytest.fixture(scope="module")
+def moorage() -> Iterator[Instance]:
+    """An activated instance with `busybox:latest`, private to the test module; checked for leaks when it ends."""
+    if os.geteuid():
+        pytest.skip("needs root: it makes namespaces, mounts and cgroups")
+    with Instance() as instance:
+        instance.load_busybox()
+        yield instance
+
+
+@pytest.fixture
+def client(moorage: Instance) -> "docker.DockerClient":
+    """A docker-py client of the module's instance."""
+    return moorage.client()
