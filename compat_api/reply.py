@@ -39,7 +39,7 @@ class Reply:
         headers: "Headers" = (),
     ) -> None:
         self.body, self.status, self.content_type, self.headers = body, status, content_type, headers
-        self.document: Any = None
+        self.document: Any = ...  # nothing; None is JSON's null
         self.shape = ""
 
     @classmethod

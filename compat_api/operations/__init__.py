@@ -1,0 +1,54 @@
+"""Every operation of the API, one module per Docker resource; the bulky verbs of a resource stand in `resource_verb`.
+
+A cold process imports only the modules that the first segment of the path can need. A new module is entered here.
+"""
+
+from compat_api.declaration import match
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from compat_api.declaration import Operation
+
+CHAPTERS = {
+    "_ping": ("system_ping",),
+    "version": ("system",),
+    "info": ("system",),
+    "system": ("system",),
+    "events": ("events",),
+    "auth": ("auth",),
+    "containers": ("containers", "containers_attach", "containers_logs", "containers_top", "execs"),
+    "exec": ("execs",),
+    "images": ("images",),
+    "commit": ("images",),
+    "distribution": ("distribution",),
+    "networks": ("networks",),
+    "volumes": ("volumes",),
+}
+_AWAITED = {"containers", "containers_attach", "containers_logs", "containers_top", "execs", "images", "distribution",
+            "auth", "networks", "volumes", "system", "events"}  # fmt: skip
+_loaded: set[str] = set()
+
+
+def load(name: str) -> None:
+    """Import the module of that name, which declares its operations."""
+    if name not in _loaded:
+        try:
+            __import__("compat_api.operations." + name)
+        except ModuleNotFoundError as missing:
+            if missing.name != "compat_api.operations." + name or name not in _AWAITED:
+                raise
+        _loaded.add(name)
+
+
+def load_all() -> None:
+    """Import every module: the OpenAPI description and the tests want them all."""
+    for names in CHAPTERS.values():
+        for name in names:
+            load(name)
+
+
+def find(method: str, path: str) -> "tuple[Operation, list[str]] | None":
+    """The operation and its path values for a decoded path without version; None when there is none."""
+    for name in CHAPTERS.get(path[1:].partition("/")[0], ()):
+        load(name)
+    return match(method, path)

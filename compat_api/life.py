@@ -1,0 +1,139 @@
+"""The life of the service process as a story: take the socket, answer what is short, serve the rest, leave when idle."""
+
+import _signal
+import os
+import posix
+import sys
+
+from compat_api.stage0 import Stage0
+from service import activation
+from service.errors import MoorageError
+from service.idle import Idle, grace_left
+from service.settings import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable
+    from typing import Any
+
+USAGE = "usage: python -I -S service/__main__.py [--socket PATH]"
+
+
+def main(arguments: list[str]) -> None:
+    """Run the service process; never returns."""
+    settings = Settings()
+    path = ""
+    if len(arguments) == 2 and arguments[0] == "--socket":
+        path = arguments[1]
+    elif arguments:
+        sys.exit(USAGE)
+    try:
+        listener = activation.bind(path) if path else activation.adopt()
+    except MoorageError as error:
+        sys.exit(f"moorage: {error.message}")
+    if listener is None:
+        sys.exit(f"moorage: the service manager passed no socket\n{USAGE}")
+    code = Life(settings, listener, path).run()
+    sys.stderr.flush()
+    posix._exit(code)  # nothing is left to lose: taking the interpreter down would cost 10 to 30 ms
+
+
+class Life:
+    """One life of the process. `path` is set when the socket is our own: then nobody would wake a successor."""
+
+    def __init__(self, settings: Settings, listener: "_socket.socket", path: str) -> None:
+        self.settings, self.listener, self.path = settings, listener, path
+        self.idle = Idle(settings.idle_window)
+        self.engine_or_none: Any = None
+        self.stopping = False
+        self.told_ready = False
+        self.wake_read, self.wake_write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+
+    def run(self) -> int:
+        """Until idle or told to stop; the exit code."""
+        _signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
+        for number in (_signal.SIGTERM, _signal.SIGINT):
+            _signal.signal(number, self._told_to_stop)
+        stage = Stage0(self.listener, self.engine, self.idle)
+        stage.watch(self.wake_read)
+        if not self.stage0(stage):
+            self.serve(stage)
+        self._say_goodbye()
+        return 0
+
+    def stage0(self, stage: Stage0) -> bool:
+        """Answer the short operations. True when the life ends here, False when the loop is needed."""
+        while not self.stopping:
+            stage.turn(self._patience(stage))
+            if not self.told_ready:
+                activation.notify("READY=1")  # after the first answer: it costs a library and a message
+                self.told_ready = True
+            if stage.left:
+                return False
+            if not self.path and not self._patience(stage) and not self._held():
+                break
+        self._stop_notice()
+        return stage.leave()
+
+    def serve(self, stage: Stage0) -> None:
+        """The event loop, with the connections that stage 0 has."""
+        import gc
+
+        from compat_api import server
+
+        gc.freeze()
+        gc.enable()
+        server.run(self, stage.hand_over())
+
+    def engine(self) -> "Any":
+        """The engine, made at its first use: the state of the machine and the store are brought together then."""
+        if self.engine_or_none is None:
+            from service.engine.engine import Engine
+
+            engine = Engine(self.settings)
+            engine.open()
+            reconcile = _reconcile()
+            if reconcile:
+                reconcile(engine)
+            self.engine_or_none = engine
+        return self.engine_or_none
+
+    def _held(self) -> bool:
+        return self.engine_or_none is not None and self.engine_or_none.held > 0
+
+    def _patience(self, stage: Stage0) -> float:
+        """Seconds to wait for something before leaving is considered."""
+        if self.path:
+            return 3600.0
+        left = self.idle.remaining()
+        youngest = stage.youngest_silent()
+        return left if youngest is None else max(left, grace_left(youngest))
+
+    def _told_to_stop(self, number: int, frame: object) -> None:
+        self.stopping = True
+
+    def _stop_notice(self) -> None:
+        activation.notify("STOPPING=1")
+
+    def _say_goodbye(self) -> None:
+        if self.path:
+            try:
+                os.unlink(self.path)
+            except FileNotFoundError:
+                pass  # somebody tidied up before us
+
+
+def _reconcile() -> "Callable[[Any], None] | None":
+    try:
+        from service.engine import reconcile
+    except ModuleNotFoundError as missing:
+        if missing.name != "service.engine.reconcile":
+            raise
+        return None
+    except ImportError as missing:
+        if "cannot import name 'reconcile'" not in str(missing):
+            raise
+        return None
+    found: Callable[[Any], None] = reconcile.at_start
+    return found

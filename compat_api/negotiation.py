@@ -1,0 +1,50 @@
+"""Which API version a request asks for, and what every answer says about the server.
+
+Versions from 1.24 to the newest are served, and paths without a version as the newest. The texts are dockerd's.
+"""
+
+from service.errors import InvalidParameter
+
+API_VERSION = (1, 51)
+MINIMUM_API_VERSION = (1, 24)
+ENGINE_VERSION = "28.5.2"  # the release of Docker Engine whose API is served; clients compare it with their needs
+
+HEADERS: "tuple[tuple[bytes, bytes], ...]" = (
+    (b"Api-Version", b"%d.%d" % API_VERSION),
+    (b"Docker-Experimental", b"false"),
+    (b"Ostype", b"linux"),
+    (b"Server", b"Docker/%s (linux)" % ENGINE_VERSION.encode()),
+)
+
+
+def split(path: str) -> tuple[str, str]:
+    """(the version's text or "", the path without it) of a decoded path such as /v1.44/containers/json."""
+    if path[:2] == "/v":
+        text, slash, rest = path[2:].partition("/")
+        if slash and text and not text.strip("0123456789."):
+            return text, "/" + rest
+    return "", path
+
+
+def version(text: str) -> tuple[int, int]:
+    """The version that the path's text means. Raises InvalidParameter for one that is not served."""
+    if not text:
+        return API_VERSION
+    major, _, rest = text.partition(".")
+    minor = rest.partition(".")[0]
+    asked = (int(major or "0"), int(minor or "0"))
+    if asked < MINIMUM_API_VERSION:
+        raise InvalidParameter(
+            f"client version {text} is too old. Minimum supported API version is "
+            f"{spell(MINIMUM_API_VERSION)}, please upgrade your client to a newer version"
+        )
+    if asked > API_VERSION:
+        raise InvalidParameter(
+            f"client version {text} is too new. Maximum supported API version is {spell(API_VERSION)}"
+        )
+    return asked
+
+
+def spell(asked: tuple[int, int]) -> str:
+    """A version as text: "1.44"."""
+    return "%d.%d" % asked

@@ -1,0 +1,183 @@
+"""The one table of differences between API versions. Handlers build the newest shape; older ones are made from it here.
+
+How to add a row: find the shape's name (the one a handler passes to `Reply.json(document, shape=…)`), and add to `ROWS`
+
+    since((1, 48), "ImageManifestDescriptor")          a field that versions below 1.48 do not have
+    until((1, 44), _virtual_size)                      a function that versions below 1.44 need: it edits one object
+
+A path may go down (`HostConfig.Annotations`) and `*` stands for every value of an object or every item of a list. A list
+answered under a shape gets the rows for each of its items. Documents are edited in place: a handler gives them away.
+Source: the version history of the Engine API (docs.docker.com/reference/api/engine/version-history).
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Version = tuple[int, int]
+    Edit = Callable[[dict[str, Any]], None]
+    Row = tuple[Version, Edit]
+
+MULTIPLEXED = b"application/vnd.docker.multiplexed-stream"
+RAW = b"application/vnd.docker.raw-stream"
+
+
+def apply(shape: str, document: "Any", version: "Version") -> "Any":
+    """`document`, of the newest version, made into what `version` knows. Edits it in place and returns it."""
+    rows = ROWS.get(shape, ())
+    wanted = [edit for below, edit in rows if version < below]
+    for item in (document if isinstance(document, list) else (document,)) if wanted else ():
+        for edit in wanted:
+            edit(item)
+    return document
+
+
+def stream_content_type(content_type: bytes, version: "Version") -> bytes:
+    """Streams are told apart by their type from 1.42 on; before that all are raw."""
+    return RAW if content_type == MULTIPLEXED and version < (1, 42) else content_type
+
+
+def event_is_known(kind: str, action: str, version: "Version") -> bool:
+    """Whether `version` has events of that type and action."""
+    return not (kind == "image" and action == "create" and version < (1, 46))
+
+
+def since(version: "Version", path: str) -> "Row":
+    """A row: the field at `path` is new in `version`."""
+    keys = path.split(".")
+
+    def drop(document: "dict[str, Any]") -> None:
+        for holder in _holders(document, keys[:-1]):
+            holder.pop(keys[-1], None)
+
+    return version, drop
+
+
+def until(version: "Version", edit: "Edit") -> "Row":
+    """A row: versions below `version` need `edit`."""
+    return version, edit
+
+
+def inside(path: str, edit: "Edit") -> "Edit":
+    """`edit` applied to every object at `path`."""
+    keys = path.split(".")
+
+    def edit_each(document: "dict[str, Any]") -> None:
+        for holder in _holders(document, keys):
+            edit(holder)
+
+    return edit_each
+
+
+def missing(**fields: "Any") -> "Edit":
+    """An edit: fields that older versions always show, added where the newest leaves them out."""
+
+    def add(document: "dict[str, Any]") -> None:
+        for name, value in fields.items():
+            document.setdefault(name, value)
+
+    return add
+
+
+def _holders(document: "Any", keys: list[str]) -> "list[dict[str, Any]]":
+    found = [document]
+    for key in keys:
+        if key == "*":
+            found = [item for holder in found for item in (holder.values() if isinstance(holder, dict) else holder)]
+        else:
+            found = [holder[key] for holder in found if isinstance(holder, dict) and holder.get(key) is not None]
+    return [holder for holder in found if isinstance(holder, dict)]
+
+
+def _virtual_size(image: "dict[str, Any]") -> None:
+    image["VirtualSize"] = image.get("Size", 0)
+
+
+def _none_names(image: "dict[str, Any]") -> None:
+    if not image.get("RepoTags") and not image.get("RepoDigests"):
+        image["RepoTags"], image["RepoDigests"] = ["<none>:<none>"], ["<none>@<none>"]
+
+
+def _uncounted(image: "dict[str, Any]") -> None:
+    image["Containers"] = -1
+
+
+def _id_and_host_name_as_aliases(container: "dict[str, Any]") -> None:
+    """Below 1.45 the short id and the host name stand among a user-defined network's aliases."""
+    names = [container.get("Id", "")[:12], container.get("Config", {}).get("Hostname", "")]
+    for network, endpoint in container.get("NetworkSettings", {}).get("Networks", {}).items():
+        if network not in ("bridge", "host", "none", "default"):
+            aliases = list(endpoint.get("Aliases") or [])
+            endpoint["Aliases"] = list(dict.fromkeys(aliases + [name for name in names if name]))
+
+
+def _expected_commit(info: "dict[str, Any]") -> None:
+    for name in ("ContainerdCommit", "RuncCommit", "InitCommit"):
+        if isinstance(info.get(name), dict):
+            info[name]["Expected"] = info[name].get("ID", "")
+
+
+def _bridge_filter_unknown(info: "dict[str, Any]") -> None:
+    info["BridgeNfIptables"] = info["BridgeNfIp6tables"] = False
+
+
+def _parents_as_one(cached: "dict[str, Any]") -> None:
+    parents = cached.pop("Parents", None) or []
+    cached["Parent"] = parents[0] if parents else ""
+
+
+_IMAGE_SIZES = until((1, 44), _virtual_size)
+_CONTAINER_FIELDS = missing(
+    Hostname="", Domainname="", AttachStdin=False, AttachStdout=False, AttachStderr=False, Tty=False, OpenStdin=False,
+    StdinOnce=False, Image="",
+)  # fmt: skip
+
+ROWS: "dict[str, tuple[Row, ...]]" = {
+    "ContainerSummary": (
+        since((1, 46), "HostConfig.Annotations"),
+        since((1, 48), "ImageManifestDescriptor"),
+    ),
+    "ContainerInspect": (
+        since((1, 44), "Config.Healthcheck.StartInterval"),
+        until((1, 45), _id_and_host_name_as_aliases),
+        since((1, 48), "ImageManifestDescriptor"),
+    ),
+    "ImageSummary": (
+        until((1, 43), _none_names),
+        _IMAGE_SIZES,
+        since((1, 47), "Manifests"),
+        since((1, 48), "Descriptor"),
+        until((1, 51), _uncounted),
+    ),
+    "ImageInspect": (
+        _IMAGE_SIZES,
+        until((1, 44), missing(Created="0001-01-01T00:00:00Z")),
+        until((1, 45), missing(Container="", ContainerConfig=None)),
+        since((1, 48), "Descriptor"),
+        since((1, 48), "Manifests"),
+        until((1, 50), inside("Config", _CONTAINER_FIELDS)),
+    ),
+    "Info": (
+        since((1, 44), "Runtimes.*.status"),
+        since((1, 46), "Containerd"),
+        until(
+            (1, 47),
+            inside(
+                "RegistryConfig",
+                missing(AllowNondistributableArtifactsCIDRs=None, AllowNondistributableArtifactsHostnames=None),
+            ),
+        ),
+        until((1, 49), _expected_commit),
+        since((1, 49), "FirewallBackend"),
+        until((1, 50), _bridge_filter_unknown),
+        since((1, 50), "DiscoveredDevices"),
+    ),
+    "Version": (),
+    "Event": (),
+    "SystemDataUsage": (
+        until((1, 42), inside("BuildCache.*", _parents_as_one)),
+        until((1, 44), inside("Images.*", _virtual_size)),
+    ),
+    "Network": (since((1, 48), "EnableIPv4"),),
+}
