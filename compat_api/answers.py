@@ -24,9 +24,14 @@ def written(reply: "Reply", version: tuple[int, int]) -> "Reply":
     return reply
 
 
+def common() -> "list[tuple[bytes, bytes]]":
+    """The headers of every answer."""
+    return [*negotiation.HEADERS, (b"Date", date())]
+
+
 def headers(reply: "Reply") -> "list[tuple[bytes, bytes]]":
     """All headers of a whole reply (already `written`), in the order in which they go out."""
-    lines = [*negotiation.HEADERS, (b"Date", date())]
+    lines = common()
     if reply.status not in _BODILESS:
         if reply.body or reply.content_type != b"application/json":
             lines.append((b"Content-Type", reply.content_type))

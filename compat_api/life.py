@@ -71,9 +71,9 @@ class Life:
                 self.told_ready = True
             if stage.left:
                 return False
-            if not self.path and not self._patience(stage) and not self._held():
+            if not self.path and not self._patience(stage) and not self.held():
                 break
-        self._stop_notice()
+        self.stop_notice()
         return stage.leave()
 
     def serve(self, stage: Stage0) -> None:
@@ -99,7 +99,8 @@ class Life:
             self.engine_or_none = engine
         return self.engine_or_none
 
-    def _held(self) -> bool:
+    def held(self) -> bool:
+        """Whether work is in flight that is no request."""
         return self.engine_or_none is not None and self.engine_or_none.held > 0
 
     def _patience(self, stage: Stage0) -> float:
@@ -113,7 +114,8 @@ class Life:
     def _told_to_stop(self, number: int, frame: object) -> None:
         self.stopping = True
 
-    def _stop_notice(self) -> None:
+    def stop_notice(self) -> None:
+        """Tell the service manager that we are leaving."""
         activation.notify("STOPPING=1")
 
     def _say_goodbye(self) -> None:

@@ -1,0 +1,206 @@
+"""The ASGI callable that the event loop serves: finds the operation, reads what it declares, writes what it answers.
+
+Bodies are validated by pydantic directly: FastAPI's routing in front of the same models was measured to cost a cold
+process 150 ms more (docs/decisions.md). FastAPI describes the operations (`app`), which is imported when asked for.
+"""
+
+import asyncio
+
+from compat_api import answers, errors, negotiation, operations, params, versions
+from compat_api.declaration import STREAM, unquote
+from compat_api.reply import Hijack, Reply, Stream
+from service.errors import InvalidParameter, MoorageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+    from typing import Any
+
+    from compat_api.declaration import Operation
+
+    Scope = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+    Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+DESCRIPTION = "/openapi.json"
+
+
+class Dispatcher:
+    """`engine` makes the engine when it is first needed. `followers`: tasks whose answer lasts as long as it is read."""
+
+    def __init__(self, engine: "Callable[[], Any]") -> None:
+        self.engine = engine
+        self.followers: set[asyncio.Task[Any]] = set()
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Serve one request."""
+        version = negotiation.API_VERSION
+        try:
+            asked, path = negotiation.split(unquote(scope["raw_path"]))
+            found = operations.find(scope["method"], path)
+            if found is None:
+                if path == DESCRIPTION and scope["method"] == "GET":
+                    from compat_api import app
+
+                    return await app.describe(send)
+                return await send_whole(errors.page_not_found(), version, send)
+            version = negotiation.version(asked)
+            answer = await self.run(found[0], found[1], version, scope, receive)
+        except ClientLeft:
+            return None
+        except Exception as error:  # noqa: BLE001 - whatever a handler does, the client gets an answer
+            answer = errors.answer(error)
+        if isinstance(answer, Reply):
+            return await self._send_reply(answer, version, send)
+        task = asyncio.current_task()
+        assert task is not None
+        self.followers.add(task)
+        try:
+            if isinstance(answer, Stream):
+                await send_stream(answer, version, scope, receive, send)
+            else:
+                await hand_over(answer, version, scope)
+        finally:
+            self.followers.discard(task)
+        return None
+
+    async def run(
+        self, operation: "Operation", values: list[str], version: tuple[int, int], scope: "Scope", receive: "Receive"
+    ) -> "Reply | Stream | Hijack":
+        """Read what the operation declares, and call its handler. Raises what the handler raises, and ClientLeft."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        arguments = operation.arguments(scope["query_string"], headers, version)
+        extra: dict[str, Any] = {}
+        if operation.body == STREAM:
+            scope["body"] = extra["body"] = Body(receive)
+        elif operation.body:
+            body = await read_whole(receive)
+            extra["body"] = params.read(operation.body, body, headers.get(b"content-type"), operation.body_required)
+        elif operation.hijacks:
+            await read_whole(receive)  # options that some clients send along: they must not become stdin
+        answer = operation.call(self.engine, values, arguments, **extra)
+        if operation.waits:
+            answer = await answer
+        if isinstance(answer, Hijack) and not operation.hijacks:
+            raise TypeError(f"{operation.method} {operation.path} must say -> Hijack to take the connection over")
+        checked: Reply | Stream | Hijack = answer
+        return checked
+
+    async def _send_reply(self, reply: Reply, version: tuple[int, int], send: "Send") -> None:
+        try:
+            await send_whole(reply, version, send)
+        except MoorageError as error:
+            await send_whole(errors.answer(error), version, send)
+
+
+class ClientLeft(Exception):  # noqa: N818 - it is no error
+    """The client went away before its request was complete."""
+
+
+class Body:
+    """A request's body as it arrives. `finished` is set once it has been read to its end, or given up."""
+
+    def __init__(self, receive: "Receive") -> None:
+        self.receive = receive
+        self.finished = asyncio.Event()
+
+    async def __aiter__(self) -> "AsyncIterator[bytes]":
+        more = not self.finished.is_set()
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                self.finished.set()
+                raise ConnectionResetError("the client has left")
+            more = message.get("more_body", False)
+            if message.get("body"):
+                yield message["body"]
+        self.finished.set()
+
+
+async def read_whole(receive: "Receive") -> bytes:
+    """The whole body. Raises ClientLeft, and InvalidParameter when it is larger than a request may be."""
+    pieces, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > params.BODY_LIMIT:
+            raise InvalidParameter("http: request body too large")
+        more = message.get("more_body", False)
+    return b"".join(pieces)
+
+
+async def send_whole(reply: Reply, version: tuple[int, int], send: "Send") -> None:
+    """Send a whole answer."""
+    answers.written(reply, version)
+    await send({"type": "http.response.start", "status": reply.status, "headers": answers.headers(reply)})
+    await send({"type": "http.response.body", "body": b"" if reply.status in (204, 304) else reply.body})
+
+
+async def send_stream(
+    stream: Stream, version: tuple[int, int], scope: "Scope", receive: "Receive", send: "Send"
+) -> None:
+    """Send the pieces as they come, until they end or the client leaves; then close them."""
+    content_type = versions.stream_content_type(stream.content_type, version)
+    headers = [*answers.common(), (b"Content-Type", content_type), *stream.headers]
+    body: Body | None = scope.get("body")
+    pump = asyncio.ensure_future(_pump(stream, headers, send))
+    gone = asyncio.ensure_future(_gone(receive, body))
+    try:
+        await asyncio.wait((pump, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        left_early = not pump.done()
+        pump.cancel()
+        try:
+            await pump
+        except asyncio.CancelledError:
+            if not left_early:
+                raise
+        finally:
+            close = getattr(stream.pieces, "aclose", None)
+            if close is not None:
+                await close()
+
+
+async def _pump(stream: Stream, headers: "list[tuple[bytes, bytes]]", send: "Send") -> None:
+    await send({"type": "http.response.start", "status": stream.status, "headers": headers})
+    async for piece in stream.pieces:
+        if piece:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _gone(receive: "Receive", body: Body | None) -> None:
+    """Returns when the client has left; a body that the handler reads by itself is left to it."""
+    if body is not None:
+        await body.finished.wait()
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def hand_over(hijack: Hijack, version: tuple[int, int], scope: "Scope") -> None:
+    """Give the connection to the handler, after the header that says so; close it when the handler is done."""
+    protocol = scope["extensions"]["moorage"]["protocol"]
+    upgraded = any(name == b"upgrade" for name, _ in scope["headers"])
+    if upgraded:
+        lines = [b"HTTP/1.1 101 UPGRADED"]
+        content_type = versions.stream_content_type(hijack.content_type, version)
+        fields = [(b"Content-Type", content_type), (b"Connection", b"Upgrade"), (b"Upgrade", b"tcp")]
+    else:
+        lines = [b"HTTP/1.1 200 OK"]
+        fields = [(b"Content-Type", versions.RAW)]  # dockerd says so even where the frames are multiplexed
+    lines += [name + b": " + value for name, value in (*fields, *negotiation.HEADERS)]
+    connection = protocol.hijack(b"\r\n".join(lines) + b"\r\n\r\n")
+    try:
+        await hijack.serve(connection)
+    except ConnectionResetError:
+        pass  # the client has left: that ends it
+    except asyncio.CancelledError:
+        connection.abort()
+        raise
+    except Exception as error:  # noqa: BLE001 - there is no status any more; the journal gets it
+        errors.report(error)
+    await connection.close()
