@@ -1,0 +1,1 @@
+"""The craft of networks: bridges, endpoints, addresses, ports and the packet filter."""

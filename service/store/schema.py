@@ -1,4 +1,4 @@
-"""The tables. `MIGRATIONS[n]` brings a database of version n to n+1; a released entry is never edited, only followed."""
+"""The tables. `MIGRATIONS[n]` brings a database of version n to n+1; a released one is never edited."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             finished_at TEXT NOT NULL DEFAULT '0001-01-01T00:00:00Z',
             restart_count INTEGER NOT NULL DEFAULT 0, stopped_by_user INTEGER NOT NULL DEFAULT 0,
             generation INTEGER NOT NULL DEFAULT 0, boot_id TEXT NOT NULL DEFAULT '',
-            holds INTEGER NOT NULL DEFAULT 0
+            holds INTEGER NOT NULL DEFAULT 0, kept INTEGER NOT NULL DEFAULT 0
         ) WITHOUT ROWID""",
         "CREATE INDEX containers_by_age ON containers (created_ns)",
         "CREATE INDEX containers_by_image ON containers (image_id)",
@@ -65,16 +65,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE ports (
             container_id TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE,
             protocol TEXT NOT NULL, host_ip TEXT NOT NULL, host_port INTEGER NOT NULL, container_port INTEGER NOT NULL,
-            PRIMARY KEY (protocol, host_ip, host_port)
+            container_ip TEXT NOT NULL, PRIMARY KEY (protocol, host_ip, host_port)
         ) WITHOUT ROWID""",
         "CREATE INDEX endpoints_by_container ON endpoints (container_id)",
         "CREATE INDEX ports_by_container ON ports (container_id)",
 
-        # images: `config` is the image's own configuration blob (OCI image-spec config.md), verbatim
+        # images: `config` is the image's own configuration blob (OCI image-spec config.md), verbatim: its digest is
+        # the id. `manifest` is the digest of the manifest it came by (a blob), empty when it came without one.
         """CREATE TABLE images (
             id TEXT PRIMARY KEY, created_ns INTEGER NOT NULL, size INTEGER NOT NULL, config TEXT NOT NULL,
-            layers TEXT NOT NULL, tagged_ns INTEGER NOT NULL DEFAULT 0, parent TEXT NOT NULL DEFAULT ''
+            manifest TEXT NOT NULL DEFAULT '', tagged_ns INTEGER NOT NULL DEFAULT 0, parent TEXT NOT NULL DEFAULT ''
         ) WITHOUT ROWID""",
+        """CREATE TABLE image_layers (
+            image_id TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE, position INTEGER NOT NULL,
+            chain_id TEXT NOT NULL REFERENCES layers (chain_id), PRIMARY KEY (image_id, position)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX image_layers_by_chain ON image_layers (chain_id)",
         """CREATE TABLE image_tags (
             reference TEXT PRIMARY KEY, image_id TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE
         ) WITHOUT ROWID""",
@@ -90,6 +96,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             diff_id TEXT NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL, size INTEGER NOT NULL,
             repository TEXT NOT NULL, PRIMARY KEY (diff_id, digest, repository)
         ) WITHOUT ROWID""",
+        "CREATE INDEX layers_by_diff ON layers (diff_id)",
+        "CREATE INDEX layer_blobs_by_digest ON layer_blobs (digest)",
         """CREATE TABLE blobs (
             digest TEXT PRIMARY KEY, size INTEGER NOT NULL, media_type TEXT NOT NULL, created_ns INTEGER NOT NULL
         ) WITHOUT ROWID""",

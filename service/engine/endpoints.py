@@ -1,0 +1,608 @@
+"""A container's places on networks: given when it starts, taken back when it ends, shown by inspect and list.
+
+A start goes through four steps, because the slow ones are better done while the runtime creates the container:
+`prepare` (what the store decides: addresses, host ports), `open_namespace` (the runtime needs it to be there),
+`write_files` (/etc/hosts and its like), `wire` (interfaces and rules). `release` undoes all of them, wherever they
+stopped: its rows go last, so a crash leaves enough to do it again.
+
+Synchronous and light to import: the exit hook and the boot unit call it too.
+"""
+
+import fcntl
+import os
+import time
+
+from service import timestamps
+from service.errors import Conflict, SystemFailure
+from service.ids import new_id, short
+from service.kernel import netlink, netns, nftables
+from service.network import bridge, dns, forward, hosts, ipam, ports, rules, veth
+from service.store import containers, events
+from service.store import networks as stored
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+    from typing import Any
+
+    from service.model.container import ContainerRecord, ContainerState
+    from service.model.network import Endpoint, NetworkRecord, Port
+    from service.settings import Settings
+    from service.store.database import Database
+
+PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}  # name: driver
+
+
+class Plan:
+    """What `prepare` decided for one start.
+
+    `netns_path`: the namespace for the runtime; empty: the host's. `reserved_fds`: sockets that hold the published
+    ports, for the container's monitor to inherit; `close` our copies then.
+    """
+
+    __slots__ = ("database", "endpoints", "files_of", "netns_path", "owns_namespace", "ports", "record", "reserved_fds")
+
+    def __init__(self, database: "Database", record: "ContainerRecord") -> None:
+        self.database, self.record = database, record
+        self.netns_path = ""
+        self.owns_namespace = False
+        self.files_of = ""  # container:<id>: whose /etc/hosts, hostname and resolv.conf are shared
+        self.endpoints: list[Endpoint] = []
+        self.ports: list[Port] = []
+        self.reserved_fds: list[int] = []
+
+    def close(self) -> None:
+        """Close our copies of the reserved sockets."""
+        while self.reserved_fds:
+            os.close(self.reserved_fds.pop())
+
+
+class _exclusively:  # noqa: N801 - reads as a word in `with _exclusively(...)`
+    """One process (and thread) at a time looks at bridges and rules and puts them right."""
+
+    def __init__(self, settings: "Settings") -> None:
+        self.path = settings.run + "/network.lock"
+
+    def __enter__(self) -> None:
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
+    ) -> None:
+        os.close(self.fd)
+
+
+# the networks that are always there
+
+
+def predefined(settings: "Settings", database: "Database") -> None:
+    """Register `bridge`, `host` and `none`, with ids that stay, when they are missing."""
+    row = database.row("SELECT count(*) FROM networks WHERE name IN ('bridge', 'host', 'none')")
+    if row is not None and row[0] == len(PREDEFINED):
+        return
+    with database.write():
+        for name, driver in PREDEFINED.items():
+            if stored.by_name(database, name) is None:
+                stored.insert(database, _predefined(settings, database, name, driver))
+
+
+def _predefined(settings: "Settings", database: "Database", name: str, driver: str) -> "NetworkRecord":
+    record: NetworkRecord = {
+        "Name": name,
+        "Id": new_id(),
+        "Created": timestamps.now(),
+        "Scope": "local",
+        "Driver": driver,
+        "EnableIPv4": True,
+        "EnableIPv6": False,
+        "IPAM": {"Driver": "default", "Options": None, "Config": None},
+        "Internal": False,
+        "Attachable": False,
+        "Ingress": False,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False,
+        "Options": {},
+        "Labels": {},
+    }
+    if name == "bridge":
+        subnet = free_subnet(settings, database, settings.bridge)
+        gateway = ipam.address_text(subnet.base + 1)
+        record["IPAM"]["Config"] = [{"Subnet": str(subnet), "Gateway": gateway}]
+        record["Options"] = {
+            "com.docker.network.bridge.default_bridge": "true",
+            "com.docker.network.bridge.enable_icc": "true",
+            "com.docker.network.bridge.enable_ip_masquerade": "true",
+            "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
+            "com.docker.network.bridge.name": settings.bridge,
+            "com.docker.network.driver.mtu": "1500",
+        }
+    return record
+
+
+def free_subnet(settings: "Settings", database: "Database", own_bridge: str = "") -> ipam.Subnet:
+    """A subnet from the pools that neither a network of ours nor a route of this machine uses.
+
+    Routes by `own_bridge` do not count: that is the bridge of an instance whose store was lost.
+    """
+    used = {
+        ipam.parse_subnet(pool["Subnet"])
+        for network in stored.all_networks(database)
+        for pool in network["IPAM"]["Config"] or ()
+    }
+    with netlink.Channel() as channel:
+        own = netlink.link(channel, own_bridge) if own_bridge else None
+        for destination, prefix, index in netlink.routes(channel):
+            if own is None or index != own.index:
+                used.add(ipam.Subnet(int.from_bytes(destination, "big"), prefix))
+    return ipam.choose_subnet(ipam.pools(settings.subnets or ipam.DEFAULT_POOLS), used)
+
+
+# prepare
+
+
+def mode_of(record: "ContainerRecord") -> str:
+    """The container's network mode, `default` read as what it means: bridge."""
+    mode = record["HostConfig"].get("NetworkMode") or "default"
+    return "bridge" if mode == "default" else mode
+
+
+def prepare(settings: "Settings", database: "Database", record: "ContainerRecord") -> Plan:
+    """Decide everything for a start: networks, addresses, host ports. One write transaction, or part of the caller's.
+
+    Raises NotFound (a network), Conflict (the container whose network is shared does not run), InvalidParameter, and
+    SystemFailure in dockerd's words when a host port is taken. Release what an earlier start left before.
+    """
+    plan = Plan(database, record)
+    mode = mode_of(record)
+    if mode.startswith("container:"):
+        _share(settings, database, plan, mode.partition(":")[2])
+        return plan
+    predefined(settings, database)
+    if mode != "host":
+        plan.netns_path = f"{settings.run}/netns/{record['Id']}"
+        plan.owns_namespace = True
+    try:
+        with database.write():
+            sandbox = new_id()
+            for network, asked in _wanted(database, record, mode):
+                plan.endpoints.append(
+                    _endpoint(database, record, network, asked, sandbox=sandbox, position=len(plan.endpoints))
+                )
+            _choose_default_route(plan.endpoints)
+            for endpoint in plan.endpoints:
+                stored.insert_endpoint(database, endpoint)
+                _announce(database, "connect", endpoint)
+            _allocate_ports(database, plan)
+    except BaseException:
+        plan.close()
+        raise
+    return plan
+
+
+def _share(settings: "Settings", database: "Database", plan: Plan, reference: str) -> None:
+    owner = containers.find(database, reference)
+    owner_id, owner_mode = owner["record"]["Id"], mode_of(owner["record"])
+    if owner["state"]["status"] not in ("running", "paused"):
+        raise Conflict(f"cannot join network of a non running container: {owner_id}")
+    plan.files_of = owner_id
+    if owner_mode.startswith("container:"):
+        _share(settings, database, plan, owner_mode.partition(":")[2])
+    elif owner_mode != "host":
+        plan.netns_path = f"{settings.run}/netns/{owner_id}"
+
+
+def _wanted(
+    database: "Database", record: "ContainerRecord", mode: str
+) -> "Iterable[tuple[NetworkRecord, dict[str, Any]]]":
+    """The networks to join with what was asked for each; the network of the mode first."""
+    asked = dict(record["EndpointsConfig"])
+    first = asked.pop(mode, None) or (asked.pop("default", None) if mode == "bridge" else None) or {}
+    yield stored.find(database, mode), first
+    for name in sorted(asked):
+        yield stored.find(database, name), asked[name] or {}
+
+
+def _endpoint(
+    database: "Database",
+    record: "ContainerRecord",
+    network: "NetworkRecord",
+    asked: "dict[str, Any]",
+    *,
+    sandbox: str,
+    position: int,
+) -> "Endpoint":
+    endpoint_id = new_id()
+    endpoint: Endpoint = {
+        "Id": endpoint_id,
+        "NetworkId": network["Id"],
+        "NetworkName": network["Name"],
+        "Driver": network["Driver"],
+        "ContainerId": record["Id"],
+        "ContainerName": record["Name"],
+        "SandboxId": sandbox,
+        "Bridge": "",
+        "Interface": "",
+        "HostInterface": "",
+        "Mac": "",
+        "IPv4": "",
+        "IPv4Prefix": 0,
+        "Gateway": "",
+        "IPv6": "",
+        "IPv6Prefix": 0,
+        "IPv6Gateway": "",
+        "MTU": 0,
+        "DefaultRoute": False,
+        "Settings": asked,
+        "DNSNames": None,
+    }
+    if network["Driver"] == "bridge":
+        endpoint["Bridge"] = rules.bridge_name(network)
+        endpoint["Interface"] = f"eth{position}"
+        endpoint["HostInterface"] = "veth" + endpoint_id[:7]
+        endpoint["MTU"] = bridge.mtu(network)
+        _allocate_addresses(database, network, endpoint)
+        endpoint["Mac"] = (
+            asked.get("MacAddress")
+            or record["Config"].get("MacAddress")
+            or ipam.mac_of(ipam.parse_address(endpoint["IPv4"])[0])
+        )
+    return endpoint
+
+
+def _allocate_addresses(database: "Database", network: "NetworkRecord", endpoint: "Endpoint") -> None:
+    taken = {ipam.parse_address(address)[0] for address in stored.addresses(database, network["Id"])}
+    for pool in network["IPAM"]["Config"] or ():
+        subnet = ipam.parse_subnet(pool["Subnet"])
+        version = "IPv6" if subnet.bits == 128 else "IPv4"
+        if (endpoint["IPv6"] if version == "IPv6" else endpoint["IPv4"]) or subnet.bits == 128:
+            continue
+        gateway = (pool.get("Gateway") or "").partition("/")[0]
+        held = set(taken)
+        for address in (gateway, *(pool.get("AuxiliaryAddresses") or {}).values()):
+            if address:
+                held.add(ipam.parse_address(address)[0])
+        within = ipam.parse_subnet(pool["IPRange"]) if pool.get("IPRange") else None
+        endpoint["IPv4"] = ipam.address_text(ipam.lowest_free(subnet, held, within))
+        endpoint["IPv4Prefix"] = subnet.prefix
+        endpoint["Gateway"] = "" if network["Internal"] else gateway
+
+
+def _choose_default_route(endpoints: "list[Endpoint]") -> None:
+    """The highest GwPriority provides it; among equals the network whose name sorts first."""
+    able = [endpoint for endpoint in endpoints if endpoint["Gateway"] or endpoint["IPv6Gateway"]]
+    if able:
+        best = min(able, key=lambda known: (-int(known["Settings"].get("GwPriority") or 0), known["NetworkName"]))
+        best["DefaultRoute"] = True
+
+
+def _announce(database: "Database", action: str, endpoint: "Endpoint") -> None:
+    attributes = {
+        "container": endpoint["ContainerId"],
+        "name": endpoint["NetworkName"],
+        "type": endpoint["Driver"],
+    }
+    events.append(database, time.time_ns(), "network", action, endpoint["NetworkId"], attributes)
+
+
+def _allocate_ports(database: "Database", plan: Plan) -> None:
+    """Host ports for what the container publishes, on the endpoint that provides its default route."""
+    carrier = next((endpoint for endpoint in plan.endpoints if endpoint["DefaultRoute"]), None)
+    if carrier is None:
+        return
+    try:
+        for wish in ports.wishes(plan.record["HostConfig"], plan.record["Config"]):
+            plan.ports.append(_take_port(database, plan, carrier, wish))
+    except ports.PortTaken as taken:
+        raise SystemFailure(
+            "failed to set up container networking: driver failed programming external connectivity on endpoint "
+            f"{plan.record['Name']} ({carrier['Id']}): {taken.message}"
+        ) from taken
+
+
+def _take_port(database: "Database", plan: Plan, carrier: "Endpoint", wish: ports.Wish) -> "Port":
+    host_ip = wish.host_ip or "0.0.0.0"
+    if ":" in host_ip and not carrier["IPv6"]:
+        raise ports.PortTaken(f"cannot publish on {ports.shown(host_ip, wish.first)}: the endpoint has no IPv6 address")
+    refusal = ports.PortTaken("all ports are allocated")
+    for number in ports.candidates(wish, stored.cursor(database) if not wish.first else 0):
+        if stored.port_owner(database, wish.protocol, host_ip, number) is not None:
+            refusal = ports.PortTaken(f"Bind for {ports.shown(host_ip, number)} failed: port is already allocated")
+            continue
+        try:
+            held = ports.bind(wish.protocol, host_ip, number)
+        except ports.PortTaken as taken:
+            refusal = taken
+            continue
+        if held is not None:
+            plan.reserved_fds.append(held.detach())
+        if not wish.first:
+            stored.set_cursor(database, number)
+        port: Port = {
+            "Protocol": wish.protocol,
+            "HostIP": host_ip,
+            "HostPort": number,
+            "ContainerPort": wish.container_port,
+            "ContainerIP": carrier["IPv6"] if ":" in host_ip else carrier["IPv4"],
+            "ContainerId": plan.record["Id"],
+        }
+        stored.insert_port(database, port)
+        return port
+    raise refusal
+
+
+# open_namespace, write_files, wire
+
+
+def open_namespace(plan: Plan) -> None:
+    """Make the network namespace that the runtime is going to use. Raises OSError when the kernel refuses."""
+    if plan.owns_namespace:
+        veth.make_namespace(plan.netns_path)
+
+
+def wire(settings: "Settings", plan: Plan) -> None:
+    """Interfaces, addresses, routes and published ports. Idempotent. Raises OSError or SystemFailure.
+
+    What the endpoints stand on (bridge, packet filter) is looked at first and put right where it is missing.
+    """
+    endpoints = [endpoint for endpoint in plan.endpoints if endpoint["Bridge"]]
+    if not endpoints:
+        return
+    with netlink.Channel() as channel:
+        for endpoint in endpoints:
+            index = ensure(settings, plan.database, channel, stored.find(plan.database, endpoint["NetworkId"]))
+            veth.attach(channel, endpoint, index, plan.netns_path)
+    if plan.ports:
+        rules.publish(settings.nft_table, plan.ports)
+
+
+def ensure(settings: "Settings", database: "Database", channel: "netlink.Channel", network: "NetworkRecord") -> int:
+    """The index of a network's bridge, when bridge, packet filter and forwarding are as they should be.
+
+    Cheap when nothing is missing; else all of it is made from the store. Raises OSError or SystemFailure.
+    """
+    with _exclusively(settings):
+        members = (known["HostInterface"] for known in stored.endpoints_on(database, network["Id"]))
+        index = bridge.ensure(channel, network, members)
+        closed = bridge.enable_forwarding(settings.run + "/forwarding")
+        with nftables.channel() as nf:
+            if not rules.intact(nf, settings.nft_table, network):
+                bridges = [known for known in stored.all_networks(database) if known["Driver"] == "bridge"]
+                rules.write(settings, bridges, stored.all_ports(database), closed)
+            forward.open_for(settings, nf, rules.bridge_name(network))
+    return index
+
+
+def write_files(settings: "Settings", plan: Plan) -> None:
+    """/etc/hosts, /etc/hostname and /etc/resolv.conf of the container, in its directory below the root.
+
+    Raises InvalidParameter for an extra host that is none, OSError.
+    """
+    record, folder = plan.record, settings.container_root(plan.record["Id"])
+    if plan.files_of:
+        for name in ("hosts", "hostname", "resolv.conf"):
+            _write(f"{folder}/{name}", _read(f"{settings.container_root(plan.files_of)}/{name}"))
+        return
+    config, host_config, on_host = record["Config"], record["HostConfig"], not plan.netns_path
+    extra = host_config.get("ExtraHosts") or ()
+    hostname = config.get("Hostname") or (os.uname().nodename if on_host else short(record["Id"]))
+    own = [address for known in plan.endpoints for address in (known["IPv4"], known["IPv6"]) if address]
+    gateway = _host_gateway(plan.database) if any("host-gateway" in entry for entry in extra) else ""
+    if on_host:
+        text = hosts.hosts_text(base=_read("/etc/hosts"), extra=extra, host_gateway=gateway)
+    else:
+        domain = config.get("Domainname") or ""
+        text = hosts.hosts_text(extra=extra, host_gateway=gateway, addresses=own, hostname=hostname, domain=domain)
+    _write(folder + "/hosts", text)
+    _write(folder + "/hostname", hostname + "\n")
+    _write(folder + "/resolv.conf", _resolv(host_config, on_host, any(known["IPv6"] for known in plan.endpoints)))
+
+
+def _resolv(host_config: "Mapping[str, Any]", on_host: bool, ipv6: bool) -> str:
+    text = _read("/etc/resolv.conf")
+    if not on_host and dns.only_resolved(text):
+        text = _read(dns.SYSTEMD_RESOLVED) or text
+    return dns.resolv_text(
+        text,
+        servers=host_config.get("Dns") or (),
+        search=host_config.get("DnsSearch") or (),
+        options=host_config.get("DnsOptions") or (),
+        own_namespace=not on_host,
+        ipv6=ipv6,
+    )
+
+
+def _host_gateway(database: "Database") -> str:
+    network = stored.by_name(database, "bridge")
+    pools = (network["IPAM"]["Config"] if network else None) or ()
+    return next((pool["Gateway"] for pool in pools if pool.get("Gateway")), "")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _write(path: str, text: str) -> None:
+    """In place: a container that still has the file mounted sees what is written."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        os.fchmod(fd, 0o644)  # whatever the umask is: every user of the container reads it
+        os.write(fd, text.encode("utf-8", "surrogateescape"))
+    finally:
+        os.close(fd)
+
+
+# release
+
+
+def release(settings: "Settings", database: "Database", container_id: str) -> None:
+    """Take back all that a start was given: published ports, interfaces, namespace, rows. Idempotent.
+
+    Raises OSError when the kernel refuses; the rows are kept then, so that it can be tried again.
+    """
+    endpoints = stored.endpoints_of(database, container_id)
+    published = stored.ports_of(database, container_id)
+    if published:
+        with _exclusively(settings):  # or a table written anew meanwhile would bring the elements back
+            rules.withdraw(settings.nft_table, published)
+            _unplug(settings, endpoints, container_id)
+            _forget(database, container_id, endpoints)
+        return
+    _unplug(settings, endpoints, container_id)
+    if endpoints:
+        _forget(database, container_id, endpoints)
+
+
+def _unplug(settings: "Settings", endpoints: "list[Endpoint]", container_id: str) -> None:
+    if any(endpoint["HostInterface"] for endpoint in endpoints):
+        with netlink.Channel() as channel:
+            veth.detach(channel, endpoints)
+    path = f"{settings.run}/netns/{container_id}"
+    if os.path.lexists(path):
+        netns.delete(path)
+
+
+def _forget(database: "Database", container_id: str, endpoints: "list[Endpoint]") -> None:
+    with database.write():
+        stored.delete_ports(database, container_id)
+        for endpoint in endpoints:
+            if stored.delete_endpoint(database, endpoint["Id"]):
+                _announce(database, "disconnect", endpoint)
+
+
+# what inspect and list show
+
+
+class Summaries:
+    """The endpoints and ports of all containers, read by three queries: a list of 1000 containers asks once."""
+
+    __slots__ = ("database", "endpoints", "network_ids", "ports")
+
+    def __init__(self, database: "Database", container_id: str = "") -> None:
+        self.endpoints: dict[str, list[Endpoint]] = {}
+        self.ports: dict[str, list[Port]] = {}
+        known = stored.endpoints_of(database, container_id) if container_id else stored.all_endpoints(database)
+        for endpoint in known:
+            self.endpoints.setdefault(endpoint["ContainerId"], []).append(endpoint)
+        for port in stored.ports_of(database, container_id) if container_id else stored.all_ports(database):
+            self.ports.setdefault(port["ContainerId"], []).append(port)
+
+    def networks(self, record: "ContainerRecord") -> "dict[str, dict[str, Any]]":
+        """Docker's NetworkSettings.Networks: by network name, the EndpointSettings."""
+        shown = {}
+        for name, asked in _asked(record).items():
+            shown[name] = _settings(asked, None)
+        for endpoint in self.endpoints.get(record["Id"], ()):
+            shown[endpoint["NetworkName"]] = _settings(endpoint["Settings"], endpoint)
+        return shown
+
+    def port_list(self, record: "ContainerRecord") -> "list[dict[str, Any]]":
+        """Docker's Ports of `GET /containers/json`: published ones with their host side, exposed ones without."""
+        if record["Id"] not in self.endpoints or mode_of(record) == "host":
+            return []
+        published = self.ports.get(record["Id"], ())
+        shown: list[dict[str, Any]] = [
+            {
+                "IP": port["HostIP"],
+                "PrivatePort": port["ContainerPort"],
+                "PublicPort": port["HostPort"],
+                "Type": port["Protocol"],
+            }
+            for port in published
+        ]
+        there = {(port["ContainerPort"], port["Protocol"]) for port in published}
+        for number, protocol in _exposed(record):
+            if (number, protocol) not in there:
+                shown.append({"PrivatePort": number, "Type": protocol})
+        return shown
+
+    def port_map(self, record: "ContainerRecord") -> "dict[str, list[dict[str, str]] | None]":
+        """Docker's NetworkSettings.Ports of inspect: "80/tcp" → host side, or None when it is only exposed."""
+        if record["Id"] not in self.endpoints or mode_of(record) == "host":
+            return {}
+        shown: dict[str, list[dict[str, str]] | None] = {
+            f"{number}/{protocol}": None for number, protocol in _exposed(record)
+        }
+        for port in self.ports.get(record["Id"], ()):
+            key = f"{port['ContainerPort']}/{port['Protocol']}"
+            known = shown.get(key) or []
+            known.append({"HostIp": port["HostIP"], "HostPort": str(port["HostPort"])})
+            shown[key] = known
+        return shown
+
+
+def _asked(record: "ContainerRecord") -> "dict[str, dict[str, Any]]":
+    mode = mode_of(record)
+    if mode.startswith("container:"):
+        return {}
+    asked = {
+        ("bridge" if name == "default" else name): value or {} for name, value in record["EndpointsConfig"].items()
+    }
+    asked.setdefault(mode, {})
+    return asked
+
+
+def _exposed(record: "ContainerRecord") -> "list[tuple[int, str]]":
+    return sorted(
+        ports.parse_port(port)
+        for port in {**(record["Config"].get("ExposedPorts") or {}), **(record["HostConfig"].get("PortBindings") or {})}
+    )
+
+
+def _settings(asked: "dict[str, Any]", endpoint: "Endpoint | None") -> "dict[str, Any]":
+    """Docker's EndpointSettings: as asked for, with what the start gave."""
+    return {
+        "IPAMConfig": asked.get("IPAMConfig"),
+        "Links": asked.get("Links"),
+        "Aliases": asked.get("Aliases"),
+        "MacAddress": endpoint["Mac"] if endpoint else asked.get("MacAddress") or "",
+        "DriverOpts": asked.get("DriverOpts"),
+        "GwPriority": asked.get("GwPriority") or 0,
+        "NetworkID": endpoint["NetworkId"] if endpoint else "",
+        "EndpointID": endpoint["Id"] if endpoint else "",
+        "Gateway": endpoint["Gateway"] if endpoint else "",
+        "IPAddress": endpoint["IPv4"] if endpoint else "",
+        "IPPrefixLen": endpoint["IPv4Prefix"] if endpoint else 0,
+        "IPv6Gateway": endpoint["IPv6Gateway"] if endpoint else "",
+        "GlobalIPv6Address": endpoint["IPv6"] if endpoint else "",
+        "GlobalIPv6PrefixLen": endpoint["IPv6Prefix"] if endpoint else 0,
+        "DNSNames": endpoint["DNSNames"] if endpoint else None,
+    }
+
+
+def settings_for_inspect(
+    settings: "Settings", database: "Database", record: "ContainerRecord", state: "ContainerState"
+) -> "dict[str, Any]":
+    """Docker's NetworkSettings of a container (operation ContainerInspect, API 1.51)."""
+    summaries = Summaries(database, record["Id"])
+    endpoints = summaries.endpoints.get(record["Id"], [])
+    shown = summaries.networks(record)
+    top = shown.get("bridge") or _settings({}, None)
+    key = ""
+    if endpoints and state["status"] != "created":
+        key = f"{settings.run}/netns/" + ("default" if mode_of(record) == "host" else record["Id"])
+    return {
+        "Bridge": "",
+        "SandboxID": endpoints[0]["SandboxId"] if endpoints else "",
+        "SandboxKey": key,
+        "Ports": summaries.port_map(record),
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": top["EndpointID"],
+        "Gateway": top["Gateway"],
+        "GlobalIPv6Address": top["GlobalIPv6Address"],
+        "GlobalIPv6PrefixLen": top["GlobalIPv6PrefixLen"],
+        "IPAddress": top["IPAddress"],
+        "IPPrefixLen": top["IPPrefixLen"],
+        "IPv6Gateway": top["IPv6Gateway"],
+        "MacAddress": top["MacAddress"],
+        "Networks": shown,
+    }

@@ -1,0 +1,189 @@
+"""The packet filter: one nftables table per instance, whose rules never change while containers come and go.
+
+What changes are elements: a network adds its interface and subnet to four sets, a published port adds one element to a
+map. So publishing costs one small message, and the whole table can be written anew from the store at any time.
+
+What the rules say, in the words of Docker's bridge driver:
+
+- A published port is redirected to its container, whoever calls: another machine, the host itself (also by 127.0.0.1)
+  or a container, on the same bridge too (then with the bridge's address as its source, else the answer would take a
+  shorter way back and not be recognised).
+- Into a bridge go only answers and what was redirected to a published port. So networks are apart from one another,
+  and other machines cannot route to a container past its published ports.
+- Out of a bridge goes everything, with the host's address as its source, unless the network is internal.
+- Calls from the host to 127.0.0.1 leave by a bridge, which needs `route_localnet` there; hence packets from a bridge
+  that claim a loopback address, or ask for one, are dropped before anything else looks at them.
+"""
+
+from service.errors import SystemFailure
+from service.kernel import nftables
+from service.kernel.nftables import INET, Element
+from service.network import ipam
+from service.network.ports import PROTOCOLS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from service.kernel.netlink import Channel
+    from service.model.network import NetworkRecord, Port
+    from service.settings import Settings
+
+_RULES = """
+  chain early {
+    type filter hook prerouting priority -300; policy accept;
+    iifname @bridges ip saddr 127.0.0.0/8 drop
+    iifname @bridges ip daddr 127.0.0.0/8 drop
+  }
+  chain prerouting {
+    type nat hook prerouting priority -100; policy accept;
+    fib daddr type local jump published
+  }
+  chain output {
+    type nat hook output priority -100; policy accept;
+    fib daddr type local jump published
+  }
+  chain published {
+    dnat ip to ip daddr . meta l4proto . th dport map @published4
+    dnat ip to meta l4proto . th dport map @published_any4
+    dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6
+    dnat ip6 to meta l4proto . th dport map @published_any6
+  }
+  chain postrouting {
+    type nat hook postrouting priority 100; policy accept;
+    ct status dnat ip saddr . oifname @subnets4 masquerade
+    ct status dnat ip6 saddr . oifname @subnets6 masquerade
+    ct status dnat ip saddr 127.0.0.0/8 oifname @bridges masquerade
+    ip saddr . oifname @subnets4 return
+    ip6 saddr . oifname @subnets6 return
+    ip saddr @masqueraded4 masquerade
+    ip6 saddr @masqueraded6 masquerade
+  }
+  chain forward {
+    type filter hook forward priority 0; policy %(policy)s;
+    ct state established,related accept
+    oifname @bridges ct status dnat accept
+    iifname . oifname @talkative accept
+    oifname @bridges drop
+    iifname @internal drop
+    iifname @bridges accept
+  }
+"""
+_RULE_COUNT = sum(
+    1 for line in _RULES.splitlines() if line.startswith("    ") and not line.lstrip().startswith("type ")
+)
+_SETS = {
+    "bridges": "type ifname;",
+    "internal": "type ifname;",
+    "talkative": "type ifname . ifname;",
+    "subnets4": "type ipv4_addr . ifname; flags interval;",
+    "subnets6": "type ipv6_addr . ifname; flags interval;",
+    "masqueraded4": "type ipv4_addr; flags interval;",
+    "masqueraded6": "type ipv6_addr; flags interval;",
+}
+_MAPS = {
+    "published4": "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;",
+    "published_any4": "type inet_proto . inet_service : ipv4_addr . inet_service;",
+    "published6": "type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service;",
+    "published_any6": "type inet_proto . inet_service : ipv6_addr . inet_service;",
+}
+
+
+def flag(network: "NetworkRecord", option: str, default: bool) -> bool:
+    """One of Docker's `com.docker.network.bridge.…` switches of a network."""
+    value = network["Options"].get("com.docker.network.bridge." + option, "")
+    return value.lower() in ("1", "t", "true") if value else default
+
+
+def bridge_name(network: "NetworkRecord") -> str:
+    """The interface of a bridge network (at most 15 bytes: the kernel's limit)."""
+    return network["Options"].get("com.docker.network.bridge.name") or "br-" + network["Id"][:12]
+
+
+def _network_elements(network: "NetworkRecord") -> "dict[str, list[str]]":
+    bridge = f'"{bridge_name(network)}"'
+    found: dict[str, list[str]] = {"bridges": [bridge]}
+    if network["Internal"]:
+        found["internal"] = [bridge]
+    if flag(network, "enable_icc", True):
+        found["talkative"] = [f"{bridge} . {bridge}"]
+    for pool in network["IPAM"]["Config"] or ():
+        version = "6" if ":" in pool["Subnet"] else "4"
+        found.setdefault("subnets" + version, []).append(f"{pool['Subnet']} . {bridge}")
+        if not network["Internal"] and flag(network, "enable_ip_masquerade", True):
+            found.setdefault("masqueraded" + version, []).append(pool["Subnet"])
+    return found
+
+
+def port_element(port: "Port") -> Element:
+    """The element that publishes a port."""
+    version = "6" if ":" in port["ContainerIP"] else "4"
+    target = ipam.packed(port["ContainerIP"]) + port["ContainerPort"].to_bytes(2, "big") + b"\0\0"
+    key = bytes([PROTOCOLS[port["Protocol"]], 0, 0, 0]) + port["HostPort"].to_bytes(2, "big") + b"\0\0"
+    if port["HostIP"] in ("0.0.0.0", "::"):
+        return Element("published_any" + version, key, target)
+    return Element("published" + version, ipam.packed(port["HostIP"]) + key, target)
+
+
+def _port_text(port: "Port") -> "tuple[str, str]":
+    element = port_element(port)
+    key = f"{port['Protocol']} . {port['HostPort']}"
+    if "any" not in element.set:
+        key = f"{port['HostIP']} . {key}"
+    return element.set, f"{key} : {port['ContainerIP']} . {port['ContainerPort']}"
+
+
+def render(table: str, networks: "Iterable[NetworkRecord]", ports: "Iterable[Port]", closed: bool) -> str:
+    """The whole table, for `nft -f`; it replaces the one that is there, in one step.
+
+    `closed`: forwarding was off on this machine before us, so what is none of our business is not forwarded.
+    """
+    elements: dict[str, list[str]] = {}
+    for network in networks:
+        for name, values in _network_elements(network).items():
+            elements.setdefault(name, []).extend(values)
+    for port in ports:
+        name, value = _port_text(port)
+        elements.setdefault(name, []).append(value)
+    lines = [f"table inet {table}", f"delete table inet {table}", f"table inet {table} {{"]
+    for kind, definitions in (("set", _SETS), ("map", _MAPS)):
+        for name, definition in definitions.items():
+            filled = f" elements = {{ {', '.join(elements[name])} }};" if name in elements else ""
+            lines.append(f"  {kind} {name} {{ {definition}{filled} }}")
+    return "\n".join(lines) + _RULES % {"policy": "drop" if closed else "accept"} + "}\n"
+
+
+def write(settings: "Settings", networks: "Iterable[NetworkRecord]", ports: "Iterable[Port]", closed: bool) -> None:
+    """Put the whole table in place. Raises SystemFailure with nft's complaint."""
+    from service import process
+    from service.settings import find_program
+
+    try:
+        nft = find_program("nft")
+    except FileNotFoundError as error:
+        raise SystemFailure(str(error)) from error
+    script = render(settings.nft_table, networks, ports, closed)
+    process.run([nft, "-f", "-"], environment=settings.environment(), input_bytes=script.encode()).check()
+
+
+def intact(nf: "Channel", table: str, network: "NetworkRecord") -> bool:
+    """Whether the table has all its rules and knows the network."""
+    if len(nftables.rules(nf, INET, table)) != _RULE_COUNT:
+        return False
+    name = bridge_name(network).encode()
+    return nftables.has_element(nf, INET, table, Element("bridges", name + b"\0" * (16 - len(name))))
+
+
+def publish(table: str, ports: "Sequence[Port]") -> None:
+    """Let the ports in. An element left by a crash that leads elsewhere is replaced. Raises OSError."""
+    elements = [port_element(port) for port in ports]
+    try:
+        nftables.add_elements(INET, table, elements)
+    except FileExistsError:
+        nftables.delete_elements(INET, table, elements)
+        nftables.add_elements(INET, table, elements)
+
+
+def withdraw(table: str, ports: "Sequence[Port]") -> None:
+    """Let the ports in no longer. Raises OSError."""
+    nftables.delete_elements(INET, table, [port_element(port) for port in ports])
