@@ -21,4 +21,6 @@ def write(level: str, text: str) -> None:
     priority = _PRIORITIES[level]
     if priority <= _threshold:
         line = text.replace("\n", " ")
-        os.write(2, (f"<{priority}>{line}\n" if _prefixed else f"moorage: {level}: {line}\n").encode("utf-8", "replace"))
+        os.write(
+            2, (f"<{priority}>{line}\n" if _prefixed else f"moorage: {level}: {line}\n").encode("utf-8", "replace")
+        )

@@ -10,6 +10,11 @@ def now() -> str:
     return rfc3339(time.time_ns())
 
 
+def now_ns() -> int:
+    """This moment in nanoseconds since 1970."""
+    return time.time_ns()
+
+
 def rfc3339(nanoseconds: int) -> str:
     """The moment that many nanoseconds after 1970, as Go's RFC3339Nano writes it (trailing zeros dropped)."""
     seconds, fraction = divmod(nanoseconds, 1_000_000_000)

@@ -27,6 +27,8 @@ class Engine:
         self.store = Database(settings.database)
         self.attachments: dict[str, Any] = {}  # engine.attach: who waits for a container's streams, by container id
         self.held = 0  # work in flight that is not a request (see idle): pulls that outlive their client, …
+        self.watch: Any = None  # engine.bell_watch: the one inotify watch of this process
+        self.followers = 0  # clients that follow events now
         self._locks: dict[str, Any] = {}
 
     def open(self) -> None:
@@ -40,6 +42,10 @@ class Engine:
             _make(f"{self.settings.run}/{name}", 0o711)
         bell.make(self.settings.bell)
 
+    def log(self, message: str) -> None:
+        """A line for the journal: the service's stderr."""
+        os.write(2, f"{message}\n".encode("utf-8", "replace"))
+
     async def thread(self, work: "Callable[..., Result]", *arguments: "Any") -> "Result":
         """Run blocking work (a write to the store, a mount, a program) off the event loop."""
         import asyncio
@@ -51,6 +57,12 @@ class Engine:
         import asyncio
 
         return self._locks.setdefault(container_id, asyncio.Lock())
+
+    def forget_lock(self, container_id: str) -> None:
+        """The container is gone: so is its lock, unless somebody waits for it."""
+        lock = self._locks.get(container_id)
+        if lock is not None and not lock.locked():
+            del self._locks[container_id]
 
 
 def _make(path: str, mode: int) -> None:

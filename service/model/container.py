@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         stopped_by_user: bool  # a stop or kill was asked for: restart policies other than `always` rest
         generation: int  # counts the starts: a late exit hook of an older start changes nothing
         boot_id: str  # the boot in which it was started
+        kept: bool  # `--rm` is held off: it is being restarted
         holds: bool  # mounts, network or runtime state may exist and must be released
 
     class Container(TypedDict):

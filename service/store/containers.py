@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 _STATE = (
     "status", "pid", "conmon_pid", "exit_code", "error", "oom_killed", "started_at", "finished_at",
-    "restart_count", "stopped_by_user", "generation", "boot_id", "holds",
+    "restart_count", "stopped_by_user", "generation", "boot_id", "holds", "kept",
 )  # fmt: skip
-_BOOLEANS = frozenset(("oom_killed", "stopped_by_user", "holds"))
+_BOOLEANS = frozenset(("oom_killed", "stopped_by_user", "holds", "kept"))
 _COLUMNS = "record, " + ", ".join(_STATE)
 
 
@@ -33,7 +33,7 @@ def insert(database: Database, record: "ContainerRecord", created_ns: int) -> No
             (record["Id"], record["Name"], created_ns, record["Image"], jsontext.dumps(record)),
         )
     except IntegrityError:
-        raise _name_taken(database, record["Name"]) from None
+        raise name_taken(record["Name"], name_owner(database, record["Name"]) or "") from None
     for mount in record["Mounts"]:
         if mount["Type"] == "volume":
             database.change("INSERT OR IGNORE INTO volume_uses VALUES (?, ?)", (mount["Name"], record["Id"]))
@@ -45,8 +45,8 @@ def name_owner(database: Database, name: str) -> "str | None":
     return row[0] if row else None
 
 
-def _name_taken(database: Database, name: str) -> Conflict:
-    owner = name_owner(database, name) or ""
+def name_taken(name: str, owner: str) -> Conflict:
+    """The error that says so, in Docker's words."""
     return Conflict(
         f'Conflict. The container name "/{name}" is already in use by container "{owner}". '
         "You have to remove (or rename) that container to be able to reuse that name."
@@ -61,7 +61,7 @@ def replace_record(database: Database, record: "ContainerRecord") -> None:
             (record["Name"], jsontext.dumps(record), record["Id"]),
         )
     except IntegrityError:
-        raise _name_taken(database, record["Name"]) from None
+        raise name_taken(record["Name"], name_owner(database, record["Name"]) or "") from None
 
 
 def resolve(database: Database, reference: str) -> str:
@@ -144,3 +144,18 @@ def delete(database: Database, container_id: str) -> bool:
 def volumes_of(database: Database, container_id: str) -> list[str]:
     """The names of the volumes that a container uses."""
     return [row[0] for row in database.rows("SELECT volume FROM volume_uses WHERE container_id = ?", (container_id,))]
+
+
+def all_ids(database: Database) -> list[str]:
+    """The ids of all containers, in no order."""
+    return [row[0] for row in database.rows("SELECT id FROM containers")]
+
+
+def ids_needing_care(database: Database) -> list[str]:
+    """The containers that are said to run, or that may hold something, or that are half removed."""
+    return [
+        row[0]
+        for row in database.rows(
+            "SELECT id FROM containers WHERE holds OR kept OR status IN ('running', 'paused', 'restarting', 'removing')"
+        )
+    ]

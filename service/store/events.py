@@ -6,6 +6,7 @@ from service.store.database import Database
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from service.model.event import Event
 
@@ -22,22 +23,29 @@ def append(
     )
 
 
+_SELECT = "SELECT seq, time_ns, type, action, actor_id, attributes FROM events "
+
+
+def _event(row: "tuple[Any, ...]") -> "Event":
+    return {
+        "seq": row[0],
+        "time_ns": row[1],
+        "Type": row[2],
+        "Action": row[3],
+        "Actor": {"ID": row[4], "Attributes": jsontext.loads(row[5])},
+    }
+
+
 def after(database: Database, seq: int, since_ns: int = 0, limit: int = 1000) -> "list[Event]":
     """Events with a higher number than `seq`, not older than `since_ns`, in order, `limit` at most."""
-    return [
-        {
-            "seq": row[0],
-            "time_ns": row[1],
-            "Type": row[2],
-            "Action": row[3],
-            "Actor": {"ID": row[4], "Attributes": jsontext.loads(row[5])},
-        }
-        for row in database.rows(
-            "SELECT seq, time_ns, type, action, actor_id, attributes FROM events "
-            "WHERE seq > ? AND time_ns >= ? ORDER BY seq LIMIT ?",
-            (seq, since_ns, limit),
-        )
-    ]
+    sql = _SELECT + "WHERE seq > ? AND time_ns >= ? ORDER BY seq LIMIT ?"
+    return [_event(row) for row in database.rows(sql, (seq, since_ns, limit))]
+
+
+def of_actor(database: Database, actor_id: str, seq: int) -> "list[Event]":
+    """The events of one object with a higher number than `seq`, in order."""
+    sql = _SELECT + "WHERE seq > ? AND actor_id = ? ORDER BY seq"
+    return [_event(row) for row in database.rows(sql, (seq, actor_id))]
 
 
 def last(database: Database) -> int:

@@ -1,0 +1,169 @@
+"""/containers: list, create, inspect and the verbs of a container's life. Streams stand in modules of their own."""
+
+from compat_api.declaration import ApiVersion, Filters, Flag, Int, Text, delete, get, post
+from compat_api.reply import Reply, Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from compat_api.schemas.containers import ContainerCreateRequest
+    from service.engine.engine import Engine
+
+
+@get("/containers/json")
+def container_list(
+    engine: "Engine",
+    all: bool = Flag(),
+    limit: int = Int(),
+    size: bool = Flag(),
+    filters: "dict[str, list[str]]" = Filters(),
+) -> Reply:
+    """List containers (API: ContainerList)."""
+    from service.engine import inspect
+
+    found = inspect.summaries(engine, all=all, limit=limit, size=size, filters=filters)
+    return Reply.json(found, shape="ContainerSummary")
+
+
+@get("/containers/{id}/json")
+def container_inspect(engine: "Engine", id: str, size: bool = Flag()) -> Reply:
+    """Inspect a container (API: ContainerInspect)."""
+    from service.engine import inspect
+
+    return Reply.json(inspect.inspect(engine, id, size=size), shape="ContainerInspect")
+
+
+@post("/containers/create", body="compat_api.schemas.containers:ContainerCreateRequest")
+async def container_create(
+    engine: "Engine", name: str = Text(), platform: str = Text(), *, body: "ContainerCreateRequest"
+) -> Reply:
+    """Create a container (API: ContainerCreate)."""
+    from service.engine import create
+
+    request = body.model_dump(exclude_unset=True)
+    for key in ("Cmd", "Entrypoint"):
+        if isinstance(request.get(key), str):
+            request[key] = [request[key]]
+    container_id, warnings = await engine.thread(create.create, engine, name, request, platform)
+    return Reply.json({"Id": container_id, "Warnings": warnings}, status=201)
+
+
+@post("/containers/{id}/start")
+async def container_start(engine: "Engine", id: str, detach_keys: str = Text(name="detachKeys")) -> Reply:
+    """Start a container (API: ContainerStart)."""
+    from service.engine import lifecycle
+
+    del detach_keys  # the attach request carries the ones that count; the CLI sends them here too
+    await lifecycle.start(engine, id)
+    return Reply.empty()
+
+
+@post("/containers/{id}/stop")
+async def container_stop(engine: "Engine", id: str, t: str = Text(), signal: str = Text()) -> Reply:
+    """Stop a container (API: ContainerStop)."""
+    from service.engine import lifecycle
+
+    await lifecycle.stop(engine, id, _seconds(t), signal)
+    return Reply.empty()
+
+
+@post("/containers/{id}/restart")
+async def container_restart(engine: "Engine", id: str, t: str = Text(), signal: str = Text()) -> Reply:
+    """Restart a container (API: ContainerRestart)."""
+    from service.engine import lifecycle
+
+    await lifecycle.restart(engine, id, _seconds(t), signal)
+    return Reply.empty()
+
+
+def _seconds(text: str) -> "int | None":
+    """A timeout of the query: absent or blank means the container's own."""
+    return Int(name="t").read([text]) if text else None
+
+
+@post("/containers/{id}/kill")
+async def container_kill(engine: "Engine", id: str, signal: str = Text()) -> Reply:
+    """Send a signal (API: ContainerKill)."""
+    from service.engine import lifecycle
+
+    await lifecycle.kill(engine, id, signal)
+    return Reply.empty()
+
+
+@post("/containers/{id}/pause")
+async def container_pause(engine: "Engine", id: str) -> Reply:
+    """Freeze all processes (API: ContainerPause)."""
+    from service.engine import lifecycle
+
+    await lifecycle.pause(engine, id)
+    return Reply.empty()
+
+
+@post("/containers/{id}/unpause")
+async def container_unpause(engine: "Engine", id: str) -> Reply:
+    """Thaw them (API: ContainerUnpause)."""
+    from service.engine import lifecycle
+
+    await lifecycle.unpause(engine, id)
+    return Reply.empty()
+
+
+@post("/containers/{id}/rename")
+async def container_rename(engine: "Engine", id: str, name: str = Text()) -> Reply:
+    """Rename (API: ContainerRename)."""
+    from service.engine import lifecycle
+
+    await lifecycle.rename(engine, id, name)
+    return Reply.empty()
+
+
+@delete("/containers/{id}")
+async def container_delete(
+    engine: "Engine", id: str, v: bool = Flag(), force: bool = Flag(), link: bool = Flag()
+) -> Reply:
+    """Remove a container (API: ContainerDelete)."""
+    from service.engine import lifecycle
+
+    if link:
+        from service.errors import InvalidParameter
+
+        raise InvalidParameter(f"Cannot get parent / for name {id}")
+    await lifecycle.delete(engine, id, force=force, volumes=v)
+    return Reply.empty()
+
+
+@post("/containers/{id}/wait")
+async def container_wait(
+    engine: "Engine", id: str, condition: str = Text("not-running"), version: tuple[int, int] = ApiVersion()
+) -> "Reply | Stream":
+    """Wait for an exit (API: ContainerWait). From 1.30 the headers go out before it, and conditions are known."""
+    from service.engine import lifecycle
+
+    waiter = lifecycle.Waiter(engine, id, condition or "not-running" if version >= (1, 30) else "not-running")
+    if version < (1, 30):
+        code, error = await waiter.result()
+        return Reply.json(_exit(code, error))
+    return Stream(_when_ended(waiter))
+
+
+async def _when_ended(waiter: "object") -> "AsyncIterator[bytes]":
+    from service import jsontext
+    from service.engine.lifecycle import Waiter
+
+    assert isinstance(waiter, Waiter)
+    code, error = await waiter.result()
+    yield jsontext.dump_bytes(_exit(code, error)) + b"\n"
+
+
+def _exit(code: int, error: str) -> "dict[str, object]":
+    return {"StatusCode": code, "Error": {"Message": error}} if error else {"StatusCode": code}
+
+
+@post("/containers/prune")
+async def container_prune(engine: "Engine", filters: "dict[str, list[str]]" = Filters()) -> Reply:
+    """Remove all stopped containers (API: ContainerPrune)."""
+    from service.engine import prune
+
+    gone, freed = await engine.thread(prune.containers, engine, filters)
+    return Reply.json({"ContainersDeleted": gone or None, "SpaceReclaimed": freed})

@@ -1,0 +1,36 @@
+"""/info, /version, /system/df."""
+
+from compat_api.declaration import Texts, get
+from compat_api.reply import Reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from service.engine.engine import Engine
+
+
+@get("/version")
+def system_version(engine: "Engine") -> Reply:
+    """Versions (API: SystemVersion)."""
+    from service.engine import system
+
+    return Reply.json(system.describe_version(engine), shape="Version")
+
+
+@get("/info")
+async def system_info(engine: "Engine") -> Reply:
+    """About this host and engine (API: SystemInfo)."""
+    from service.engine import system
+
+    return Reply.json(await engine.thread(system.info, engine), shape="Info")
+
+
+@get("/system/df")
+async def system_data_usage(engine: "Engine", type: "list[str]" = Texts()) -> Reply:
+    """What takes space (API: SystemDataUsage)."""
+    from service.engine import system
+    from service.errors import InvalidParameter
+
+    for kind in type:
+        if kind not in ("container", "image", "volume", "build-cache"):
+            raise InvalidParameter(f"unknown object type: {kind}")
+    return Reply.json(await engine.thread(system.data_usage, engine, tuple(type)), shape="SystemDataUsage")

@@ -1,0 +1,71 @@
+"""/volumes."""
+
+from compat_api.declaration import ApiVersion, Filters, Flag, delete, get, post, put
+from compat_api.reply import Reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from compat_api.schemas.volumes import VolumeCreateRequest
+    from service.engine.engine import Engine
+
+
+@get("/volumes")
+def volume_list(engine: "Engine", filters: "dict[str, list[str]]" = Filters()) -> Reply:
+    """List volumes (API: VolumeList)."""
+    from service.engine import volumes
+
+    found = [volumes.describe(engine.settings, volume) for volume in volumes.matching(engine.store, filters)]
+    return Reply.json({"Volumes": found, "Warnings": None})
+
+
+@post("/volumes/create", body="compat_api.schemas.volumes:VolumeCreateRequest")
+async def volume_create(engine: "Engine", *, body: "VolumeCreateRequest") -> Reply:
+    """Create a volume (API: VolumeCreate)."""
+    from service.engine import volumes
+
+    made = await engine.thread(
+        volumes.create, engine.settings, engine.store, body.Name or "", body.Driver or "", body.DriverOpts, body.Labels
+    )
+    return Reply.json(volumes.describe(engine.settings, made), status=201)
+
+
+@get("/volumes/{name}")
+def volume_inspect(engine: "Engine", name: str) -> Reply:
+    """Inspect a volume (API: VolumeInspect)."""
+    from service.engine import volumes
+
+    return Reply.json(volumes.describe(engine.settings, volumes.find(engine.store, name)))
+
+
+@put("/volumes/{name}")
+async def volume_update(engine: "Engine", name: str) -> Reply:
+    """Update a cluster volume (API: VolumeUpdate): there is no swarm here."""
+    from service.errors import Unavailable
+
+    del engine, name
+    raise Unavailable(
+        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
+    )
+
+
+@delete("/volumes/{name}")
+async def volume_delete(engine: "Engine", name: str, force: bool = Flag()) -> Reply:
+    """Remove a volume (API: VolumeDelete)."""
+    from service.engine import volumes
+
+    await engine.thread(lambda: volumes.remove(engine.settings, engine.store, name, force=force))
+    return Reply.empty()
+
+
+@post("/volumes/prune")
+async def volume_prune(
+    engine: "Engine", filters: "dict[str, list[str]]" = Filters(), version: tuple[int, int] = ApiVersion()
+) -> Reply:
+    """Remove unused volumes (API: VolumePrune): from 1.42 only anonymous ones, unless `all` says so."""
+    from service.engine import volumes
+
+    named_too = version < (1, 42) or any(text in ("true", "1") for text in filters.get("all", ()))
+    gone, freed = await engine.thread(
+        lambda: volumes.prune(engine.settings, engine.store, filters, named_too=named_too)
+    )
+    return Reply.json({"VolumesDeleted": gone, "SpaceReclaimed": freed})

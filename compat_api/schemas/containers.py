@@ -1,0 +1,275 @@
+"""Bodies of the container operations. Types are checked here; meaning is checked by the engine, in Docker's words.
+
+Absent and null are kept apart by `exclude_unset`: the engine sees what the client said, and nothing it did not say.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore", defer_build=False)
+
+
+class Healthcheck(_Body):
+    """API: HealthConfig. Durations in nanoseconds."""
+
+    Test: list[str] | None = None
+    Interval: int | None = None
+    Timeout: int | None = None
+    StartPeriod: int | None = None
+    StartInterval: int | None = None
+    Retries: int | None = None
+
+
+class PortBinding(_Body):
+    """API: PortBinding."""
+
+    HostIp: str | None = None
+    HostPort: str | None = None
+
+
+class RestartPolicy(_Body):
+    """API: RestartPolicy."""
+
+    Name: str | None = None
+    MaximumRetryCount: int | None = None
+
+
+class LogConfig(_Body):
+    """API: HostConfig.LogConfig."""
+
+    Type: str | None = None
+    Config: dict[str, str] | None = None
+
+
+class Ulimit(_Body):
+    """API: Resources.Ulimits."""
+
+    Name: str = ""
+    Soft: int = 0
+    Hard: int = 0
+
+
+class DeviceMapping(_Body):
+    """API: DeviceMapping."""
+
+    PathOnHost: str = ""
+    PathInContainer: str = ""
+    CgroupPermissions: str = ""
+
+
+class DeviceRequest(_Body):
+    """API: DeviceRequest."""
+
+    Driver: str | None = None
+    Count: int | None = None
+    DeviceIDs: list[str] | None = None
+    Capabilities: list[list[str]] | None = None
+    Options: dict[str, str] | None = None
+
+
+class WeightDevice(_Body):
+    """API: Resources.BlkioWeightDevice."""
+
+    Path: str = ""
+    Weight: int = 0
+
+
+class ThrottleDevice(_Body):
+    """API: ThrottleDevice."""
+
+    Path: str = ""
+    Rate: int = 0
+
+
+class DriverConfig(_Body):
+    """API: Mount.VolumeOptions.DriverConfig."""
+
+    Name: str | None = None
+    Options: dict[str, str] | None = None
+
+
+class BindOptions(_Body):
+    """API: Mount.BindOptions."""
+
+    Propagation: str | None = None
+    NonRecursive: bool | None = None
+    CreateMountpoint: bool | None = None
+    ReadOnlyNonRecursive: bool | None = None
+    ReadOnlyForceRecursive: bool | None = None
+
+
+class VolumeOptions(_Body):
+    """API: Mount.VolumeOptions."""
+
+    NoCopy: bool | None = None
+    Labels: dict[str, str] | None = None
+    DriverConfig: DriverConfig | None = None
+    Subpath: str | None = None
+
+
+class TmpfsOptions(_Body):
+    """API: Mount.TmpfsOptions."""
+
+    SizeBytes: int | None = None
+    Mode: int | None = None
+    Options: list[list[str]] | None = None
+
+
+class ImageOptions(_Body):
+    """API: Mount.ImageOptions."""
+
+    Subpath: str | None = None
+
+
+class Mount(_Body):
+    """API: Mount."""
+
+    Type: str | None = None
+    Source: str | None = None
+    Target: str | None = None
+    ReadOnly: bool | None = None
+    Consistency: str | None = None
+    BindOptions: BindOptions | None = None
+    VolumeOptions: VolumeOptions | None = None
+    TmpfsOptions: TmpfsOptions | None = None
+    ImageOptions: ImageOptions | None = None
+
+
+class Resources(_Body):
+    """API: Resources."""
+
+    CpuShares: int | None = None
+    Memory: int | None = None
+    NanoCpus: int | None = None
+    CgroupParent: str | None = None
+    BlkioWeight: int | None = None
+    BlkioWeightDevice: list[WeightDevice] | None = None
+    BlkioDeviceReadBps: list[ThrottleDevice] | None = None
+    BlkioDeviceWriteBps: list[ThrottleDevice] | None = None
+    BlkioDeviceReadIOps: list[ThrottleDevice] | None = None
+    BlkioDeviceWriteIOps: list[ThrottleDevice] | None = None
+    CpuPeriod: int | None = None
+    CpuQuota: int | None = None
+    CpuRealtimePeriod: int | None = None
+    CpuRealtimeRuntime: int | None = None
+    CpusetCpus: str | None = None
+    CpusetMems: str | None = None
+    Devices: list[DeviceMapping] | None = None
+    DeviceCgroupRules: list[str] | None = None
+    DeviceRequests: list[DeviceRequest] | None = None
+    MemoryReservation: int | None = None
+    MemorySwap: int | None = None
+    MemorySwappiness: int | None = None
+    OomKillDisable: bool | None = None
+    PidsLimit: int | None = None
+    Ulimits: list[Ulimit] | None = None
+    CpuCount: int | None = None
+    CpuPercent: int | None = None
+    IOMaximumIOps: int | None = None
+    IOMaximumBandwidth: int | None = None
+
+
+class HostConfig(Resources):
+    """API: HostConfig."""
+
+    Binds: list[str] | None = None
+    ContainerIDFile: str | None = None
+    LogConfig: LogConfig | None = None
+    NetworkMode: str | None = None
+    PortBindings: dict[str, list[PortBinding] | None] | None = None
+    RestartPolicy: RestartPolicy | None = None
+    AutoRemove: bool | None = None
+    VolumeDriver: str | None = None
+    VolumesFrom: list[str] | None = None
+    ConsoleSize: tuple[int, int] | None = None
+    Annotations: dict[str, str] | None = None
+    CapAdd: list[str] | None = None
+    CapDrop: list[str] | None = None
+    CgroupnsMode: str | None = None
+    Dns: list[str] | None = None
+    DnsOptions: list[str] | None = None
+    DnsSearch: list[str] | None = None
+    ExtraHosts: list[str] | None = None
+    GroupAdd: list[str] | None = None
+    IpcMode: str | None = None
+    Cgroup: str | None = None
+    Links: list[str] | None = None
+    OomScoreAdj: int | None = None
+    PidMode: str | None = None
+    Privileged: bool | None = None
+    PublishAllPorts: bool | None = None
+    ReadonlyRootfs: bool | None = None
+    SecurityOpt: list[str] | None = None
+    StorageOpt: dict[str, str] | None = None
+    Tmpfs: dict[str, str] | None = None
+    UTSMode: str | None = None
+    UsernsMode: str | None = None
+    ShmSize: int | None = None
+    Sysctls: dict[str, str] | None = None
+    Runtime: str | None = None
+    Isolation: str | None = None
+    Mounts: list[Mount] | None = None
+    Init: bool | None = None
+    MaskedPaths: list[str] | None = None
+    ReadonlyPaths: list[str] | None = None
+
+
+class EndpointIPAMConfig(_Body):
+    """API: EndpointIPAMConfig."""
+
+    IPv4Address: str | None = None
+    IPv6Address: str | None = None
+    LinkLocalIPs: list[str] | None = None
+
+
+class EndpointSettings(_Body):
+    """API: EndpointSettings (what a request may say of one)."""
+
+    IPAMConfig: EndpointIPAMConfig | None = None
+    Links: list[str] | None = None
+    Aliases: list[str] | None = None
+    MacAddress: str | None = None
+    DriverOpts: dict[str, str] | None = None
+    GwPriority: int | None = None
+    NetworkID: str | None = None
+
+
+class NetworkingConfig(_Body):
+    """API: NetworkingConfig."""
+
+    EndpointsConfig: dict[str, EndpointSettings | None] | None = None
+
+
+class ContainerCreateRequest(_Body):
+    """API: ContainerCreate's body: ContainerConfig with HostConfig and NetworkingConfig inside."""
+
+    Hostname: str | None = None
+    Domainname: str | None = None
+    User: str | None = None
+    AttachStdin: bool | None = None
+    AttachStdout: bool | None = None
+    AttachStderr: bool | None = None
+    ExposedPorts: dict[str, dict[str, str]] | None = None
+    Tty: bool | None = None
+    OpenStdin: bool | None = None
+    StdinOnce: bool | None = None
+    Env: list[str] | None = None
+    Cmd: list[str] | str | None = None
+    Healthcheck: Healthcheck | None = None
+    ArgsEscaped: bool | None = None
+    Image: str | None = None
+    Volumes: dict[str, dict[str, str]] | None = None
+    WorkingDir: str | None = None
+    Entrypoint: list[str] | str | None = None
+    NetworkDisabled: bool | None = None
+    MacAddress: str | None = None
+    OnBuild: list[str] | None = None
+    Labels: dict[str, str] | None = None
+    StopSignal: str | None = None
+    StopTimeout: int | None = None
+    Shell: list[str] | None = None
+    HostConfig: HostConfig | None = None
+    NetworkingConfig: NetworkingConfig | None = None

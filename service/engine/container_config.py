@@ -1,0 +1,104 @@
+"""ContainerConfig: what a request and an image say about the process, checked and merged (moby: daemon/commit.go merge)."""
+
+from service.errors import InvalidParameter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# The keys of ContainerConfig as inspect shows them, with what an absent one means.
+_DEFAULTS: "dict[str, Any]" = {
+    "Hostname": "",
+    "Domainname": "",
+    "User": "",
+    "AttachStdin": False,
+    "AttachStdout": False,
+    "AttachStderr": False,
+    "Tty": False,
+    "OpenStdin": False,
+    "StdinOnce": False,
+    "Env": None,
+    "Cmd": None,
+    "Image": "",
+    "Volumes": None,
+    "WorkingDir": "",
+    "Entrypoint": None,
+    "OnBuild": None,
+    "Labels": None,
+}
+_SHOWN_WHEN_SET = (
+    "ExposedPorts", "Healthcheck", "ArgsEscaped", "NetworkDisabled", "MacAddress", "StopSignal", "StopTimeout", "Shell",
+)  # fmt: skip
+_MIN_HEALTH_NS = 1_000_000  # one millisecond (moby: daemon/container.go verifyContainerSettings)
+
+
+def check(config: "dict[str, Any]") -> None:
+    """Raise InvalidParameter, in dockerd's words, for what no image could make right."""
+    for variable in config.get("Env") or ():
+        if not variable or variable.startswith("="):
+            raise InvalidParameter(f"invalid environment variable: {variable}")
+    directory = config.get("WorkingDir") or ""
+    if directory and not directory.startswith("/"):
+        raise InvalidParameter(f"the working directory '{directory}' is invalid, it needs to be an absolute path")
+    hostname = config.get("Hostname") or ""
+    if len(hostname) > 63 or (hostname and hostname.strip("-") != hostname):
+        raise InvalidParameter(f"invalid hostname format: {hostname}")
+    if config.get("StopSignal"):
+        from service.kernel.signals import signal_number
+
+        signal_number(config["StopSignal"])
+    health = config.get("Healthcheck") or {}
+    for key in ("Interval", "Timeout", "StartPeriod", "StartInterval"):
+        value = health.get(key) or 0
+        if value < 0 or 0 < value < _MIN_HEALTH_NS:
+            raise InvalidParameter(f"{key} in Healthcheck cannot be less than 1ms")
+    if (health.get("Retries") or 0) < 0:
+        raise InvalidParameter("Retries in Healthcheck cannot be negative")
+    for port in config.get("ExposedPorts") or ():
+        number, _, protocol = port.partition("/")
+        low, _, high = number.partition("-")
+        if not low.isdigit() or (high and not high.isdigit()) or protocol.lower() not in ("", "tcp", "udp", "sctp"):
+            raise InvalidParameter(f"invalid containerPort: {port}")
+
+
+def merge(asked: "dict[str, Any]", image: "dict[str, Any]") -> "dict[str, Any]":
+    """The container's config: the request's over the image's.
+
+    Entrypoint and Cmd go together: an image's Cmd counts only when the request gives neither. Entrypoint `[""]` empties
+    the image's. Environment, labels, volumes and ports are united, the request's winning.
+    """
+    config = {
+        key: asked.get(key, default) if asked.get(key) is not None else default for key, default in _DEFAULTS.items()
+    }
+    for key in _SHOWN_WHEN_SET:
+        if asked.get(key):
+            config[key] = asked[key]
+    if not config["Entrypoint"] and asked.get("Entrypoint") != [""]:
+        if not config["Cmd"]:
+            config["Cmd"] = image.get("Cmd")
+            if image.get("ArgsEscaped"):
+                config["ArgsEscaped"] = True
+        if asked.get("Entrypoint") is None or asked.get("Entrypoint") == []:
+            config["Entrypoint"] = image.get("Entrypoint")
+    elif config["Entrypoint"] == [""]:
+        config["Entrypoint"] = None
+    config["Env"] = _environment(asked.get("Env") or [], image.get("Env") or [])
+    config["Labels"] = {**(image.get("Labels") or {}), **(asked.get("Labels") or {})}
+    for key in ("Volumes", "ExposedPorts"):
+        united = {**(image.get(key) or {}), **(asked.get(key) or {})}
+        if united:
+            config[key] = united
+    for key in ("User", "WorkingDir", "StopSignal", "Shell", "OnBuild"):
+        if not config.get(key) and image.get(key):
+            config[key] = image[key]
+    inherited = image.get("Healthcheck")
+    if inherited:
+        config["Healthcheck"] = {**inherited, **{k: v for k, v in (asked.get("Healthcheck") or {}).items() if v}}
+    config["OnBuild"] = asked.get("OnBuild")  # triggers are the image's, not the container's
+    return config
+
+
+def _environment(asked: list[str], image: list[str]) -> list[str]:
+    """The request's variables, then those of the image that the request does not name."""
+    named = {variable.partition("=")[0] for variable in asked}
+    return [*asked, *(variable for variable in image if variable.partition("=")[0] not in named)]

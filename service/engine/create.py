@@ -1,0 +1,102 @@
+"""`create`: a container is decided and registered; nothing runs yet (API: ContainerCreate)."""
+
+import os
+
+from service import bell, ids, timestamps
+from service.engine import container_config, events, host_config, mounts, names
+from service.errors import Conflict, InvalidParameter
+from service.store import containers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from service.engine.engine import Engine
+    from service.model.container import ContainerRecord
+
+
+def check_name(name: str) -> str:
+    """The name without its slash. Raises InvalidParameter unless it may name a container."""
+    bare = name.removeprefix("/")
+    start = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+    if len(bare) < 2 or bare[0] not in start or any(c not in start + "_.-" for c in bare):
+        raise InvalidParameter(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+    return bare
+
+
+def create(engine: "Engine", name: str, request: "dict[str, Any]", platform: str = "") -> tuple[str, list[str]]:
+    """Create a container from a request body of ContainerCreate (as a dict, absent keys absent). Blocking.
+
+    Returns its id and warnings. Raises NotFound for an unknown image, Conflict for a name in use, InvalidParameter for
+    anything the request cannot mean; then nothing was changed.
+    """
+    from service.content import rootfs
+    from service.engine import images
+
+    settings, store = engine.settings, engine.store
+    if name:
+        name = check_name(name)
+        owner = containers.name_owner(store, name)
+        if owner:
+            raise containers.name_taken(name, owner)
+    asked = dict(request)
+    host = asked.pop("HostConfig", None) or {}
+    networking = asked.pop("NetworkingConfig", None) or {}
+    container_config.check(asked)
+    warnings: list[str] = []
+    host = host_config.complete(host, warnings)
+    image = images.find(engine, asked.get("Image") or "", platform)
+    config = container_config.merge(asked, image.config.get("config") or {})
+    container_id = ids.new_id()
+    if not config["Hostname"] and not host["NetworkMode"].startswith(("host", "container:")):
+        config["Hostname"] = ids.short(container_id)
+    elif not config["Hostname"] and host["NetworkMode"] == "host":
+        config["Hostname"] = os.uname().nodename
+    command = [*(config["Entrypoint"] or []), *(config["Cmd"] or [])]
+    if not command:
+        raise InvalidParameter("no command specified")
+    planned = mounts.plan(engine, config, host, warnings)
+    record: ContainerRecord = {
+        "Id": container_id,
+        "Name": name,
+        "Created": timestamps.now(),
+        "Path": command[0],
+        "Args": command[1:],
+        "Image": image.id,
+        "Config": config,
+        "HostConfig": host,
+        "EndpointsConfig": networking.get("EndpointsConfig") or {},
+        "Mounts": planned.mounts,
+        "Layers": image.layers,
+        "Platform": "linux",
+    }
+    try:
+        rootfs.prepare(settings, container_id)
+        os.chmod(settings.container_root(container_id), 0o710)
+        mounts.populate(settings, record)
+        _register(engine, record)
+    except BaseException:
+        rootfs.remove(settings, container_id)
+        mounts.forget(engine, planned)
+        raise
+    bell.ring(settings.bell)
+    return container_id, warnings
+
+
+def _register(engine: "Engine", record: "ContainerRecord") -> None:
+    """The one commit of this verb. A container without a name draws one until it is free."""
+    unnamed = not record["Name"]
+    for attempt in range(100):
+        if unnamed:
+            record["Name"] = names.draw(attempt)
+            if containers.name_owner(engine.store, record["Name"]):
+                continue
+        try:
+            with engine.store.write():
+                containers.insert(engine.store, record, timestamps.nanoseconds(record["Created"]))
+                events.container(engine.store, record, "create")
+            return
+        except Conflict:
+            if not unnamed:
+                raise
+    raise Conflict("could not find a free name for the container")

@@ -1,0 +1,29 @@
+"""Events: recorded by the verbs in their own transaction, followed by clients (API: SystemEvents)."""
+
+from service import timestamps
+from service.store import events
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.model.container import ContainerRecord
+    from service.store.database import Database
+
+
+def record(database: "Database", kind: str, action: str, actor_id: str, attributes: "Mapping[str, str]") -> None:
+    """Record that something happened now. Call inside the transaction that makes it true; ring the bell after it."""
+    events.append(database, timestamps.now_ns(), kind, action, actor_id, attributes)
+
+
+def container(
+    database: "Database", about: "ContainerRecord", action: str, more: "Mapping[str, str] | None" = None
+) -> None:
+    """Record an event of a container: its labels, image and name are the attributes, and what `more` adds."""
+    attributes = {
+        **(about["Config"].get("Labels") or {}),
+        "image": about["Config"].get("Image") or "",
+        "name": about["Name"],
+        **(more or {}),
+    }
+    record(database, "container", action, about["Id"], attributes)

@@ -1,0 +1,309 @@
+"""start, stop, restart, kill, pause, unpause, wait, rename, rm: what is done to a container that exists.
+
+Each verb: look up, guard, act, record, announce. Blocking work goes to a thread; waiting for an exit is waiting for the
+bell, so that it does not matter which process records it.
+"""
+
+from service import bell
+from service.engine import events, launch, release, remove
+from service.engine.bell_watch import changes
+from service.errors import Conflict, InvalidParameter, NotFound, NotModified, SystemFailure
+from service.kernel.signals import KILL, TERM, signal_number
+from service.store import containers
+from service.store import events as stored_events
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from service.engine.engine import Engine
+    from service.model.container import Container
+
+STOP_TIMEOUT = 10  # seconds, where neither request nor container says otherwise
+KILL_GRACE = 10.0  # seconds that a killed process has to be gone
+_UP = ("running", "paused", "restarting")
+
+
+async def start(engine: "Engine", reference: str) -> None:
+    """API: ContainerStart. Raises NotFound, NotModified, Conflict, or why it does not start."""
+    from service.engine import attach
+
+    container_id = containers.resolve(engine.store, reference)
+    async with engine.lock(container_id):
+        with attach.waiters(engine, container_id) as before_start:
+            await engine.thread(
+                lambda: launch.start(engine.settings, engine.store, container_id, before_start=before_start)
+            )
+
+
+async def kill(engine: "Engine", reference: str, signal: str = "") -> None:
+    """API: ContainerKill. Raises InvalidParameter for a bad signal, Conflict when nothing runs."""
+    number = signal_number(signal) if signal else KILL
+    container = containers.find(engine.store, reference)
+    if container["state"]["status"] not in ("running", "paused"):
+        raise Conflict(f"cannot kill container: {reference}: container {container['record']['Id']} is not running")
+    own_stop = signal_number(container["record"]["Config"].get("StopSignal") or "SIGTERM")
+    await engine.thread(_signal, engine, container, number, number in (KILL, own_stop, TERM))
+    if number == KILL:
+        await _until_down(engine, container, KILL_GRACE)
+
+
+def _signal(engine: "Engine", container: "Container", number: int, by_user: bool) -> None:
+    """Send a signal to the container's first process. `by_user`: it is meant to end it, so no restart policy acts."""
+    from service.runtime import runc
+
+    record, store = container["record"], engine.store
+    with store.write():
+        if by_user:
+            containers.set_state(store, record["Id"], stopped_by_user=1)
+        events.container(store, record, "kill", {"signal": str(number)})
+    bell.ring(engine.settings.bell)
+    try:
+        if container["state"]["status"] == "paused" and number == KILL:
+            _thaw(engine, container)
+        runc.kill(engine.settings, record["Id"], number)
+    except SystemFailure:
+        if containers.get(store, record["Id"])["state"]["status"] in ("running", "paused") and _alive(container):
+            raise
+
+
+def _alive(container: "Container") -> bool:
+    from service.kernel import pidfd
+
+    return pidfd.is_alive(container["state"]["pid"])
+
+
+def _thaw(engine: "Engine", container: "Container") -> None:
+    from service.runtime import runc
+
+    runc.resume(engine.settings, container["record"]["Id"])
+    with engine.store.write():
+        containers.set_state(engine.store, container["record"]["Id"], status="running")
+
+
+async def _until_down(engine: "Engine", container: "Container", seconds: float) -> bool:
+    """Wait until this start of the container is over and let go of. False when the time was not enough."""
+    container_id, generation = container["record"]["Id"], container["state"]["generation"]
+
+    def over() -> bool:
+        try:
+            state = containers.get(engine.store, container_id)["state"]
+        except NotFound:
+            return True
+        return state["generation"] != generation or state["status"] not in ("running", "paused")
+
+    return await changes(engine).until(over, seconds)
+
+
+async def stop(engine: "Engine", reference: str, seconds: "int | None" = None, signal: str = "") -> None:
+    """API: ContainerStop: the stop signal, then SIGKILL after `seconds` (-1: never; None: the container's own).
+
+    Raises NotModified when it does not run.
+    """
+    number = signal_number(signal) if signal else 0
+    container = containers.find(engine.store, reference)
+    if container["state"]["status"] not in _UP:
+        raise NotModified("container already stopped")
+    async with engine.lock(container["record"]["Id"]):
+        await _stop(engine, container, seconds, number)
+
+
+async def _stop(engine: "Engine", container: "Container", seconds: "int | None", number: int) -> None:
+    record = container["record"]
+    container_id, config = record["Id"], record["Config"]
+    if container["state"]["status"] == "restarting":
+        await engine.thread(_rest, engine, container)
+        return
+    number = number or signal_number(config.get("StopSignal") or "SIGTERM")
+    if seconds is None:
+        configured = config.get("StopTimeout")
+        seconds = STOP_TIMEOUT if configured is None else configured
+    if container["state"]["status"] == "paused":
+        await engine.thread(_thaw, engine, container)
+        container = containers.get(engine.store, container_id)
+    await engine.thread(_signal, engine, container, number, True)
+    if not await _until_down(engine, container, float("inf") if seconds < 0 else seconds):
+        await engine.thread(_signal, engine, container, KILL, True)
+        if not await _until_down(engine, container, KILL_GRACE):
+            raise SystemFailure(
+                f"cannot stop container: {container_id}: tried to kill container, but did not receive an exit event"
+            )
+    await engine.thread(_announce, engine, container, "stop")
+
+
+def _rest(engine: "Engine", container: "Container") -> None:
+    """A container between two restarts is not started again."""
+    with engine.store.write():
+        containers.set_state(engine.store, container["record"]["Id"], status="exited", stopped_by_user=1)
+        events.container(engine.store, container["record"], "stop")
+    bell.ring(engine.settings.bell)
+
+
+def _announce(engine: "Engine", container: "Container", action: str) -> None:
+    try:
+        container = containers.get(engine.store, container["record"]["Id"])
+    except NotFound:
+        pass  # `--rm`: gone already; the event is told of what it was
+    with engine.store.write():
+        events.container(engine.store, container["record"], action)
+    bell.ring(engine.settings.bell)
+
+
+async def restart(engine: "Engine", reference: str, seconds: "int | None" = None, signal: str = "") -> None:
+    """API: ContainerRestart: stop if it runs, then start. `--rm` does not remove it in between."""
+    from service.engine import attach
+
+    number = signal_number(signal) if signal else 0
+    container = containers.find(engine.store, reference)
+    container_id = container["record"]["Id"]
+    async with engine.lock(container_id):
+        if container["state"]["status"] in _UP:
+            await engine.thread(_keep, engine, container_id, True)
+            try:
+                await _stop(engine, container, seconds, number)
+                with attach.waiters(engine, container_id) as before_start:
+                    await engine.thread(
+                        lambda: launch.start(engine.settings, engine.store, container_id, before_start=before_start)
+                    )
+            finally:
+                await engine.thread(_keep, engine, container_id, False)
+        else:
+            with attach.waiters(engine, container_id) as before_start:
+                await engine.thread(
+                    lambda: launch.start(engine.settings, engine.store, container_id, before_start=before_start)
+                )
+    await engine.thread(_announce, engine, container, "restart")
+
+
+def _keep(engine: "Engine", container_id: str, keep: bool) -> None:
+    """Hold off the removal of a `--rm` container while it is restarted."""
+    with engine.store.write():
+        containers.set_state(engine.store, container_id, kept=keep)
+
+
+async def pause(engine: "Engine", reference: str) -> None:
+    """API: ContainerPause. Raises Conflict when it does not run or is paused already."""
+    container = containers.find(engine.store, reference)
+    status, container_id = container["state"]["status"], container["record"]["Id"]
+    if status == "paused":
+        raise Conflict(f"container {container_id} is already paused")
+    if status == "restarting":
+        raise Conflict(f"container {container_id} is restarting, wait until the container is running")
+    if status != "running":
+        raise Conflict(f"container {container_id} is not running")
+    await engine.thread(_pause, engine, container)
+
+
+def _pause(engine: "Engine", container: "Container") -> None:
+    from service.runtime import runc
+
+    container_id = container["record"]["Id"]
+    runc.pause(engine.settings, container_id)
+    with engine.store.write():
+        containers.set_state(engine.store, container_id, status="paused")
+        events.container(engine.store, container["record"], "pause")
+    bell.ring(engine.settings.bell)
+
+
+async def unpause(engine: "Engine", reference: str) -> None:
+    """API: ContainerUnpause. Raises Conflict when it is not paused."""
+    container = containers.find(engine.store, reference)
+    if container["state"]["status"] != "paused":
+        raise Conflict(f"Container {container['record']['Id']} is not paused")
+
+    def resume() -> None:
+        _thaw(engine, container)
+        with engine.store.write():
+            events.container(engine.store, container["record"], "unpause")
+        bell.ring(engine.settings.bell)
+
+    await engine.thread(resume)
+
+
+class Waiter:
+    """API: ContainerWait, begun when it is made: an exit after that moment is not missed."""
+
+    CONDITIONS = ("not-running", "next-exit", "removed")
+
+    def __init__(self, engine: "Engine", reference: str, condition: str) -> None:
+        if condition not in self.CONDITIONS:
+            raise InvalidParameter(f'invalid condition: "{condition}"')
+        self.engine, self.condition = engine, condition
+        self.seen = stored_events.last(engine.store)
+        container = containers.find(engine.store, reference)
+        self.container_id, self.state = container["record"]["Id"], container["state"]
+        self.code = self.state["exit_code"]
+        self.error = self.state["error"]
+
+    async def result(self) -> "tuple[int, str]":
+        """The exit code, and the error of a start that failed. Returns when the condition holds."""
+        if self.condition == "not-running" and self.state["status"] not in _UP:
+            return self.code, ""
+        await changes(self.engine).until(self._met, float("inf"))
+        return self.code, ""
+
+    def _met(self) -> bool:
+        for event in stored_events.of_actor(self.engine.store, self.container_id, self.seen):
+            self.seen = event["seq"]
+            if event["Action"] == "die":
+                self.code = int(event["Actor"]["Attributes"]["exitCode"])
+                if self.condition != "removed":
+                    return True
+            if event["Action"] == "destroy":
+                return True
+        return False
+
+
+async def rename(engine: "Engine", reference: str, new_name: str) -> None:
+    """API: ContainerRename. Raises InvalidParameter for a bad or unchanged name, Conflict for one in use."""
+    from service.engine.create import check_name
+
+    container = containers.find(engine.store, reference)
+    if not new_name:
+        raise InvalidParameter("Neither old nor new names may be empty")
+    bare = check_name(new_name)
+    record = container["record"]
+    if bare == record["Name"]:
+        raise InvalidParameter("Renaming a container with the same name as its current name")
+
+    def change() -> None:
+        with engine.store.write():
+            fresh = containers.get(engine.store, record["Id"])["record"]
+            old, fresh["Name"] = fresh["Name"], bare
+            containers.replace_record(engine.store, fresh)
+            events.container(engine.store, fresh, "rename", {"oldName": f"/{old}"})
+        bell.ring(engine.settings.bell)
+
+    await engine.thread(change)
+
+
+async def delete(engine: "Engine", reference: str, *, force: bool, volumes: bool) -> None:
+    """API: ContainerDelete. Raises Conflict when it runs and `force` is not given."""
+    container = containers.find(engine.store, reference)
+    container_id = container["record"]["Id"]
+    async with engine.lock(container_id):
+        container = containers.get(engine.store, container_id)
+        if container["state"]["status"] in _UP:
+            if not force:
+                raise Conflict(remove.running_text(container))
+            if container["state"]["status"] == "restarting":
+                await engine.thread(_rest, engine, container)
+            else:
+                await engine.thread(_signal, engine, container, KILL, True)
+                if not await _until_down(engine, container, KILL_GRACE):
+                    raise SystemFailure(f"Could not kill running container {container_id}, cannot remove")
+        try:
+            await engine.thread(
+                lambda: remove.remove(engine.settings, engine.store, container_id, anonymous_volumes=volumes)
+            )
+        except NotFound:
+            return  # `--rm` was faster
+    engine.forget_lock(container_id)
+
+
+async def settle(engine: "Engine", container_id: str) -> None:
+    """Wait until an ended container has been let go of."""
+
+    def settled() -> None:
+        with release.exclusively(engine.settings, container_id):
+            return
+
+    await engine.thread(settled)

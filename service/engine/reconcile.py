@@ -1,0 +1,108 @@
+"""Setting right what a crash, a kill or a reboot left: run when a service process begins, before its first answer.
+
+Cheap when all is well: one query, and a look at /proc for every container that is said to run.
+"""
+
+import os
+
+from service import bell
+from service.engine import exit as ended
+from service.engine import release, remove
+from service.errors import MoorageError, NotFound
+from service.kernel import pidfd
+from service.kernel.tree import remove_tree
+from service.store import containers, meta
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from service.engine.engine import Engine
+    from service.model.container import Container
+
+
+def at_start(engine: "Engine") -> None:
+    """Bring the store and the machine together. Blocking."""
+    settings, store = engine.settings, engine.store
+    this_boot = pidfd.boot_id()
+    rebooted = meta.get(store, "boot_id") != this_boot
+    for container_id in containers.ids_needing_care(store):
+        try:
+            _container(engine, containers.get(store, container_id), this_boot)
+        except NotFound:
+            continue  # an exit hook removed it meanwhile
+        except BlockingIOError:
+            continue  # an exit hook or the boot unit is at it right now
+        except (MoorageError, OSError) as error:
+            engine.log(f"reconcile: container {container_id}: {error}")
+    _unregistered(engine)
+    if rebooted:
+        with store.write():
+            meta.put(store, "boot_id", this_boot)
+        bell.ring(settings.bell)
+
+
+def _container(engine: "Engine", container: "Container", this_boot: str) -> None:
+    settings, store = engine.settings, engine.store
+    record, state = container["record"], container["state"]
+    container_id, status = record["Id"], state["status"]
+    if status in ("running", "paused"):
+        if state["boot_id"] != this_boot:
+            ended.record(settings, store, container_id, state["generation"], unknown=True)
+            _finish(engine, container_id)
+        elif not pidfd.is_running(state["conmon_pid"], "conmon"):
+            _unwatched(engine, container)
+        elif _never_started(engine, container):
+            _unwatched(engine, container)
+        return
+    if status == "restarting" and state["boot_id"] != this_boot:
+        with store.write():
+            containers.set_state(store, container_id, status="exited")
+    if status == "removing":
+        with release.exclusively(settings, container_id, wait=False):
+            release.leftovers(settings, store, container)
+            remove.files_and_record(settings, store, containers.get(store, container_id), anonymous_volumes=False)
+    elif state["holds"] or state["kept"]:
+        with store.write():
+            containers.set_state(store, container_id, kept=False)
+        _finish(engine, container_id)
+
+
+def _finish(engine: "Engine", container_id: str) -> None:
+    with release.exclusively(engine.settings, container_id, wait=False):
+        pass
+    ended.finish(engine.settings, engine.store, container_id)
+
+
+def _unwatched(engine: "Engine", container: "Container") -> None:
+    """conmon is gone, or a launch was killed before `runc start`: whatever still runs is ended, and recorded."""
+    from service.runtime import runc
+
+    settings, store = engine.settings, engine.store
+    container_id = container["record"]["Id"]
+    with release.exclusively(settings, container_id, wait=False):
+        runc.delete(settings, container_id, force=True)
+    ended.record(settings, store, container_id, container["state"]["generation"])
+    ended.finish(settings, store, container_id)
+
+
+def _never_started(engine: "Engine", container: "Container") -> bool:
+    """Whether the process still waits for `runc start` and nobody is about to call it."""
+    from service.runtime import runc
+
+    if not runc.awaits_start(engine.settings, container["record"]["Id"]):
+        return False
+    with release.exclusively(engine.settings, container["record"]["Id"], wait=False):
+        return runc.awaits_start(engine.settings, container["record"]["Id"])
+
+
+def _unregistered(engine: "Engine") -> None:
+    """Directories of containers that were never registered: a create was killed in the middle."""
+    from service.content import rootfs
+
+    settings = engine.settings
+    known = set(containers.all_ids(engine.store))
+    for folder in (settings.root + "/containers", settings.run + "/containers"):
+        for name in os.listdir(folder):
+            container_id = name.removesuffix(".lock")
+            if container_id not in known:
+                rootfs.remove(settings, container_id)
+                remove_tree(f"{folder}/{name}")

@@ -1,0 +1,272 @@
+"""`info`, `version`, `system df`: the host and the engine (API: SystemInfo, SystemVersion, SystemDataUsage)."""
+
+import os
+
+from service import timestamps, version
+from service.kernel import cgroup
+from service.store import containers, images, meta
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from service.engine.engine import Engine
+
+_GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+def architecture() -> str:
+    """The host's architecture by Go's (so OCI's and Docker's) name."""
+    machine = os.uname().machine
+    return _GO_ARCHITECTURES.get(machine, machine)
+
+
+def describe_version(engine: "Engine") -> "dict[str, Any]":
+    """API: SystemVersion."""
+    kernel = os.uname().release
+    built = timestamps.rfc3339(int(os.stat(version.__file__).st_mtime) * 1_000_000_000).replace("Z", ".000000000+00:00")
+    details = {
+        "ApiVersion": version.api_text(),
+        "Arch": architecture(),
+        "BuildTime": built,
+        "Experimental": "false",
+        "GitCommit": "",
+        "GoVersion": "",
+        "KernelVersion": kernel,
+        "MinAPIVersion": version.api_text(version.API_MINIMUM),
+        "Os": "linux",
+    }
+    return {
+        "Platform": {"Name": f"moorage {version.MOORAGE}"},
+        "Components": [
+            {"Name": "Engine", "Version": version.DOCKER, "Details": details},
+            {"Name": "moorage", "Version": version.MOORAGE, "Details": {"GitCommit": ""}},
+            *_components(engine),
+        ],
+        "Version": version.DOCKER,
+        "ApiVersion": version.api_text(),
+        "MinAPIVersion": version.api_text(version.API_MINIMUM),
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": "linux",
+        "Arch": architecture(),
+        "KernelVersion": kernel,
+        "BuildTime": built,
+    }
+
+
+def _components(engine: "Engine") -> "list[dict[str, Any]]":
+    """runc and conmon with the versions they state. Asked once per version of the program, then kept in the store."""
+    from service.runtime import conmon, runc
+
+    found = []
+    for name, ask in (("runc", runc.version), ("conmon", conmon.version)):
+        stated, commit = ask(engine.settings)
+        found.append({"Name": name, "Version": stated, "Details": {"GitCommit": commit}})
+    return found
+
+
+def identity(engine: "Engine") -> str:
+    """The engine's id: made once, kept for good. Blocking (the first time)."""
+    known = meta.get(engine.store, "engine_id")
+    if known:
+        return known
+    raw = os.urandom(16).hex()
+    proposed = f"{raw[:8]}-{raw[8:12]}-4{raw[13:16]}-8{raw[17:20]}-{raw[20:32]}"
+    with engine.store.write():
+        return meta.keep(engine.store, "engine_id", proposed)
+
+
+def info(engine: "Engine") -> "dict[str, Any]":
+    """API: SystemInfo. Blocking."""
+    settings, host, groups = engine.settings, os.uname(), cgroup.detect()
+    found = containers.newest_first(engine.store)
+    statuses = [container["state"]["status"] for container in found]
+    system = _os_release()
+    memory = _memory_total()
+    running, paused = statuses.count("running") + statuses.count("restarting"), statuses.count("paused")
+    limits = {
+        "MemoryLimit": groups.has("memory"),
+        "SwapLimit": _swap_limit(groups),
+        "CpuCfsPeriod": groups.has("cpu"),
+        "CpuCfsQuota": groups.has("cpu"),
+        "CPUShares": groups.has("cpu"),
+        "CPUSet": groups.has("cpuset"),
+        "PidsLimit": groups.has("pids"),
+        "OomKillDisable": groups.version == 1 and groups.has("memory"),
+    }
+    return {
+        "ID": identity(engine),
+        "Containers": len(found),
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": len(found) - running - paused,
+        "Images": images.count(engine.store),
+        "Driver": "overlay2",
+        "DriverStatus": [
+            ["Backing Filesystem", _file_system(settings.root)],
+            ["Supports d_type", "true"],
+            ["Using metacopy", "false"],
+            ["Native Overlay Diff", "true"],
+            ["userxattr", "false"],
+        ],
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null"],
+            "Authorization": None,
+            "Log": ["json-file", "local", "none"],
+        },
+        **limits,
+        "IPv4Forwarding": _sysctl("net/ipv4/ip_forward") == "1",
+        "Debug": settings.log_level == "debug",
+        "NFd": len(os.listdir("/proc/self/fd")),
+        "NGoroutines": 0,
+        "SystemTime": timestamps.now(),
+        "LoggingDriver": "json-file",
+        "CgroupDriver": settings.cgroup_driver or _cgroup_driver(engine),
+        "CgroupVersion": str(groups.version),
+        "NEventsListener": engine.followers,
+        "KernelVersion": host.release,
+        "OperatingSystem": system.get("PRETTY_NAME", "linux"),
+        "OSVersion": system.get("VERSION_ID", ""),
+        "OSType": "linux",
+        "Architecture": host.machine,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": _registry_config(settings.insecure_registries),
+        "NCPU": os.cpu_count() or 1,
+        "MemTotal": memory,
+        "GenericResources": None,
+        "DockerRootDir": settings.root,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Name": host.nodename,
+        "Labels": [],
+        "ExperimentalBuild": False,
+        "ServerVersion": version.DOCKER,
+        "Runtimes": {"runc": {"path": "runc"}},
+        "DefaultRuntime": "runc",
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": False,
+            "Error": "",
+            "RemoteManagers": None,
+        },
+        "LiveRestoreEnabled": True,  # containers outlive the service: that is what clients ask by this
+        "Isolation": "",
+        "InitBinary": "docker-init",
+        "ContainerdCommit": {"ID": "", "Expected": ""},
+        "RuncCommit": {"ID": "", "Expected": ""},
+        "InitCommit": {"ID": "", "Expected": ""},
+        "SecurityOptions": _security_options(groups.version),
+        "FirewallBackend": {"Driver": "nftables"},
+        "CDISpecDirs": [],
+        "Warnings": _warnings(limits),
+    }
+
+
+def _cgroup_driver(engine: "Engine") -> str:
+    from service.runtime import runc
+
+    return runc.cgroup_driver(engine.settings)
+
+
+def _os_release() -> dict[str, str]:
+    try:
+        with open("/etc/os-release", encoding="utf-8") as file:
+            pairs = (line.strip().partition("=") for line in file)
+            return {key: value.strip('"') for key, _, value in pairs}
+    except FileNotFoundError:
+        return {}
+
+
+def _memory_total() -> int:
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return int(file.readline().split()[1]) * 1024
+
+
+def _swap_limit(groups: cgroup.Cgroups) -> bool:
+    if not groups.has("memory"):
+        return False
+    if groups.version == 2:
+        return True
+    return os.path.exists(groups.directory("memory", "/") + "/memory.memsw.limit_in_bytes")
+
+
+def _sysctl(name: str) -> str:
+    try:
+        return cgroup.read(f"/proc/sys/{name}")
+    except FileNotFoundError:
+        return ""
+
+
+def _file_system(path: str) -> str:
+    from service.kernel.mount import mount_of
+
+    kind = mount_of(path).kind
+    return "extfs" if kind in ("ext2", "ext3", "ext4") else kind
+
+
+def _registry_config(insecure: str) -> "dict[str, Any]":
+    hosts = [host.strip() for host in insecure.split(",") if host.strip()]
+    named = {host: {"Name": host, "Mirrors": [], "Secure": False, "Official": False} for host in hosts}
+    docker = {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}
+    return {
+        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+        "IndexConfigs": {**named, "docker.io": docker},
+        "Mirrors": None,
+    }
+
+
+def _security_options(cgroup_version: int) -> list[str]:
+    options = ["name=seccomp,profile=builtin"]
+    return [*options, "name=cgroupns"] if cgroup_version == 2 else options
+
+
+def _warnings(limits: dict[str, bool]) -> "list[str] | None":
+    """dockerd's sentences (moby: daemon/info_unix.go)."""
+    texts = {
+        "MemoryLimit": "WARNING: No memory limit support",
+        "SwapLimit": "WARNING: No swap limit support",
+        "CpuCfsQuota": "WARNING: No cpu cfs quota support",
+        "CpuCfsPeriod": "WARNING: No cpu cfs period support",
+        "CPUShares": "WARNING: No cpu shares support",
+        "CPUSet": "WARNING: No cpuset support",
+        "PidsLimit": "WARNING: No pids limit support",
+    }
+    found = [text for key, text in texts.items() if not limits[key]]
+    if _sysctl("net/ipv4/ip_forward") != "1":
+        found.append("WARNING: IPv4 forwarding is disabled")
+    return found or None
+
+
+def data_usage(engine: "Engine", kinds: "tuple[str, ...]" = ()) -> "dict[str, Any]":
+    """API: SystemDataUsage in its shape before 1.52. Blocking: it weighs files. `kinds` empty: everything."""
+    from service.engine import images as image_verbs
+    from service.engine import inspect, volumes
+    from service.kernel.tree import disk_usage
+    from service.store import volumes as stored_volumes
+
+    document: dict[str, Any] = {"LayersSize": images.layers_size(engine.store)}
+    if not kinds or "image" in kinds:
+        document["Images"] = image_verbs.usage(engine)
+    if not kinds or "container" in kinds:
+        document["Containers"] = inspect.summaries(engine, all=True, limit=0, size=True, filters={})
+    if not kinds or "volume" in kinds:
+        counts = stored_volumes.use_counts(engine.store)
+        document["Volumes"] = [
+            {
+                **volumes.describe(engine.settings, volume),
+                "UsageData": {
+                    "RefCount": counts.get(volume["Name"], 0),
+                    "Size": disk_usage(volumes.data_path(engine.settings, volume["Name"])),
+                },
+            }
+            for volume in stored_volumes.by_name(engine.store)
+        ]
+    if not kinds or "build-cache" in kinds:
+        document["BuildCache"] = []
+    document["BuilderSize"] = 0
+    return document

@@ -1,0 +1,45 @@
+"""What conmon runs when a container, or an exec session, has ended: `python -I -S exit_hook.py …` (see runtime.conmon).
+
+    exit_hook.py container CONTAINER-ID GENERATION
+    exit_hook.py exec CONTAINER-ID EXEC-ID
+
+No service process need be alive. The settings come by the environment, which conmon hands on. Standard library only,
+and little of it: this program is started for every container that ends.
+"""
+
+import sys
+
+sys.path[:0] = [__file__.rpartition("/service/")[0]]  # -I leaves the script's folder out
+
+from service.engine import exit as ended  # noqa: E402 - the path had to be set first
+from service.settings import Settings  # noqa: E402 - as above
+from service.store.database import Database  # noqa: E402 - as above
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: "Sequence[str]") -> None:
+    """Do what the arguments say; a traceback on stderr (conmon's, so the journal) is the only way to complain."""
+    settings = Settings()
+    database = Database(settings.database)
+    if arguments[0] == "exec":
+        from service.engine import exec_exit
+
+        exec_exit.record_from_monitor(settings, database, arguments[1], arguments[2])
+        return
+    container_id, generation = arguments[1], int(arguments[2])
+    ended.record(settings, database, container_id, generation)
+    ended.leave_conmon()
+    ended.finish(settings, database, container_id)
+    ended.restart_when_due(settings, database, container_id)
+
+
+if __name__ == "__main__":
+    from service.errors import NotFound
+
+    try:
+        main(sys.argv[1:])
+    except NotFound:
+        pass  # the container was removed meanwhile: nothing is left to record

@@ -1,0 +1,42 @@
+"""inotify(7): being told when a file changes."""
+
+import os
+
+from service.kernel.libc import check, libc
+
+# include/uapi/linux/inotify.h
+MODIFY = 0x00000002
+CLOSE_WRITE = 0x00000008
+MOVED_FROM = 0x00000040
+MOVED_TO = 0x00000080
+CREATE = 0x00000100
+DELETE = 0x00000200
+DELETE_SELF = 0x00000400
+MOVE_SELF = 0x00000800
+_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Inotify:
+    """One inotify instance; `fd` becomes readable when something watched has changed."""
+
+    def __init__(self) -> None:
+        self.fd = check(libc().inotify_init1(_NONBLOCK_CLOEXEC))
+
+    def watch(self, path: str, mask: int) -> int:
+        """Watch a path; the watch descriptor. Raises OSError (ENOENT, ENOSPC when the user's watches are used up)."""
+        return check(libc().inotify_add_watch(self.fd, os.fsencode(path), mask), path)
+
+    def drain(self) -> bool:
+        """Take what is there to read; whether there was anything."""
+        any_read = False
+        while True:
+            try:
+                if not os.read(self.fd, 65536):
+                    return any_read
+            except BlockingIOError:
+                return any_read
+            any_read = True
+
+    def close(self) -> None:
+        """Give the instance back."""
+        os.close(self.fd)
