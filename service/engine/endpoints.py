@@ -15,7 +15,7 @@ import time
 from service import timestamps
 from service.errors import Conflict, SystemFailure
 from service.ids import new_id, short
-from service.kernel import netlink, netns, nftables
+from service.kernel import netlink, nftables
 from service.network import bridge, dns, forward, hosts, ipam, ports, rules, veth
 from service.store import containers, events
 from service.store import networks as stored
@@ -447,24 +447,16 @@ def release(settings: "Settings", database: "Database", container_id: str) -> No
     """
     endpoints = stored.endpoints_of(database, container_id)
     published = stored.ports_of(database, container_id)
+    namespace = f"{settings.run}/netns/{container_id}"
     if published:
         with _exclusively(settings):  # or a table written anew meanwhile would bring the elements back
             rules.withdraw(settings.nft_table, published)
-            _unplug(settings, endpoints, container_id)
+            veth.detach(endpoints, namespace)
             _forget(database, container_id, endpoints)
         return
-    _unplug(settings, endpoints, container_id)
+    veth.detach(endpoints, namespace)
     if endpoints:
         _forget(database, container_id, endpoints)
-
-
-def _unplug(settings: "Settings", endpoints: "list[Endpoint]", container_id: str) -> None:
-    if any(endpoint["HostInterface"] for endpoint in endpoints):
-        with netlink.Channel() as channel:
-            veth.detach(channel, endpoints)
-    path = f"{settings.run}/netns/{container_id}"
-    if os.path.lexists(path):
-        netns.delete(path)
 
 
 def _forget(database: "Database", container_id: str, endpoints: "list[Endpoint]") -> None:

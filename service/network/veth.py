@@ -51,8 +51,9 @@ def attach(channel: "Channel", endpoint: "Endpoint", bridge: int, namespace: str
 
 def _configure(endpoint: "Endpoint") -> None:
     name = endpoint["Interface"]
+    _sysctl(name, "ipv4", "arp_notify")  # say hello: the bridge may still look for this address at an older port
     if not endpoint["IPv6"]:
-        _without_ipv6(name)
+        _sysctl(name, "ipv6", "disable_ipv6")  # no link-local address where the network has no IPv6, as dockerd has it
     with netlink.Channel() as channel:
         found = netlink.link(channel, name)
         if found is None:
@@ -68,10 +69,9 @@ def _configure(endpoint: "Endpoint") -> None:
         channel.request(*messages)
 
 
-def _without_ipv6(interface: str) -> None:
-    """No link-local address where the network has no IPv6, as dockerd does it."""
+def _sysctl(interface: str, version: str, name: str) -> None:
     try:
-        fd = os.open(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", os.O_WRONLY | os.O_CLOEXEC)
+        fd = os.open(f"/proc/sys/net/{version}/conf/{interface}/{name}", os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return  # the kernel has no IPv6
     try:
@@ -80,6 +80,30 @@ def _without_ipv6(interface: str) -> None:
         os.close(fd)
 
 
-def detach(channel: "Channel", endpoints: "Sequence[Endpoint]") -> None:
-    """Remove the pairs. Nothing for those that are gone."""
-    channel.request(*[netlink.delete_link(known["HostInterface"]) for known in endpoints if known["HostInterface"]])
+def detach(endpoints: "Sequence[Endpoint]", namespace: str) -> None:
+    """Take the endpoints' addresses back and let go of the namespace. Idempotent.
+
+    The pairs go with the namespace, a moment later and without our waiting: the kernel waits 20 ms and more for each
+    when asked to delete it. Without its address a pair is harmless even where another container still shares the
+    namespace. Raises OSError when the kernel refuses.
+    """
+    ours = [endpoint for endpoint in endpoints if endpoint["HostInterface"]]
+    if netns.exists(namespace):
+        if ours:
+            netns.inside(namespace, lambda: _strip(ours))
+    elif ours:  # an earlier try came further than this one can see: make sure
+        with netlink.Channel() as channel:
+            channel.request(*[netlink.delete_link(endpoint["HostInterface"]) for endpoint in ours])
+    if os.path.lexists(namespace):
+        netns.delete(namespace)
+
+
+def _strip(endpoints: "Sequence[Endpoint]") -> None:
+    with netlink.Channel() as channel:
+        for endpoint in endpoints:
+            found = netlink.link(channel, endpoint["Interface"])
+            if found is None:
+                continue
+            for family in (netlink.AF_INET, netlink.AF_INET6):
+                for address, prefix in netlink.addresses(channel, found.index, family):
+                    channel.request(netlink.delete_address(found.index, address, prefix))
