@@ -1,0 +1,47 @@
+"""What a cold process imports before its first answer, and what the exit hook imports, is counted in milliseconds.
+
+Each case runs in an interpreter of its own, started as the product starts it (`-I -S`).
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.house.source import ROOT
+
+FORBIDDEN = {
+    *("json", "asyncio", "typing", "dataclasses", "re", "subprocess", "threading", "socket", "datetime", "logging"),
+    *("shutil", "contextlib", "tempfile", "pathlib", "inspect", "enum", "functools", "collections", "urllib", "http"),
+    *("email", "ssl", "hashlib", "random", "secrets", "fastapi", "starlette", "uvicorn", "pydantic", "aiohttp"),
+    *("httptools", "aiofiles", "isal", "systemd", "anyio"),
+}
+EXIT_HOOK = ("service.exit_hook",)
+FIRST_ANSWER = ("compat_api.stage0", "compat_api.operations.system_ping")
+LIST = (*FIRST_ANSWER, "compat_api.operations.containers", "service.engine.engine", "service.store.containers")
+
+
+def loaded(python: str, modules: tuple[str, ...]) -> set[str]:
+    """The top-level names in sys.modules of a bare interpreter that has imported `modules`."""
+    program = (
+        f"import sys; sys.path.insert(0, {ROOT!r})\n"
+        + "".join(f"import {name}\n" for name in modules)
+        + "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([python, "-I", "-S", "-c", program], capture_output=True, text=True, check=False, timeout=30)
+    assert not done.returncode, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("python", "modules"),
+    [("/usr/bin/python3", EXIT_HOOK), (sys.executable, FIRST_ANSWER), (sys.executable, LIST)],
+    ids=["exit hook", "first answer", "list"],
+)
+def test_cold_paths_import_little(python: str, modules: tuple[str, ...]) -> None:
+    assert not loaded(python, modules) & FORBIDDEN
+
+
+def test_the_exit_hook_needs_the_standard_library_only() -> None:
+    """It is run by Debian's python3, not by the one of the virtual environment."""
+    assert not loaded("/usr/bin/python3", EXIT_HOOK) - sys.stdlib_module_names - {"service", "__main__"}
