@@ -58,3 +58,17 @@ class Unavailable(MoorageError):
 
 class SystemFailure(MoorageError):
     """The machine, the runtime or a file failed."""
+
+
+class StartRefused(InvalidParameter):
+    """A process cannot be started as asked. `exit_code` is what Docker records: 127 no such command, 126 not runnable."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class StartFailed(SystemFailure):
+    """The runtime could not start a process, through no fault of the command. Docker records exit code 128."""
+
+    exit_code = 128

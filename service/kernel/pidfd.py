@@ -1,0 +1,101 @@
+"""Processes: pidfd_open(2), what /proc says of a pid, and whether it is still the one that we knew.
+
+A pid is a number that the kernel gives out again; (pid, start time) names one process for one boot. A zombie has ended:
+it is not alive here, whoever may have forgotten to reap it.
+"""
+
+import errno
+import os
+
+
+def process_start_time(pid: int) -> int:
+    """When it started, in clock ticks since boot (proc_pid_stat(5), field 22); 0 when it is gone or a zombie."""
+    fields = _stat(pid)
+    if not fields or fields[0] in (b"Z", b"X", b"x"):
+        return 0
+    return int(fields[19])
+
+
+def is_alive(pid: int, start_time: int = 0) -> bool:
+    """Whether the process runs; with `start_time` also that it is the same one as then."""
+    if pid <= 0:
+        return False
+    started = process_start_time(pid)
+    return started != 0 and start_time in (0, started)
+
+
+def is_running(pid: int, command: str) -> bool:
+    """Whether the process runs and is (still) called `command`: a reused pid rarely bears the same name."""
+    if not is_alive(pid):
+        return False
+    try:
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            return file.read().rstrip(b"\n") == command.encode()[:15]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _stat(pid: int) -> list[bytes]:
+    """/proc/PID/stat after the command name (which may hold blanks and brackets); empty when it is gone."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    try:
+        text = os.read(fd, 4096)
+    except ProcessLookupError:
+        return []
+    finally:
+        os.close(fd)
+    return text[text.rindex(b")") + 2 :].split()
+
+
+def parent_of(pid: int) -> int:
+    """The parent's pid; 0 when the process is gone."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
+
+
+def wait_gone(pid: int, seconds: float, start_time: int = 0) -> bool:
+    """Wait until the process has ended (not: been reaped). False when it still runs after that time."""
+    import select
+
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if not is_alive(pid, start_time):
+            return True
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(max(0, round(seconds * 1000))))
+    finally:
+        os.close(fd)
+
+
+def send_signal(pid: int, signal: int, start_time: int = 0) -> bool:
+    """Send a signal to exactly the process meant. False when it has ended."""
+    import signal as signals
+
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not is_alive(pid, start_time):
+            return False
+        signals.pidfd_send_signal(fd, signal)
+    except OSError as error:
+        if error.errno == errno.ESRCH:
+            return False
+        raise
+    finally:
+        os.close(fd)
+    return True
+
+
+def boot_id() -> str:
+    """The random id of this boot of the kernel."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()

@@ -1,0 +1,162 @@
+"""Looking up on the host what `runtime.spec` must know about it."""
+
+import os
+
+from service import settings as settings_module
+from service.kernel import cgroup
+from service.runtime import capabilities, devices, spec, users
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from service.kernel.cgroup import Cgroups
+    from service.model.container import ContainerRecord
+    from service.settings import Settings
+
+
+def gather(
+    settings: "Settings",
+    record: "ContainerRecord",
+    *,
+    rootfs: str,
+    netns_path: str = "",
+    joined: "dict[str, int] | None" = None,
+    shm_path: str = "",
+    linked_environment: "Sequence[str]" = (),
+) -> spec.SpecFacts:
+    """All facts for one container.
+
+    `rootfs` is mounted; `netns_path` is its own namespace ("" with the host's); `joined` names the first process of the
+    container whose network, ipc or pid namespace is shared (`network` | `ipc` | `pid` → pid); `shm_path` the /dev/shm
+    that is shared. Raises InvalidParameter for an unknown user or device, SystemFailure when the host lacks a thing.
+    """
+    host, config = record["HostConfig"], record["Config"]
+    groups = cgroup.detect()
+    facts = spec.SpecFacts(
+        rootfs, groups, users.resolve_user(rootfs, config.get("User") or "", host.get("GroupAdd") or ())
+    )
+    facts.network_path = netns_path
+    facts.joined = {
+        kind: f"/proc/{pid}/ns/{'net' if kind == 'network' else kind}" for kind, pid in (joined or {}).items()
+    }
+    facts.shm_path = shm_path or ("/dev/shm" if host.get("IpcMode") == "host" else "")
+    facts.linked_environment = linked_environment
+    facts.cgroup_path = cgroup_path(settings, groups, record["Id"], host.get("CgroupParent") or "")
+    facts.files = own_files(settings, record)
+    system = os.uname()
+    facts.machine, facts.kernel = system.machine, kernel_version(system.release)
+    facts.seccomp = os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
+    facts.apparmor = apparmor_default()
+    facts.available_capabilities = capabilities.bounding_set()
+    facts.recursive_read_only = facts.kernel >= (5, 12)  # mount_setattr(2)
+    facts.sysctls = frozenset(
+        name for name in spec.NETWORK_SYSCTLS if os.path.exists("/proc/sys/" + name.replace(".", "/"))
+    )
+    facts.thermal_paths = thermal_paths()
+    if spec.wants_init(host):
+        facts.init_path = init_path()
+    _devices(facts, host)
+    facts.propagations = _propagations(record)
+    return facts
+
+
+def own_files(settings: "Settings", record: "ContainerRecord") -> dict[str, str]:
+    """The files that Docker provides, as far as they were written: destination → host path."""
+    root = settings.container_root(record["Id"])
+    found = {}
+    for name in ("resolv.conf", "hostname", "hosts"):
+        if os.path.exists(f"{root}/{name}"):
+            found["/etc/" + name] = f"{root}/{name}"
+    return found
+
+
+def uses_systemd(settings: "Settings", groups: "Cgroups") -> bool:
+    """Whether systemd makes the control groups: on v2 when it is PID 1, unless the setting says otherwise."""
+    if settings.cgroup_driver:
+        return settings.cgroup_driver == "systemd"
+    return groups.version == 2 and os.path.isdir("/run/systemd/system")
+
+
+def cgroup_path(settings: "Settings", groups: "Cgroups", container_id: str, parent: str = "") -> str:
+    """`linux.cgroupsPath`, in the form that the driver reads."""
+    if uses_systemd(settings, groups):
+        slice_name = parent or (settings.cgroup_parent if settings.cgroup_parent.endswith(".slice") else "system.slice")
+        return f"{slice_name}:moorage:{container_id}"
+    # Made absolute and free of `..` here: runc would take a relative one as below its own group.
+    return os.path.normpath(f"/{parent or settings.cgroup_parent}/{container_id}").replace("//", "/")
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """`6.1.0-23-amd64` → (6, 1)."""
+    major, _, rest = release.partition(".")
+    digits = ""
+    for character in rest:
+        if not character.isdigit():
+            break
+        digits += character
+    return int(major), int(digits or 0)
+
+
+def apparmor_default() -> str:
+    """The profile that containers get without asking; "" when the kernel does not enforce AppArmor profiles."""
+    try:
+        if cgroup.read("/sys/module/apparmor/parameters/enabled") != "Y":
+            return ""
+    except OSError:
+        return ""
+    return "docker-default"
+
+
+def thermal_paths() -> list[str]:
+    """Per-CPU counters that betray what other tenants do (moby advisory GHSA-6fw5-f8r9-fgfm)."""
+    base = "/sys/devices/system/cpu"
+    if not os.path.exists(base + "/cpu0/thermal_throttle"):
+        return []
+    return [
+        f"{base}/{name}/thermal_throttle"
+        for name in sorted(os.listdir(base))
+        if name[:3] == "cpu" and name[3:].isdigit() and os.path.exists(f"{base}/{name}/thermal_throttle")
+    ]
+
+
+# Statically linked ones: the container's own libraries need not fit the host's.
+_INITS = ("docker-init", "tini-static", "catatonit")
+
+
+def init_path() -> str:
+    """A static init for `--init` on this host, "" when none is installed."""
+    for name in _INITS:
+        try:
+            return os.path.realpath(settings_module.find_program(name))
+        except FileNotFoundError:
+            continue
+    podmans = "/usr/libexec/podman/catatonit"
+    return podmans if os.access(podmans, os.X_OK) else ""
+
+
+def _devices(facts: spec.SpecFacts, host: "dict[str, Any]") -> None:
+    privileged = bool(host.get("Privileged"))
+    if privileged:
+        facts.devices = devices.host_devices()
+    for mapping in host.get("Devices") or ():
+        source = mapping.get("PathOnHost") or ""
+        target = mapping.get("PathInContainer") or source
+        if privileged and source == target:
+            continue
+        found, rules = devices.mapped(source, target, devices.parse_access(mapping.get("CgroupPermissions") or ""))
+        facts.devices += found
+        facts.device_rules += rules
+
+
+def _propagations(record: "ContainerRecord") -> dict[str, str]:
+    """How the mounts of those bind sources propagate that ask for more than privacy."""
+    from service.kernel import mount
+
+    found = {}
+    for point in record["Mounts"]:
+        if point["Type"] == "bind" and point["Propagation"].removeprefix("r") in ("shared", "slave"):
+            entry = mount.mount_of(point["Source"])
+            found[point["Source"]] = "shared" if entry.shared else "slave" if entry.slave else "private"
+    return found

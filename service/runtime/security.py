@@ -1,0 +1,65 @@
+"""`--security-opt`: what each of its words asks for."""
+
+from service.errors import InvalidParameter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
+
+
+class SecurityOptions:
+    """`seccomp`: "" (the default filter), "unconfined", or a profile's JSON text; `apparmor`: a profile's name or "".
+
+    `writable_cgroups` is None when nothing was said about it.
+    """
+
+    __slots__ = ("apparmor", "labels", "no_new_privileges", "seccomp", "unconfined_paths", "writable_cgroups")
+
+    def __init__(self) -> None:
+        self.seccomp = ""
+        self.apparmor = ""
+        self.labels: list[str] = []
+        self.no_new_privileges = False
+        self.unconfined_paths = False
+        self.writable_cgroups: bool | None = None
+
+
+def parse(options: "Sequence[str] | None") -> SecurityOptions:
+    """HostConfig.SecurityOpt understood. Raises InvalidParameter with dockerd's sentences."""
+    made = SecurityOptions()
+    for option in options or ():
+        if option == "no-new-privileges":
+            made.no_new_privileges = True
+        elif option == "writable-cgroups":
+            made.writable_cgroups = True
+        elif option == "disable":
+            made.labels.append("disable")
+        else:
+            _apply(made, option)
+    return made
+
+
+def _apply(made: SecurityOptions, option: str) -> None:
+    name, separator, value = option.partition("=")
+    if not separator:
+        name, separator, value = option.partition(":")
+    if not separator:
+        raise InvalidParameter(f'invalid --security-opt 1: "{option}"')
+    if name == "seccomp":
+        made.seccomp = "" if value == "builtin" else value
+    elif name == "apparmor":
+        made.apparmor = value
+    elif name == "label":
+        made.labels.append(value)
+    elif name == "systempaths" and value == "unconfined":
+        made.unconfined_paths = True
+    elif name in ("no-new-privileges", "writable-cgroups") and value in _TRUE | _FALSE:
+        if name == "no-new-privileges":
+            made.no_new_privileges = value in _TRUE
+        else:
+            made.writable_cgroups = value in _TRUE
+    else:
+        raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
