@@ -1,0 +1,162 @@
+"""What create decides without touching the machine: config merged, host config completed, times read, names checked."""
+
+import time
+from typing import Any
+
+import pytest
+
+from service.engine import container_config, host_config, inspect, names, prune
+from service.engine.create import check_name
+from service.engine.exit import backoff, restart_wanted
+from service.errors import InvalidParameter
+
+IMAGE = {"Env": ["PATH=/bin", "A=image"], "Cmd": ["sh"], "Entrypoint": ["/init"], "Labels": {"a": "image", "b": "image"}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "entrypoint", "command"),
+    [
+        ({}, ["/init"], ["sh"]),
+        ({"Cmd": ["ls"]}, ["/init"], ["ls"]),
+        ({"Entrypoint": ["/mine"]}, ["/mine"], None),
+        ({"Entrypoint": ["/mine"], "Cmd": ["x"]}, ["/mine"], ["x"]),
+        ({"Entrypoint": [""], "Cmd": ["x"]}, None, ["x"]),
+        ({"Entrypoint": [], "Cmd": []}, ["/init"], ["sh"]),
+        ({"Entrypoint": None, "Cmd": None}, ["/init"], ["sh"]),
+    ],
+)
+def test_entrypoint_and_command_go_together(asked: Any, entrypoint: Any, command: Any) -> None:
+    merged = container_config.merge(asked, IMAGE)
+    assert (merged["Entrypoint"], merged["Cmd"]) == (entrypoint, command)
+
+
+def test_environment_and_labels_are_united_and_the_request_wins() -> None:
+    merged = container_config.merge({"Env": ["A=mine", "B"], "Labels": {"a": "mine"}}, IMAGE)
+    assert merged["Env"] == ["A=mine", "B", "PATH=/bin"]
+    assert merged["Labels"] == {"a": "mine", "b": "image"}
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"Env": ["=foo"]}, "invalid environment variable: =foo"),
+        ({"WorkingDir": "a"}, "the working directory 'a' is invalid, it needs to be an absolute path"),
+        ({"Healthcheck": {"Interval": 5}}, "Interval in Healthcheck cannot be less than 1ms"),
+        ({"StopSignal": "NOPE"}, "Invalid signal: NOPE"),
+    ],
+)
+def test_config_errors(config: Any, text: str) -> None:
+    with pytest.raises(InvalidParameter) as error:
+        container_config.check(config)
+    assert error.value.message == text
+
+
+@pytest.mark.parametrize(
+    ("host", "text"),
+    [
+        ({"IpcMode": "invalid"}, "invalid IPC mode: invalid"),
+        ({"PidMode": "container"}, "invalid PID mode: container"),
+        ({"CpuShares": -1}, "invalid CPU shares (-1): value must be a positive integer"),
+        ({"Memory": 1024}, "Minimum memory limit allowed is 6MB"),
+        ({"MemorySwap": 10**9}, "You should always set the Memory limit when using Memoryswap limit, see usage"),
+        ({"NanoCpus": 10**9, "CpuQuota": 5000}, "Conflicting options: Nano CPUs and CPU Quota cannot both be set"),
+        ({"LogConfig": {"Type": "asdf"}}, "logger: no log driver named 'asdf' is registered"),
+        (
+            {"AutoRemove": True, "RestartPolicy": {"Name": "always"}},
+            "can't create 'AutoRemove' container with restart policy",
+        ),
+        ({"Dns": ["nope"]}, "nope is not an ip address"),
+    ],
+)
+def test_host_config_errors(host: Any, text: str) -> None:
+    with pytest.raises(InvalidParameter) as error:
+        host_config.complete(host, [])
+    assert error.value.message == text
+
+
+def test_host_config_is_completed() -> None:
+    host = host_config.complete({"Memory": 64 << 20, "NetworkMode": "default"}, [])
+    assert host["NetworkMode"] == "bridge"
+    assert host["MemorySwap"] == 128 << 20
+    assert host["LogConfig"] == {"Type": "json-file", "Config": {}}
+    assert host["RestartPolicy"] == {"Name": "no", "MaximumRetryCount": 0}
+    assert "/proc/kcore" in host["MaskedPaths"]
+    assert host_config.complete({"MaskedPaths": []}, [])["MaskedPaths"] == []
+
+
+@pytest.mark.parametrize("name", ["web", "/web", "a1", "A_.-z"])
+def test_names_that_are(name: str) -> None:
+    assert check_name(name) == name.removeprefix("/")
+
+
+@pytest.mark.parametrize("name", ["a", "/", "-web", "we b", "wéb", "a/b", "."])
+def test_names_that_are_not(name: str) -> None:
+    with pytest.raises(InvalidParameter, match="Invalid container name"):
+        check_name(name)
+
+
+def test_drawn_names_are_names_and_differ() -> None:
+    drawn = {names.draw() for _ in range(200)}
+    assert len(drawn) > 150
+    assert all(check_name(name) == name for name in drawn)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("0", 0), ("1700000000", 1_700_000_000 * 10**9), ("1.5", 1_500_000_000), ("1970-01-01T00:00:01Z", 10**9)],
+)
+def test_moments(text: str, wanted: int) -> None:
+    assert prune.moment(text) == wanted
+
+
+def test_moments_ago() -> None:
+    assert abs(prune.moment("1h30m") / 1e9 - (time.time() - 5400)) < 5
+    with pytest.raises(InvalidParameter):
+        prune.moment("soon")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (60, "About a minute"), (150, "2 minutes"),
+        (3600, "About an hour"), (2 * 3600, "2 hours"), (3 * 86400, "3 days"), (20 * 86400, "2 weeks"),
+        (100 * 86400, "3 months"), (800 * 86400, "2 years"),
+    ],
+)  # fmt: skip
+def test_durations_in_words(seconds: float, text: str) -> None:
+    assert inspect.human_duration(seconds) == text
+
+
+def _container(policy: str, maximum: int = 0, **state: Any) -> Any:
+    return {
+        "record": {"HostConfig": {"RestartPolicy": {"Name": policy, "MaximumRetryCount": maximum}}},
+        "state": {
+            "stopped_by_user": False,
+            "restart_count": 0,
+            "started_at": "2026-01-01T00:00:00Z",
+            "finished_at": "2026-01-01T00:00:01Z",
+            **state,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("container", "code", "wanted"),
+    [
+        (_container("no"), 1, False),
+        (_container("always"), 0, True),
+        (_container("always", stopped_by_user=True), 0, False),
+        (_container("unless-stopped"), 0, True),
+        (_container("on-failure"), 0, False),
+        (_container("on-failure"), 1, True),
+        (_container("on-failure", 2, restart_count=1), 1, True),
+        (_container("on-failure", 2, restart_count=2), 1, False),
+    ],
+)
+def test_restart_policies(container: Any, code: int, wanted: bool) -> None:
+    assert restart_wanted(container, code) is wanted
+
+
+def test_backoff_doubles_up_to_a_minute_and_forgets() -> None:
+    assert [backoff(_container("always", restart_count=n)) for n in (0, 1, 2, 50)] == [0.1, 0.2, 0.4, 60.0]
+    assert backoff(_container("always", restart_count=9, finished_at="2026-01-01T00:00:11Z")) == 0.1
