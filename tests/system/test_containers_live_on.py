@@ -1,0 +1,95 @@
+"""Whatever happens to the service, containers go on; after a reboot they come back by their restart policy."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.machine import Machine
+
+SERVICE = "moorage.service"
+TICKING = "i=0; while :; do echo tick $i; i=$((i+1)); sleep 0.2; done"
+
+
+@pytest.fixture
+def ticking(machine: Machine) -> Iterator[str]:
+    """A running container that writes a line five times a second; its id."""
+    made = machine.docker("run", "-d", "busybox", "sh", "-c", TICKING).stdout.strip()
+    yield made
+    machine.docker("rm", "-f", made)
+
+
+def stop(machine: Machine) -> None:
+    machine.run("systemctl", "stop", SERVICE)
+
+
+def restart(machine: Machine) -> None:
+    machine.docker("version")
+    machine.run("systemctl", "restart", SERVICE)
+
+
+def kill(machine: Machine) -> None:
+    machine.docker("version")
+    machine.run("systemctl", "kill", "--kill-who=main", "--signal=KILL", SERVICE)
+    machine.until_state(SERVICE, "failed")
+
+
+def idle(machine: Machine) -> None:
+    machine.until_state(SERVICE, "inactive")
+
+
+def reinstall(machine: Machine) -> None:
+    machine.run("systemctl", "stop", "moorage.socket", SERVICE)
+    machine.run("/usr/bin/python3", "-c", "__import__('install.service').service.start()")
+
+
+@pytest.mark.parametrize("happens", [stop, restart, kill, idle, reinstall])
+def test_container_survives(machine: Machine, ticking: str, happens: Callable[[Machine], None]) -> None:
+    before = machine.docker("inspect", "-f", "{{.State.Pid}} {{.State.StartedAt}}", ticking).stdout
+    happens(machine)
+    seen = len(machine.docker("logs", ticking).stdout.splitlines())
+    time.sleep(1)
+    assert len(machine.docker("logs", ticking).stdout.splitlines()) > seen
+    assert machine.docker("inspect", "-f", "{{.State.Pid}} {{.State.StartedAt}}", ticking).stdout == before
+    assert machine.docker("exec", ticking, "echo", "here").stdout == "here\n"
+
+
+def test_exit_is_recorded_while_the_service_sleeps(machine: Machine) -> None:
+    name = machine.docker("run", "-d", "busybox", "sh", "-c", "sleep 4; exit 7").stdout.strip()
+    try:
+        machine.until_state(SERVICE, "inactive")
+        time.sleep(5)
+        assert machine.state(SERVICE) == "inactive"
+        assert machine.docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name).stdout == "exited 7\n"
+        assert machine.docker("wait", name).stdout == "7\n"
+    finally:
+        machine.docker("rm", "-f", name)
+
+
+def test_reboot_starts_containers_by_their_restart_policy(machine: Machine) -> None:
+    made = {}
+    for name, policy in (
+        ("always", "always"),
+        ("stopped", "unless-stopped"),
+        ("never", "no"),
+        ("unless", "unless-stopped"),
+    ):
+        made[name] = machine.docker(
+            "run", "-d", "--name", name, f"--restart={policy}", "busybox", "sh", "-c", TICKING
+        ).stdout.strip()
+    try:
+        machine.docker("stop", "-t", "0", "stopped")
+        machine.reboot()
+        machine.until_state("moorage-boot.service", "active")
+        assert machine.state(SERVICE) == "inactive"
+        listed = machine.docker("ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.State}}").stdout.splitlines()
+        states = dict(line.split() for line in listed)
+        assert {name: states[made[name]] for name in made} == {
+            "always": "running",
+            "unless": "running",
+            "stopped": "exited",
+            "never": "exited",
+        }
+        assert machine.docker("exec", "always", "echo", "here").stdout == "here\n"
+    finally:
+        machine.docker("rm", "-f", *made)
