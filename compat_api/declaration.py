@@ -1,7 +1,7 @@
 """One declaration per operation, read by three callers: stage 0, the ASGI dispatcher, FastAPI.
 
     @get("/containers/json")
-    def container_list(engine, all=Flag(), limit=Int(), filters=Filters()) -> "Reply": ...
+    def container_list(engine, all: bool = Flag(), limit: int = Int(), filters=Filters()) -> "Reply": ...
 
     @post("/containers/create", body="compat_api.schemas.containers:ContainerCreateRequest")
     async def container_create(engine, name=Text(), platform=Text(), *, body) -> "Reply": ...
@@ -16,12 +16,12 @@ What the signature says is the declaration; nothing is said twice:
 
 - A plain `def` without a body is short, only reads, and never waits: stage 0 may answer it. Everything else is an
   `async def`.
-- The first parameter is the engine when it is named `engine`; a handler without it is answered before the engine exists.
+- The first parameter is the engine when it is named `engine`; a handler without it needs no engine to be made.
 - Path values come next, as positional arguments in the order of the path. A `*` at the end of a name in the path
   (`{name*}`) takes several segments (image names hold slashes).
 - Parameters with a `Parameter` as default are read from the query, a header, or the version asked for.
-- A return annotation that names `Hijack` (alone, or as in "Reply | Hijack") means that the connection may be taken over:
-  what a client sends after such a request is never read as another request.
+- A return annotation that names `Hijack` (alone, or as in "Reply | Hijack") means that the connection may be taken
+  over: what a client sends after such a request is never read as another request.
 
 Nothing here may import more than builtins: this module is on the path of the first answer.
 """
@@ -56,11 +56,11 @@ class Parameter:
         return texts[0]
 
 
-class Text(Parameter):
+class _Text(Parameter):
     """Any text."""
 
 
-class Texts(Parameter):
+class _Texts(Parameter):
     """A key that may be repeated: all its texts."""
 
     schema = {"type": "array", "items": {"type": "string"}}
@@ -70,7 +70,7 @@ class Texts(Parameter):
         return texts
 
 
-class Flag(Parameter):
+class _Flag(Parameter):
     """Docker's reading of a boolean: blank, 0, no, false and none are false, anything else is true."""
 
     schema = {"type": "boolean"}
@@ -80,7 +80,7 @@ class Flag(Parameter):
         return texts[0].strip().lower() not in ("", "0", "no", "false", "none")
 
 
-class Int(Parameter):
+class _Int(Parameter):
     """A decimal integer; blank is the default."""
 
     schema = {"type": "integer"}
@@ -95,7 +95,7 @@ class Int(Parameter):
             raise InvalidParameter(f'strconv.Atoi: parsing "{texts[0]}": invalid syntax') from None
 
 
-class Filters(Parameter):
+class _Filters(Parameter):
     """JSON in the query: {key: [values]} or the older {key: {value: true}}; read as {key: [values]}."""
 
     schema = {"type": "string", "description": 'JSON: {"key": ["value"]}'}
@@ -125,16 +125,54 @@ class Filters(Parameter):
         return read
 
 
-class Header(Parameter):
+class _Header(Parameter):
     """A request header, by its lower-case name, e.g. Header(name="x-registry-auth")."""
 
     source = "header"
 
 
-class ApiVersion(Parameter):
+class _ApiVersion(Parameter):
     """The API version asked for, as a tuple such as (1, 44); the newest when the path names none."""
 
     source = "version"
+
+
+# Functions, not the classes themselves: a handler annotates a parameter with what it is given (`all: bool = Flag()`).
+
+
+def Text(default: str = "", name: str = "") -> "Any":  # noqa: N802 - reads as a declaration
+    """Any text."""
+    return _Text(default, name)
+
+
+def Texts(name: str = "") -> "Any":  # noqa: N802 - as above
+    """A key that may be repeated: a sequence of all its texts."""
+    return _Texts(None, name)
+
+
+def Flag(default: bool = False, name: str = "") -> "Any":  # noqa: N802 - as above
+    """A boolean in Docker's reading."""
+    return _Flag(default, name)
+
+
+def Int(default: int = 0, name: str = "") -> "Any":  # noqa: N802 - as above
+    """A decimal integer."""
+    return _Int(default, name)
+
+
+def Filters(name: str = "") -> "Any":  # noqa: N802 - as above
+    """Docker's `filters`: a dict of lists of texts."""
+    return _Filters(None, name)
+
+
+def Header(default: str = "", name: str = "") -> "Any":  # noqa: N802 - as above
+    """A request header's text, by the header's lower-case name."""
+    return _Header(default, name)
+
+
+def ApiVersion() -> "Any":  # noqa: N802 - as above
+    """The API version asked for: a tuple such as (1, 44)."""
+    return _ApiVersion()
 
 
 class Operation:
@@ -148,8 +186,8 @@ class Operation:
         self.body_required = body_required  # an empty body is refused instead of read as {}
         code = handler.__code__
         names = code.co_varnames[: code.co_argcount]
-        defaults: tuple[Parameter, ...] = handler.__defaults__ or ()  # type: ignore[attr-defined]  # handlers are functions
-        keyword_only: dict[str, Parameter] = handler.__kwdefaults__ or {}  # type: ignore[attr-defined]  # as above
+        defaults: tuple[Parameter, ...] = handler.__defaults__ or ()
+        keyword_only: dict[str, Parameter] = handler.__kwdefaults__ or {}
         self.parameters = dict(zip(names[len(names) - len(defaults) :], defaults, strict=True)) | keyword_only
         for name, parameter in self.parameters.items():
             parameter.name = parameter.name or name
@@ -181,9 +219,7 @@ class Operation:
         return self.handler(*values, **arguments, **body)
 
 
-def operation(
-    method: str, path: str, body: str = "", body_required: bool = False
-) -> "Callable[[Handler], Handler]":
+def operation(method: str, path: str, body: str = "", body_required: bool = False) -> "Callable[[Handler], Handler]":
     """Declare the decorated function as the handler of `method path` (the path without its version)."""
 
     def declare(handler: "Handler") -> "Handler":

@@ -26,7 +26,7 @@ DESCRIPTION = "/openapi.json"
 
 
 class Dispatcher:
-    """`engine` makes the engine when it is first needed. `followers`: tasks whose answer lasts as long as it is read."""
+    """`engine` makes the engine when first needed. `followers`: tasks whose answer lasts as long as it is read."""
 
     def __init__(self, engine: "Callable[[], Any]") -> None:
         self.engine = engine
@@ -34,24 +34,43 @@ class Dispatcher:
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Serve one request."""
-        version = negotiation.API_VERSION
         try:
             asked, path = negotiation.split(unquote(scope["raw_path"]))
             found = operations.find(scope["method"], path)
-            if found is None:
-                if path == DESCRIPTION and scope["method"] == "GET":
-                    from compat_api import app
+        except MoorageError as error:
+            await send_whole(errors.answer(error), negotiation.API_VERSION, send)
+            return
+        if found is not None:
+            await self.serve(found[0], found[1], asked, scope, receive, send)
+        elif path == DESCRIPTION and scope["method"] == "GET":
+            from compat_api.app import describe
 
-                    return await app.describe(send)
-                return await send_whole(errors.page_not_found(), version, send)
+            await send_whole(describe(), negotiation.API_VERSION, send)
+        else:
+            await send_whole(errors.page_not_found(), negotiation.API_VERSION, send)
+
+    async def serve(  # noqa: PLR0917 - ASGI's three, and what was found
+        self, operation: "Operation", values: list[str], asked: str, scope: "Scope", receive: "Receive", send: "Send"
+    ) -> None:
+        """Serve a request whose operation is found; `asked` is the version in its path."""
+        version = negotiation.API_VERSION
+        try:
             version = negotiation.version(asked)
-            answer = await self.run(found[0], found[1], version, scope, receive)
+            answer = await self.run(operation, values, version, scope, receive)
+            if isinstance(answer, Reply):
+                answers.written(answer, version)  # may fail as well: then the client gets that as the answer
         except ClientLeft:
-            return None
+            return
         except Exception as error:  # noqa: BLE001 - whatever a handler does, the client gets an answer
             answer = errors.answer(error)
         if isinstance(answer, Reply):
-            return await self._send_reply(answer, version, send)
+            await send_whole(answer, version, send)
+        else:
+            await self._follow(answer, version, scope, receive, send)
+
+    async def _follow(
+        self, answer: "Stream | Hijack", version: tuple[int, int], scope: "Scope", receive: "Receive", send: "Send"
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None
         self.followers.add(task)
@@ -62,7 +81,6 @@ class Dispatcher:
                 await hand_over(answer, version, scope)
         finally:
             self.followers.discard(task)
-        return None
 
     async def run(
         self, operation: "Operation", values: list[str], version: tuple[int, int], scope: "Scope", receive: "Receive"
@@ -85,12 +103,6 @@ class Dispatcher:
             raise TypeError(f"{operation.method} {operation.path} must say -> Hijack to take the connection over")
         checked: Reply | Stream | Hijack = answer
         return checked
-
-    async def _send_reply(self, reply: Reply, version: tuple[int, int], send: "Send") -> None:
-        try:
-            await send_whole(reply, version, send)
-        except MoorageError as error:
-            await send_whole(errors.answer(error), version, send)
 
 
 class ClientLeft(Exception):  # noqa: N818 - it is no error

@@ -9,7 +9,7 @@ import sys
 from compat_api.reply import Reply
 from service import errors
 
-STATUS = {
+STATUS: "dict[type, int]" = {
     errors.InvalidParameter: 400,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,

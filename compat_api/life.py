@@ -1,6 +1,6 @@
-"""The life of the service process as a story: take the socket, answer what is short, serve the rest, leave when idle."""
+"""The life of the service process: take the socket, answer what is short, serve the rest, leave when idle."""
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # typeshed knows `signal` alone, which imports `enum`
 import os
 import posix
 import sys
@@ -111,7 +111,7 @@ class Life:
         youngest = stage.youngest_silent()
         return left if youngest is None else max(left, grace_left(youngest))
 
-    def _told_to_stop(self, number: int, frame: object) -> None:
+    def _told_to_stop(self, _number: int, _frame: object) -> None:
         self.stopping = True
 
     def stop_notice(self) -> None:

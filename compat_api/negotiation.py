@@ -47,4 +47,4 @@ def version(text: str) -> tuple[int, int]:
 
 def spell(asked: tuple[int, int]) -> str:
     """A version as text: "1.44"."""
-    return "%d.%d" % asked
+    return f"{asked[0]}.{asked[1]}"

@@ -28,7 +28,8 @@ def _enter_uvicorn() -> None:
         import types
 
         found = importlib.machinery.PathFinder.find_spec("uvicorn")
-        assert found is not None and found.submodule_search_locations is not None
+        assert found is not None
+        assert found.submodule_search_locations is not None
         bare = types.ModuleType("uvicorn")
         bare.__path__, bare.__spec__ = list(found.submodule_search_locations), found
         sys.modules["uvicorn"] = bare
@@ -115,7 +116,7 @@ class Server:
         self.listen()
         while not self.stop.is_set():
             await self._pause()
-            if not self.stop.is_set() and self.idle.remaining() == 0 and self.quiet() and await self.leave():
+            if not self.stop.is_set() and self.idle.remaining() == 0 and self.quiet() and self.leave():
                 return
         await self.drain()
 
@@ -178,13 +179,17 @@ class Server:
             return False
         return not any(connection.busy() or connection.pending() for connection in self.connections())
 
-    async def leave(self) -> bool:
-        """Stop accepting, look once more, close. Nothing may be awaited between the last look and the closing."""
+    def leave(self) -> bool:
+        """Stop accepting, look once more, close. False when a request has slipped in: then we go on.
+
+        No coroutine: between the looks and the closing only the kernel's buffers may change.
+        """
         self.deafen()
         late = [connection for connection in self.connections() if connection.last_look()]
-        self.life.stop_notice()
         if late:
-            await self._finish(_DRAIN)
+            self.listen()
+            return False
+        self.life.stop_notice()
         return True
 
     async def drain(self) -> None:
@@ -194,14 +199,15 @@ class Server:
         for task in list(self.dispatcher.followers):
             task.cancel()
         for connection in self.connections():
-            connection.last_look()
-            if connection.cycle is not None:
+            if connection.in_progress():
                 connection.cycle.keep_alive = False
+            else:
+                connection.last_look()
         await self._finish(_DRAIN)
 
     async def _finish(self, seconds: float) -> None:
         until = self.loop.time() + seconds
-        while self.loop.time() < until and (
+        while self.loop.time() < until and (  # noqa: ASYNC110 - three kinds of things to wait for, once per life
             self.arriving or self.server_state.tasks or any(c.in_progress() for c in self.connections())
         ):
             await asyncio.sleep(0.002)

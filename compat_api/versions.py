@@ -5,8 +5,9 @@ How to add a row: find the shape's name (the one a handler passes to `Reply.json
     since((1, 48), "ImageManifestDescriptor")          a field that versions below 1.48 do not have
     until((1, 44), _virtual_size)                      a function that versions below 1.44 need: it edits one object
 
-A path may go down (`HostConfig.Annotations`) and `*` stands for every value of an object or every item of a list. A list
-answered under a shape gets the rows for each of its items. Documents are edited in place: a handler gives them away.
+A path may go down (`HostConfig.Annotations`) and `*` stands for every value of an object or every item of a list. A
+list answered under a shape gets the rows for each of its items. Documents are edited in place: a handler gives them
+away.
 Source: the version history of the Engine API (docs.docker.com/reference/api/engine/version-history).
 """
 

@@ -14,7 +14,7 @@ ROOT = __file__.rpartition("/service/")[0]
 
 def find_packages() -> None:
     """Put the project, its virtual environment and Debian's own packages on the path, in this order."""
-    version = "python%d.%d" % sys.version_info[:2]
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     home = sys.executable.rpartition("/bin/")[0]
     sys.path[:0] = [ROOT]
     sys.path += [f"{home}/lib/{version}/site-packages", "/usr/lib/python3/dist-packages"]

@@ -1,14 +1,15 @@
 """Where a request's body ends, found without a parser that might read on: pure, bytes in, bytes out.
 
-The loop's HTTP parser (llhttp) is given heads only. It leaves out the body of every request with an Upgrade header, and
-reads what follows an upgrade-less hijack as the next request; both would turn a body into stdin, or stdin into requests.
+The loop's HTTP parser (llhttp) is given heads only. It leaves out the body of every request with an Upgrade header,
+and reads what follows an upgrade-less hijack as the next request; both would turn a body into stdin, or stdin into
+requests.
 Source: RFC 9112, sections 6 and 7.1.
 """
 
 _MAXIMUM_CHUNK_LINE = 4096  # bytes: a size and its extensions, or a trailer field
 
 
-class BadBody(ValueError):
+class BadBody(ValueError):  # noqa: N818 - what it is, as HTTP says it
     """The body's framing is broken; nothing after it can be understood."""
 
 

@@ -56,7 +56,7 @@ class HijackedConnection(asyncio.Protocol):
         """There is room again."""
         self._writable.set()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Both directions are closed."""
         self.lost = self.ended = True
         for event in (self._arrived, self._writable, self._gone, self._closed):
