@@ -77,9 +77,7 @@ def test_bytes_in_the_segment_of_the_head_are_stdin(
 @pytest.mark.parametrize("headers", [{}, UPGRADE], ids=["plain", "upgrade"])
 @pytest.mark.parametrize("chunks", [False, True], ids=["length", "chunked"])
 @pytest.mark.parametrize("cut", [1, 40, 10_000], ids=["byte by byte", "pieces", "at once"])
-def test_a_json_body_never_becomes_stdin(
-    service: WireService, headers: dict[str, str], chunks: bool, cut: int
-) -> None:
+def test_a_json_body_never_becomes_stdin(service: WireService, headers: dict[str, str], chunks: bool, cut: int) -> None:
     body, stdin = b'{"Name": "the body"}', b"stdin\0bytes"
     headers = {**headers, "Content_Type": "application/json"}
     if chunks:

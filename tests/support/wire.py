@@ -117,7 +117,9 @@ def chunked(*pieces: bytes) -> bytes:
 class WireService:
     """A process with the tests' own operations; on its own socket, or behind the product's activator."""
 
-    def __init__(self, *, activated: bool = False, idle_seconds: float = 30.0, service: tuple[str, ...] = SERVICE) -> None:
+    def __init__(
+        self, *, activated: bool = False, idle_seconds: float = 30.0, service: tuple[str, ...] = SERVICE
+    ) -> None:
         self.folder = tempfile.mkdtemp(prefix="mw", dir="/tmp")
         self.path = f"{self.folder}/sock"
         self.environment = {
