@@ -73,25 +73,27 @@ def paths_of(pid: "int | str" = "self") -> dict[str, str]:
     return found
 
 
-def enter(groups: Cgroups, path: str, pid: int) -> None:
-    """Move a process (all its threads) into the cgroup `path` of every hierarchy, made where it is missing.
+def enter(groups: Cgroups, path: str, pid: int) -> bool:
+    """Move a process (all its threads) out of whatever unit it is in, into the cgroup `path`, made where it is missing.
 
-    On v1, cpuset and hierarchies that do not want it are passed over: the one that matters is where systemd looks
-    (`name=systemd`, v2), and the rest keeps the books straight. Raises OSError when it could be moved nowhere.
+    A hierarchy in whose root it already is belongs to no unit and is left alone: the kernel needs about 10 ms for the
+    first move. False when that is so of all that a service manager looks at (`name=systemd`, v2). On v1 a new cpuset
+    has no CPUs and cannot be entered; it is passed over. Raises OSError when the manager's hierarchy refuses.
     """
-    moved, refusal = False, None
-    for name, tree in {**groups.mounts, **({"": groups.unified} if groups.unified else {})}.items():
-        if name == "cpuset":  # a new cpuset has no CPUs, nobody may enter it
+    present = paths_of(pid)
+    if all(present.get(name, "/") == "/" for name in ("", "name=systemd")):
+        return False
+    hierarchies = {**groups.mounts, **({"": groups.unified} if groups.unified else {})}
+    for name, tree in hierarchies.items():
+        if name == "cpuset" or present.get(name, "/") == "/":
             continue
-        directory = tree + path
         try:
-            os.makedirs(directory, exist_ok=True)
-            write(directory + "/cgroup.procs", str(pid))
-            moved = True
-        except OSError as error:
-            refusal = error
-    if not moved:
-        raise refusal or FileNotFoundError("no control group hierarchy is mounted")
+            os.makedirs(tree + path, exist_ok=True)
+            write(tree + path + "/cgroup.procs", str(pid))
+        except OSError:
+            if name in ("", "name=systemd"):
+                raise  # there, staying would mean to die with the unit; elsewhere only the books are less tidy
+    return True
 
 
 def remove(groups: Cgroups, path: str) -> bool:

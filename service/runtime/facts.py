@@ -4,7 +4,7 @@ import os
 
 from service import settings as settings_module
 from service.kernel import cgroup
-from service.runtime import capabilities, devices, spec, users
+from service.runtime import apparmor, capabilities, devices, spec, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def gather(
     system = os.uname()
     facts.machine, facts.kernel = system.machine, kernel_version(system.release)
     facts.seccomp = os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
-    facts.apparmor = apparmor_default()
+    facts.apparmor = apparmor.ensure_default(settings)
     facts.available_capabilities = capabilities.bounding_set()
     facts.recursive_read_only = facts.kernel >= (5, 12)  # mount_setattr(2)
     facts.sysctls = frozenset(
@@ -97,16 +97,6 @@ def kernel_version(release: str) -> tuple[int, int]:
             break
         digits += character
     return int(major), int(digits or 0)
-
-
-def apparmor_default() -> str:
-    """The profile that containers get without asking; "" when the kernel does not enforce AppArmor profiles."""
-    try:
-        if cgroup.read("/sys/module/apparmor/parameters/enabled") != "Y":
-            return ""
-    except OSError:
-        return ""
-    return "docker-default"
 
 
 def thermal_paths() -> list[str]:
