@@ -1,4 +1,4 @@
-"""Several streams in one: frames of a stream number and a length before the bytes (API: ContainerAttach, "Stream format").
+"""Several streams in one: frames of a stream number and a length before the bytes (API: ContainerAttach).
 
 Pure. A session with a terminal has one stream only and is sent raw.
 """

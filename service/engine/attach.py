@@ -22,13 +22,14 @@ from service.store import containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from types import TracebackType
     from typing import Any
 
     from service.engine.engine import Engine
     from service.model.container import Container
     from service.runtime.attach_socket import AttachSocket
+    from service.runtime.log_file import Message
 
     Output = list[tuple[int, bytes]]  # (stream, bytes) in the order of arrival
 
@@ -61,6 +62,10 @@ class Attachment:
         if not self._ended:
             self._filled.clear()
         return taken
+
+    async def joined(self) -> None:
+        """Returns when the container has started (or will not)."""
+        await self._streams.joined.wait()
 
     async def write(self, data: bytes) -> None:
         """To the process's stdin; returns when there is room for more. Waits for the start of a created container."""
@@ -106,12 +111,13 @@ class Streams:
         self.socket: AttachSocket | None = None
         self.over = False
         self._stdin_closed = False
-        self._joined = asyncio.Event()  # the connection stands, or never will
+        self.joined = asyncio.Event()  # the connection stands, or never will
         self._lock = asyncio.Lock()
         self._stdin = asyncio.Lock()  # one writer at a time: clients' bytes do not mix within a write
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, attachment: Attachment) -> None:
+        """One client more."""
         self.clients.append(attachment)
 
     def remove(self, attachment: Attachment) -> None:
@@ -133,7 +139,7 @@ class Streams:
             except (FileNotFoundError, ConnectionRefusedError):
                 self.dismiss()
                 return
-            self._joined.set()
+            self.joined.set()
             self._keep(self._distribute(self.socket))
 
     def wait_for_start(self) -> None:
@@ -141,8 +147,9 @@ class Streams:
         self._keep(self._watch())
 
     async def write(self, data: bytes) -> None:
+        """To the process's stdin, once there is a process."""
         async with self._stdin:
-            await self._joined.wait()
+            await self.joined.wait()
             if self.socket is not None and not self._stdin_closed:
                 try:
                     await self.socket.write_stdin(data)
@@ -150,8 +157,9 @@ class Streams:
                     self._stdin_closed = True  # the process is ending: nobody is left to read this
 
     async def close_stdin(self) -> None:
+        """End of file for the process; later writes go nowhere."""
         async with self._stdin:
-            await self._joined.wait()
+            await self.joined.wait()
             if self.socket is not None and not self._stdin_closed:
                 self._stdin_closed = True
                 self.socket.close_stdin()
@@ -159,7 +167,7 @@ class Streams:
     def dismiss(self) -> None:
         """Let go of the connection; every client sees the end."""
         self.over = True
-        self._joined.set()
+        self.joined.set()
         if self.engine.attachments.get(self.container_id) is self:
             del self.engine.attachments[self.container_id]
         for client in self.clients:
@@ -229,6 +237,15 @@ class waiters:  # noqa: N801 - reads as a word in `with attach.waiters(...)`
             streams.dismiss()
 
 
+def check_attachable(container: "Container", reference: str) -> None:
+    """Raises Conflict for a container that is paused or between two restarts."""
+    status = container["state"]["status"]
+    if status == "paused":
+        raise Conflict(f"container {reference} is paused, unpause the container before attach")
+    if status == "restarting":
+        raise Conflict(f"container {reference} is restarting, wait until the container is running")
+
+
 async def attach(
     engine: "Engine", reference: str, *, stdin: bool, stdout: bool, stderr: bool
 ) -> "tuple[Attachment, Container]":
@@ -237,23 +254,73 @@ async def attach(
     When it returns the client misses nothing any more: answer the client only then.
     """
     container = containers.find(engine.store, reference)
+    check_attachable(container, reference)
     status, container_id = container["state"]["status"], container["record"]["Id"]
-    if status == "paused":
-        raise Conflict(f"container {reference} is paused, unpause the container before attach")
-    if status == "restarting":
-        raise Conflict(f"container {reference} is restarting, wait until the container is running")
     streams = engine.attachments.get(container_id)
     fresh = streams is None
     if streams is None:
         streams = engine.attachments[container_id] = Streams(engine, container_id)
-    wanted = frozenset(stream for stream, asked in ((STDOUT, stdout), (STDERR, stderr)) if asked)
-    attachment = Attachment(streams, container, stdin=stdin, wanted=wanted)
+    attachment = Attachment(streams, container, stdin=stdin, wanted=_wanted(stdout, stderr))
     streams.add(attachment)
     if status == "running":
         await streams.connect()
     elif fresh:
         streams.wait_for_start()
     return attachment, container
+
+
+def _wanted(stdout: bool, stderr: bool) -> "frozenset[int]":
+    return frozenset(stream for stream, asked in ((STDOUT, stdout), (STDERR, stderr)) if asked)
+
+
+class Replay:
+    """A client that wants what was written before as well: its output comes from the log, so nothing is missed or
+    told twice where the two meet; its input goes the way of every other client's."""
+
+    def __init__(
+        self, engine: "Engine", container: "Container", attachment: Attachment, wanted: "frozenset[int]"
+    ) -> None:
+        self.tty, self.takes_stdin, self.passes_eof = attachment.tty, attachment.takes_stdin, attachment.passes_eof
+        self._attachment = attachment
+        self._wanted = wanted
+        self._batches = self._all(engine, container)
+
+    async def _all(self, engine: "Engine", container: "Container") -> "AsyncIterator[list[Message]]":
+        from service.engine import logs
+
+        async for batch in logs.records(engine, container, self._attachment.joined):
+            yield batch
+
+    async def read(self) -> "Output":
+        """The next output; empty at the end."""
+        async for batch in self._batches:
+            chosen = [(stream, data) for stream, _, data in batch if stream in self._wanted]
+            if chosen:
+                return chosen
+        return []
+
+    async def write(self, data: bytes) -> None:
+        """To the process's stdin."""
+        await self._attachment.write(data)
+
+    async def close_stdin(self) -> None:
+        """End of file for the process."""
+        await self._attachment.close_stdin()
+
+    def leave(self) -> None:
+        """The client is gone, detached, or has read the end."""
+        self._attachment.leave()
+
+
+async def attach_with_log(
+    engine: "Engine", reference: str, *, stdin: bool, stdout: bool, stderr: bool
+) -> "tuple[Replay, Container]":
+    """`attach`, with all that the container has ever written first. Raises as it does, or NotImplemented_ (no log)."""
+    from service.engine import logs
+
+    logs.check_readable(containers.find(engine.store, reference))
+    attachment, container = await attach(engine, reference, stdin=stdin, stdout=False, stderr=False)
+    return Replay(engine, container, attachment, _wanted(stdout, stderr)), container
 
 
 async def announce(engine: "Engine", container: "Container", action: str) -> None:

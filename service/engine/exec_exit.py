@@ -13,29 +13,85 @@ if TYPE_CHECKING:
     from service.store.database import Database
     from service.store.execs import Exec
 
+LOST = 255  # of a process whose monitor was killed: nobody knows
 KILLED = 137  # the exit code of a process that went down with its container (128 + SIGKILL)
 
 
-def record(settings: "Settings", database: "Database", exec_id: str, exit_code: int) -> bool:
-    """Write down how a session ended, with its event. False when that was done before, or its container is gone."""
+def record(settings: "Settings", database: "Database", exec_id: str, exit_code: int, *, announced: bool = True) -> bool:
+    """Write down how a session ended, with its event. False when that was done before, or its container is gone.
+
+    Not `announced` is one that never came to run: dockerd tells no `exec_die` of it.
+    """
     try:
         session = execs.get(database, exec_id)
     except NotFound:
         return False
     with database.write():
-        recorded = _end(database, session, exit_code)
+        recorded = _end(database, session, exit_code, announced)
     if recorded:
         bell.ring(settings.bell)
     return recorded
 
 
+def record_from_monitor(settings: "Settings", database: "Database", container_id: str, exec_id: str) -> None:
+    """What the exit hook does: record what conmon wrote.
+
+    Without an exit file the process never ran: the service that wanted to start it knows why and records that, or
+    `reconcile` does when that service is gone.
+    """
+    from service.runtime import exits
+
+    ended = exits.read_exec(settings, container_id, exec_id)
+    if ended is not None:
+        record(settings, database, exec_id, ended.exit_code)
+
+
+def reconcile(settings: "Settings", database: "Database") -> None:
+    """Set right the sessions that are said to run and whose monitor is gone: a hook or the service was killed."""
+    from service.kernel import pidfd
+    from service.runtime import exits
+
+    for session in execs.running(database):
+        asked = session["record"]
+        if session["conmon_pid"] and pidfd.is_running(session["conmon_pid"], "conmon"):
+            continue
+        ended = exits.read_exec(settings, asked["ContainerID"], asked["ID"])
+        if ended is not None:
+            record(settings, database, asked["ID"], ended.exit_code)
+        elif not _adopt(settings, database, session):
+            record(settings, database, asked["ID"], LOST)
+
+
+def _adopt(settings: "Settings", database: "Database", session: "Exec") -> bool:
+    """The service was killed before it wrote down a session's pids: find them where conmon put them."""
+    from service.kernel import pidfd
+    from service.runtime import conmon
+
+    asked = session["record"]
+    folder = conmon.exec_path(settings, asked["ContainerID"], asked["ID"])
+    monitor, pid = _number(folder + "/conmon.pid"), _number(folder + "/pid")
+    if not monitor or not pid or not pidfd.is_running(monitor, "conmon"):
+        return False
+    with database.write():
+        execs.set_process(database, asked["ID"], pid, monitor)
+    return True
+
+
+def _number(path: str) -> int:
+    try:
+        with open(path, "rb") as file:
+            return int(file.read() or 0)
+    except FileNotFoundError:
+        return 0
+
+
 def end_all(database: "Database", container_id: str) -> None:
     """A container has ended: so has everything in it. Inside the transaction that records the container's end."""
     for session in execs.running(database, container_id):
-        _end(database, session, KILLED)
+        _end(database, session, KILLED, announced=True)
 
 
-def _end(database: "Database", session: "Exec", exit_code: int) -> bool:
+def _end(database: "Database", session: "Exec", exit_code: int, announced: bool) -> bool:
     exec_id = session["record"]["ID"]
     if not execs.claim_exit(database, exec_id, exit_code, time.time_ns()):
         return False

@@ -10,7 +10,7 @@ import time
 
 from service import bell, ids
 from service.engine import events, exec_exit
-from service.errors import Conflict, InvalidParameter, MoorageError, NotFound, SystemFailure
+from service.errors import Conflict, InvalidParameter, MoorageError, NotFound, StartRefused, SystemFailure
 from service.store import containers, execs
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from service.store.execs import Exec, ExecRecord
 
 HOOK = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "exit_hook.py")
-PERMISSION_DENIED, NOT_FOUND, UNKNOWN = 126, 127, 128  # exit codes of what could not be started, as a shell has them
+NOT_EXECUTABLE, UNKNOWN = 126, 128  # exit codes of what could not be started
 
 
 def guard(container: "Container", reference: str) -> None:
@@ -152,9 +152,9 @@ class Process:
         self._socket.close_stdin()
 
     async def leave(self) -> None:
-        """The client is gone or has read the end. The process, when it still runs, runs on; its hook records its end."""
+        """The client is gone or has read the end. A process that still runs, runs on; its hook records its end."""
         self._socket.close()
-        self._creation.close()
+        self._creation.abandon()
 
 
 async def start_attached(engine: "Engine", session: "Exec", console_size: "Sequence[int] | None") -> Process:
@@ -171,13 +171,14 @@ async def start_attached(engine: "Engine", session: "Exec", console_size: "Seque
     creation = None
     try:
         creation = await engine.thread(_spawn, engine, record, console_size, True)
+        await engine.thread(creation.ready)
         socket = await attach_socket.connect(conmon.attach_path(engine.settings, record["ContainerID"], record["ID"]))
         await engine.thread(_run, engine, record, creation)
     except BaseException as error:
         if socket is not None:
             socket.close()
         if creation is not None:
-            creation.close()
+            creation.abandon()
         if isinstance(error, Exception):
             raise await engine.thread(_failed, engine, record, error) from error
         raise
@@ -195,7 +196,7 @@ async def start_detached(engine: "Engine", session: "Exec", console_size: "Seque
             try:
                 _run(engine, record, creation)
             finally:
-                creation.close()
+                creation.abandon()
         except Exception as error:
             raise _failed(engine, record, error) from error
 
@@ -244,26 +245,21 @@ def _spawn(
 
 
 def _run(engine: "Engine", record: "ExecRecord", creation: "ExecCreation") -> None:
-    creation.start()
     created = creation.wait()
     with engine.store.write():
         execs.set_process(engine.store, record["ID"], created.pid, created.conmon_pid)
+    bell.ring(engine.settings.bell)  # a resize waits for this
 
 
 def _failed(engine: "Engine", record: "ExecRecord", error: Exception) -> Exception:
     """Record that a session could not be started; the error to tell, worded and coded as dockerd does."""
     if not isinstance(error, MoorageError):
         error = SystemFailure(str(error))
-    message, lower = error.message, error.message.lower()
-    code, told = UNKNOWN, error
-    if isinstance(error, InvalidParameter):
-        code = PERMISSION_DENIED
-    if "permission denied" in lower:
-        code, told = PERMISSION_DENIED, InvalidParameter(message)
-    elif "is a directory" in lower:  # the CLI looks for these words to exit with 126
-        code, told = PERMISSION_DENIED, InvalidParameter(message + ": permission denied")
-    elif "executable file not found" in lower or "no such file or directory" in lower:
-        code, told = NOT_FOUND, InvalidParameter(message)
+    told, code = error, getattr(error, "exit_code", UNKNOWN)
+    if "is a directory" in error.message.lower():  # the CLI looks for these words to exit with 126
+        told, code = InvalidParameter(error.message + ": permission denied"), NOT_EXECUTABLE
+    elif isinstance(error, InvalidParameter) and not isinstance(error, StartRefused):
+        code = NOT_EXECUTABLE
     exec_exit.record(engine.settings, engine.store, record["ID"], code, announced=False)
     return told
 

@@ -27,7 +27,9 @@ class AttachSocket:
         try:
             packet = await self._loop.sock_recv(self._socket, _READ)
         except ConnectionResetError:
-            return None  # conmon ended while stdin that nobody read was still under way
+            # conmon ended while stdin that nobody read was still under way. The kernel tells that first and once;
+            # output that was sent before is still there to be read.
+            packet = await self._loop.sock_recv(self._socket, _READ)
         return (packet[0] - 1, packet[1:]) if packet else None
 
     async def write_stdin(self, data: bytes) -> None:

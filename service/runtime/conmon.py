@@ -97,11 +97,12 @@ class Creation:
 class ExecCreation(Creation):
     """An exec on its way. With `attach`, nothing runs before `start`: connect to its streams first."""
 
-    __slots__ = ("_attached", "_release")
+    __slots__ = ("_attached", "_release", "_reported")
 
     def __init__(self, launcher: int, sync: int, errors: int, pidfile: str, *, attached: int, release: int) -> None:
         super().__init__(launcher, sync, errors, pidfile, "exec")
         self._attached, self._release = attached, release
+        self._reported = b""  # what came through the sync pipe behind the pid
 
     def ready(self) -> None:
         """Wait until the attach socket is there to be connected to."""
@@ -119,9 +120,27 @@ class ExecCreation(Creation):
             self._release = -1
 
     def wait(self) -> Created:
-        """`start` if that was not done, then wait for the process's pid. Raises as Creation.wait does."""
+        """`start` if that was not done, then wait for the process's pid. Raises as Creation.wait does.
+
+        The sync pipe stays open for `wait_exit`; `abandon` lets go of it.
+        """
         self.start()
-        return super().wait()
+        self._reap()
+        report, _, self._reported = _line(self._sync).partition(b"\n")
+        pid, message = parse_report(report)
+        if pid > 0:
+            return Created(pid, _number_in(self._pidfile))
+        said = message or _rest(self._errors).decode("utf-8", "replace").strip()
+        self.abandon()
+        raise runc.failure(runc.last_sentence(said) or "the monitor ended without a reason", self._verb)
+
+    def wait_exit(self) -> "int | None":
+        """After `wait`: the exit code, which conmon reports once its attach socket is closed. None: conmon was killed."""
+        report = self._reported or (_line(self._sync) if self._sync >= 0 else b"")
+        if not report:
+            return None
+        code = parse_report(report)[0]
+        return code if code >= 0 else 255
 
     def abandon(self) -> None:
         """Let go of all pipes; a process still held back runs (its attach client has gone)."""
@@ -159,7 +178,7 @@ def create(
         "--exit-dir", exits.directory(settings),
         "--name", f"{container_id}-{generation}",
         "--log-path", f"k8s-file:{log_path}" if log_path else "none",
-        *_streams(terminal, open_stdin, leave_open=not stdin_once),
+        *_streams(terminal, open_stdin, leave_open=terminal or not stdin_once),
         *_exit_command(exit_command),
     ]  # fmt: skip
     if facts.uses_systemd(settings, cgroup.detect()):

@@ -73,9 +73,7 @@ def get(database: Database, exec_id: str) -> "Exec":
 
 def claim_start(database: Database, exec_id: str) -> bool:
     """Mark as started. False when somebody did before."""
-    return bool(
-        database.change("UPDATE execs SET started = 1, running = 1 WHERE id = ? AND started = 0", (exec_id,))
-    )
+    return bool(database.change("UPDATE execs SET started = 1, running = 1 WHERE id = ? AND started = 0", (exec_id,)))
 
 
 def set_process(database: Database, exec_id: str, pid: int, conmon_pid: int) -> None:
@@ -106,6 +104,4 @@ def live_ids(database: Database, container_id: str) -> list[str]:
 def running(database: Database, container_id: str = "") -> "list[Exec]":
     """The sessions that are said to run, in one container or in all."""
     where, arguments = (" AND container_id = ?", (container_id,)) if container_id else ("", ())
-    return [
-        _exec(row) for row in database.rows(f"SELECT {_COLUMNS} FROM execs WHERE running = 1{where}", arguments)
-    ]
+    return [_exec(row) for row in database.rows(f"SELECT {_COLUMNS} FROM execs WHERE running = 1{where}", arguments)]

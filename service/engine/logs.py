@@ -1,0 +1,177 @@
+"""logs: what a container has written, and what it is writing (API: ContainerLogs).
+
+The log is read by this process whenever a client wants it; nobody polls: inotify tells of new records, the bell of the
+container's end. A client that does not read stops the reading: nothing is kept for it.
+"""
+
+import asyncio
+import time
+
+from service import timestamps
+from service.engine.bell_watch import changes
+from service.engine.launch import log_path
+from service.errors import Conflict, NotFound, NotImplemented_
+from service.kernel.inotify import CREATE, MODIFY, MOVED_TO, Inotify
+from service.runtime.log_file import LogFile
+from service.store import containers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from service.engine.engine import Engine
+    from service.model.container import Container
+    from service.runtime.log_file import Message
+
+_UP = ("running", "paused")
+
+
+def check_readable(container: "Container") -> None:
+    """Raises Conflict for a container that is going away, NotImplemented_ when its log driver keeps nothing."""
+    if container["state"]["status"] in ("removing", "dead"):
+        raise Conflict("can not get logs from container which is dead or marked for removal")
+    if container["record"]["HostConfig"]["LogConfig"]["Type"] == "none":
+        raise NotImplemented_("configured logging driver does not support reading")
+
+
+async def messages(
+    engine: "Engine",
+    container: "Container",
+    *,
+    follow: bool = False,
+    tail: "int | None" = None,
+    since_ns: int = 0,
+    until_ns: int = 0,
+) -> "AsyncIterator[list[Message]]":
+    """Batches of messages, oldest first: the last `tail` of them (None: all), of those the ones within the times.
+
+    `follow` goes on until the container ends (this start of it), when it runs at all.
+    """
+    state = container["state"]
+    running = state["status"] in _UP
+    log = LogFile(log_path(engine.settings, container["record"]))
+    try:
+        if tail is not None:
+            await engine.thread(lambda: log.skip_to_last(tail, with_rest=not running))
+        source = (
+            _following(engine, container, log, until_ns) if follow and running else _present(engine, container, log)
+        )
+        async for batch in source:
+            chosen = _within(batch, since_ns, until_ns) if since_ns or until_ns else batch
+            if chosen:
+                yield chosen
+            if until_ns and batch and nanoseconds(batch[-1][1]) > until_ns:
+                return
+    finally:
+        log.close()
+
+
+def nanoseconds(stamp: bytes) -> int:
+    """conmon's moment in nanoseconds since 1970."""
+    return timestamps.nanoseconds(stamp.decode("ascii"))
+
+
+def _within(batch: "list[Message]", since_ns: int, until_ns: int) -> "list[Message]":
+    chosen = []
+    for message in batch:
+        moment = nanoseconds(message[1])
+        if moment >= since_ns and not (until_ns and moment > until_ns):
+            chosen.append(message)
+    return chosen
+
+
+async def _present(engine: "Engine", container: "Container", log: LogFile) -> "AsyncIterator[list[Message]]":
+    """What is there now. A line that a running container has not finished is not a message yet."""
+    while batch := await engine.thread(log.read):
+        yield batch
+    if container["state"]["status"] not in _UP and (left := log.rest()):
+        yield left
+
+
+async def _following(
+    engine: "Engine", container: "Container", log: LogFile, until_ns: int = 0
+) -> "AsyncIterator[list[Message]]":
+    watch = Watch(engine, container)
+    try:
+        while True:
+            # in this order: what was written before the end is there to be read once the end is known
+            ended = watch.ended()
+            while batch := await engine.thread(log.read):
+                yield batch
+            if ended:
+                if left := log.rest():
+                    yield left
+                return
+            left_seconds = (until_ns - time.time_ns()) / 1e9 if until_ns else None
+            if left_seconds is not None and left_seconds <= 0:
+                return
+            await watch.changed(left_seconds)
+    finally:
+        watch.close()
+
+
+async def records(
+    engine: "Engine", container: "Container", started: "Callable[[], Awaitable[None]]"
+) -> "AsyncIterator[list[Message]]":
+    """Everything ever written and everything until the container's end, in the pieces that a terminal gets.
+
+    `started` returns when a container that does not run yet has been started.
+    """
+    log = LogFile(log_path(engine.settings, container["record"]), whole_lines=False)
+    try:
+        if container["state"]["status"] not in _UP:
+            while batch := await engine.thread(log.read):
+                yield batch
+            await started()
+            try:
+                container = containers.get(engine.store, container["record"]["Id"])
+            except NotFound:
+                return
+        async for batch in _following(engine, container, log):
+            yield batch
+    finally:
+        log.close()
+
+
+class Watch:
+    """Tells when a container's log may have grown, or it has ended. Made before the first look, it misses nothing."""
+
+    def __init__(self, engine: "Engine", container: "Container") -> None:
+        self.engine = engine
+        self.container_id, self.generation = container["record"]["Id"], container["state"]["generation"]
+        self.inotify = Inotify()
+        # the directory, not the file: a log that begins anew (rotation) is another file
+        self.inotify.watch(engine.settings.container_root(self.container_id), MODIFY | CREATE | MOVED_TO)
+        self.loop = asyncio.get_running_loop()
+        self.written = asyncio.Event()
+        self.loop.add_reader(self.inotify.fd, self._written)
+        self.rung = changes(engine).listen()
+
+    def _written(self) -> None:
+        self.inotify.drain()
+        self.written.set()
+
+    def ended(self) -> bool:
+        """Whether this start of the container is over."""
+        try:
+            state = containers.get(self.engine.store, self.container_id)["state"]
+        except NotFound:
+            return True
+        return state["status"] not in _UP or state["generation"] != self.generation
+
+    async def changed(self, seconds: "float | None") -> None:
+        """Returns at the next change after the last call, or after `seconds`."""
+        written = self.loop.create_task(self.written.wait())
+        try:
+            await asyncio.wait((written, self.rung), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            written.cancel()
+        self.written.clear()
+        if self.rung.done():
+            self.rung = changes(self.engine).listen()
+
+    def close(self) -> None:
+        """Let go of the watch."""
+        self.rung.cancel()
+        self.loop.remove_reader(self.inotify.fd)
+        self.inotify.close()

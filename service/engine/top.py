@@ -1,0 +1,91 @@
+"""top: the processes of a container as the host's ps shows them (API: ContainerTop). Blocking: call it in a thread."""
+
+from service import bell, process
+from service.engine import events
+from service.errors import Conflict, SystemFailure
+from service.settings import find_program
+from service.store import containers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from service.engine.engine import Engine
+
+    Listing = tuple[list[str], list[list[str]]]  # titles, rows
+
+_BLANKS = " \t\n\f\r"
+
+
+def top(engine: "Engine", reference: str, arguments: str) -> "Listing":
+    """Titles and rows of `ps <arguments>` for the container's processes.
+
+    Raises NotFound, Conflict when it does not run, SystemFailure when ps refuses or its output has no column PID.
+    """
+    from service.runtime import runc
+
+    wanted = (arguments or "-ef").split(" ")
+    _check_titles(arguments)
+    container = containers.find(engine.store, reference)
+    container_id, status = container["record"]["Id"], container["state"]["status"]
+    if status == "restarting":
+        raise Conflict(f"Container {container_id} is restarting, wait until the container is running")
+    if status not in ("running", "paused"):
+        raise Conflict(f"container {container_id} is not running")
+    pids = runc.ps(engine.settings, container_id)
+    listing = parse(_ps(engine, wanted, pids), frozenset(pids))
+    with engine.store.write():
+        events.container(engine.store, container["record"], "top")
+    bell.ring(engine.settings.bell)
+    return listing
+
+
+def _check_titles(arguments: str) -> None:
+    """No other column may be called PID: rows are chosen by that name (moby#24358)."""
+    words = arguments.split()
+    for position, word in enumerate(words):
+        name, equals, title = word.partition("=")
+        if equals and not title and position + 1 < len(words):
+            title = words[position + 1]
+        if equals and position and title.startswith("PID") and name != "pid":
+            raise SystemFailure(f'specifying "{name}={title}" is not allowed')
+
+
+def _ps(engine: "Engine", wanted: list[str], pids: list[int]) -> str:
+    """What ps writes. Asked for the container's pids at first; some options exclude that, then for all."""
+    argv = [find_program("ps"), *wanted]
+    environment = engine.settings.environment()
+    finished = process.run([*argv, "-q" + ",".join(str(pid) for pid in pids)], environment=environment)
+    if finished.code:
+        finished = process.run(argv, environment=environment)
+    if finished.code:
+        said = finished.stderr.decode("utf-8", "replace").partition("\n")[0]
+        raise SystemFailure(f"ps: {said or f'exit status {finished.code}'}")
+    return finished.stdout.decode("utf-8", "replace")
+
+
+def parse(output: str, pids: "frozenset[int]") -> "Listing":
+    """The rows of ps output whose PID is one of `pids`, and the thread rows (PID `-`) that follow them."""
+    lines = output.split("\n")
+    titles = _fields(lines[0])
+    if "PID" not in titles:
+        raise SystemFailure("Couldn't find PID field in ps output")
+    column, rows, inside = titles.index("PID"), [], False
+    for line in lines[1:]:
+        fields = _fields(line)
+        if not fields:
+            continue
+        if fields[column] != "-":
+            try:
+                inside = int(fields[column]) in pids
+            except ValueError:
+                raise SystemFailure(f"Unexpected pid '{fields[column]}'") from None
+        if inside:
+            last = len(titles) - 1
+            rows.append([*fields[:last], " ".join(fields[last:])])
+    return titles, rows
+
+
+def _fields(line: str) -> list[str]:
+    """The words of a line; only ASCII blanks part them (a command may hold others)."""
+    for blank in _BLANKS[1:]:
+        line = line.replace(blank, " ")
+    return [field for field in line.split(" ") if field]
