@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 async def container_attach(
     engine: "Engine",
     id: str,
-    detach_keys=Text(name="detachKeys"),
-    logs=Flag(),
-    stream=Flag(),
-    stdin=Flag(),
-    stdout=Flag(),
-    stderr=Flag(),
+    detach_keys: str = Text(name="detachKeys"),
+    logs: bool = Flag(),
+    stream: bool = Flag(),
+    stdin: bool = Flag(),
+    stdout: bool = Flag(),
+    stderr: bool = Flag(),
 ) -> "Hijack":
     """Attach to a container (ContainerAttach)."""
     from compat_api.streams import detach_keys as keys
@@ -29,6 +29,7 @@ async def container_attach(
     sequence = keys.parse(detach_keys)
     if not stream:
         return await _logs_only(engine, id, logs, stdout, stderr)
+    attachment: attach.Attachment | attach.Replay
     if logs:
         attachment, container = await attach.attach_with_log(engine, id, stdin=stdin, stdout=stdout, stderr=stderr)
     else:
@@ -85,7 +86,7 @@ def dimension(name: str, text: str) -> int:
 
 
 @post("/containers/{id}/resize")
-async def container_resize(engine: "Engine", id: str, h=Text(), w=Text()) -> "Reply":
+async def container_resize(engine: "Engine", id: str, h: str = Text(), w: str = Text()) -> "Reply":
     """Resize a container's terminal (ContainerResize)."""
     from service.engine import resize
 

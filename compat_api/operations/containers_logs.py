@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from service.engine.engine import Engine
+    from service.model.container import ContainerRecord
     from service.runtime.log_file import Message
 
 
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 async def container_logs(
     engine: "Engine",
     id: str,
-    follow=Flag(),
-    stdout=Flag(),
-    stderr=Flag(),
-    since=Text(),
-    until=Text(),
-    timestamps=Flag(),
-    tail=Text("all"),
-    details=Flag(),
+    follow: bool = Flag(),
+    stdout: bool = Flag(),
+    stderr: bool = Flag(),
+    since: str = Text(),
+    until: str = Text(),
+    timestamps: bool = Flag(),
+    tail: str = Text("all"),
+    details: bool = Flag(),
 ) -> "Stream":
     """Get container logs (ContainerLogs)."""
     from service.engine import logs
@@ -91,7 +92,7 @@ def utc(stamp: bytes) -> bytes:
     return f"{whole}.{fraction:<09}Z ".encode()
 
 
-def attributes(record: "dict[str, object]") -> bytes:
+def attributes(record: "ContainerRecord") -> bytes:
     """`details`: the labels and variables that the log options name, sorted and escaped as in a query, then a blank."""
     from urllib.parse import quote_plus
 

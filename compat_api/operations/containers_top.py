@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 @get("/containers/{id}/top")
-async def container_top(engine: "Engine", id: str, ps_args=Text()) -> "Reply":
+async def container_top(engine: "Engine", id: str, ps_args: str = Text()) -> "Reply":
     """List processes running inside a container (ContainerTop)."""
     from service.engine.top import top
 

@@ -109,7 +109,7 @@ def exec_inspect(engine: "Engine", id: str) -> "Reply":
 
 
 @post("/exec/{id}/resize")
-async def exec_resize(engine: "Engine", id: str, h=Text(), w=Text()) -> "Reply":
+async def exec_resize(engine: "Engine", id: str, h: str = Text(), w: str = Text()) -> "Reply":
     """Resize the terminal of an exec session (ExecResize)."""
     from service.engine import resize
 

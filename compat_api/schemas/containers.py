@@ -12,7 +12,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="ignore", defer_build=False)
 
 
-class Healthcheck(_Body):
+class HealthcheckBody(_Body):
     """API: HealthConfig. Durations in nanoseconds."""
 
     Test: list[str] | None = None
@@ -30,14 +30,14 @@ class PortBinding(_Body):
     HostPort: str | None = None
 
 
-class RestartPolicy(_Body):
+class RestartPolicyBody(_Body):
     """API: RestartPolicy."""
 
     Name: str | None = None
     MaximumRetryCount: int | None = None
 
 
-class LogConfig(_Body):
+class LogConfigBody(_Body):
     """API: HostConfig.LogConfig."""
 
     Type: str | None = None
@@ -84,14 +84,14 @@ class ThrottleDevice(_Body):
     Rate: int = 0
 
 
-class DriverConfig(_Body):
+class DriverConfigBody(_Body):
     """API: Mount.VolumeOptions.DriverConfig."""
 
     Name: str | None = None
     Options: dict[str, str] | None = None
 
 
-class BindOptions(_Body):
+class BindOptionsBody(_Body):
     """API: Mount.BindOptions."""
 
     Propagation: str | None = None
@@ -101,16 +101,16 @@ class BindOptions(_Body):
     ReadOnlyForceRecursive: bool | None = None
 
 
-class VolumeOptions(_Body):
+class VolumeOptionsBody(_Body):
     """API: Mount.VolumeOptions."""
 
     NoCopy: bool | None = None
     Labels: dict[str, str] | None = None
-    DriverConfig: DriverConfig | None = None
+    DriverConfig: DriverConfigBody | None = None
     Subpath: str | None = None
 
 
-class TmpfsOptions(_Body):
+class TmpfsOptionsBody(_Body):
     """API: Mount.TmpfsOptions."""
 
     SizeBytes: int | None = None
@@ -118,7 +118,7 @@ class TmpfsOptions(_Body):
     Options: list[list[str]] | None = None
 
 
-class ImageOptions(_Body):
+class ImageOptionsBody(_Body):
     """API: Mount.ImageOptions."""
 
     Subpath: str | None = None
@@ -132,10 +132,10 @@ class Mount(_Body):
     Target: str | None = None
     ReadOnly: bool | None = None
     Consistency: str | None = None
-    BindOptions: BindOptions | None = None
-    VolumeOptions: VolumeOptions | None = None
-    TmpfsOptions: TmpfsOptions | None = None
-    ImageOptions: ImageOptions | None = None
+    BindOptions: BindOptionsBody | None = None
+    VolumeOptions: VolumeOptionsBody | None = None
+    TmpfsOptions: TmpfsOptionsBody | None = None
+    ImageOptions: ImageOptionsBody | None = None
 
 
 class Resources(_Body):
@@ -172,15 +172,15 @@ class Resources(_Body):
     IOMaximumBandwidth: int | None = None
 
 
-class HostConfig(Resources):
+class HostConfigBody(Resources):
     """API: HostConfig."""
 
     Binds: list[str] | None = None
     ContainerIDFile: str | None = None
-    LogConfig: LogConfig | None = None
+    LogConfig: LogConfigBody | None = None
     NetworkMode: str | None = None
     PortBindings: dict[str, list[PortBinding] | None] | None = None
-    RestartPolicy: RestartPolicy | None = None
+    RestartPolicy: RestartPolicyBody | None = None
     AutoRemove: bool | None = None
     VolumeDriver: str | None = None
     VolumesFrom: list[str] | None = None
@@ -237,7 +237,7 @@ class EndpointSettings(_Body):
     NetworkID: str | None = None
 
 
-class NetworkingConfig(_Body):
+class NetworkingConfigBody(_Body):
     """API: NetworkingConfig."""
 
     EndpointsConfig: dict[str, EndpointSettings | None] | None = None
@@ -258,7 +258,7 @@ class ContainerCreateRequest(_Body):
     StdinOnce: bool | None = None
     Env: list[str] | None = None
     Cmd: list[str] | str | None = None
-    Healthcheck: Healthcheck | None = None
+    Healthcheck: HealthcheckBody | None = None
     ArgsEscaped: bool | None = None
     Image: str | None = None
     Volumes: dict[str, dict[str, str]] | None = None
@@ -271,5 +271,5 @@ class ContainerCreateRequest(_Body):
     StopSignal: str | None = None
     StopTimeout: int | None = None
     Shell: list[str] | None = None
-    HostConfig: HostConfig | None = None
-    NetworkingConfig: NetworkingConfig | None = None
+    HostConfig: HostConfigBody | None = None
+    NetworkingConfig: NetworkingConfigBody | None = None
