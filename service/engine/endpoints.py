@@ -10,10 +10,9 @@ Synchronous and light to import: the exit hook and the boot unit call it too.
 
 import fcntl
 import os
-import time
 
 from service import timestamps
-from service.errors import Conflict, SystemFailure
+from service.errors import Conflict, Forbidden, InvalidParameter, SystemFailure
 from service.ids import new_id, short
 from service.kernel import netlink, nftables
 from service.network import bridge, dns, forward, hosts, ipam, ports, rules, veth
@@ -58,7 +57,7 @@ class Plan:
             os.close(self.reserved_fds.pop())
 
 
-class _exclusively:  # noqa: N801 - reads as a word in `with _exclusively(...)`
+class exclusively:  # noqa: N801 - reads as a word in `with exclusively(...)`
     """One process (and thread) at a time looks at bridges and rules and puts them right."""
 
     def __init__(self, settings: "Settings") -> None:
@@ -126,17 +125,41 @@ def free_subnet(settings: "Settings", database: "Database", own_bridge: str = ""
 
     Routes by `own_bridge` do not count: that is the bridge of an instance whose store was lost.
     """
-    used = {
-        ipam.parse_subnet(pool["Subnet"])
-        for network in stored.all_networks(database)
-        for pool in network["IPAM"]["Config"] or ()
-    }
+    used = used_subnets(database)
     with netlink.Channel() as channel:
         own = netlink.link(channel, own_bridge) if own_bridge else None
         for destination, prefix, index in netlink.routes(channel):
             if own is None or index != own.index:
                 used.add(ipam.Subnet(int.from_bytes(destination, "big"), prefix))
     return ipam.choose_subnet(ipam.pools(settings.subnets or ipam.DEFAULT_POOLS), used)
+
+
+def used_subnets(database: "Database") -> "set[ipam.Subnet]":
+    """The subnets of our networks."""
+    return {
+        ipam.parse_subnet(pool["Subnet"])
+        for network in stored.all_networks(database)
+        for pool in network["IPAM"]["Config"] or ()
+    }
+
+
+def bridges(database: "Database") -> "list[NetworkRecord]":
+    """The networks that have a bridge."""
+    return [network for network in stored.all_networks(database) if network["Driver"] == "bridge"]
+
+
+def namespace_of(settings: "Settings", container_id: str) -> str:
+    """Where the network namespace of a container is kept while it runs."""
+    return f"{settings.run}/netns/{container_id}"
+
+
+def is_closed(settings: "Settings") -> bool:
+    """Whether forwarding was off on this machine before us: then we forward nothing that is not ours."""
+    return os.path.exists(_forwarding_memory(settings))
+
+
+def _forwarding_memory(settings: "Settings") -> str:
+    return settings.run + "/forwarding"
 
 
 # prepare
@@ -161,20 +184,19 @@ def prepare(settings: "Settings", database: "Database", record: "ContainerRecord
         return plan
     predefined(settings, database)
     if mode != "host":
-        plan.netns_path = f"{settings.run}/netns/{record['Id']}"
+        plan.netns_path = namespace_of(settings, record["Id"])
         plan.owns_namespace = True
     try:
         with database.write():
             sandbox = new_id()
             for network, asked in _wanted(database, record, mode):
-                plan.endpoints.append(
-                    _endpoint(database, record, network, asked, sandbox=sandbox, position=len(plan.endpoints))
-                )
-            _choose_default_route(plan.endpoints)
+                interface = f"eth{len(plan.endpoints)}"
+                plan.endpoints.append(allocate(database, record, network, asked, sandbox=sandbox, interface=interface))
+            carrier = choose_default_route(plan.endpoints)
             for endpoint in plan.endpoints:
                 stored.insert_endpoint(database, endpoint)
-                _announce(database, "connect", endpoint)
-            _allocate_ports(database, plan)
+                announce(database, "connect", endpoint)
+            _allocate_ports(database, plan, carrier)
     except BaseException:
         plan.close()
         raise
@@ -190,29 +212,37 @@ def _share(settings: "Settings", database: "Database", plan: Plan, reference: st
     if owner_mode.startswith("container:"):
         _share(settings, database, plan, owner_mode.partition(":")[2])
     elif owner_mode != "host":
-        plan.netns_path = f"{settings.run}/netns/{owner_id}"
+        plan.netns_path = namespace_of(settings, owner_id)
 
 
 def _wanted(
     database: "Database", record: "ContainerRecord", mode: str
 ) -> "Iterable[tuple[NetworkRecord, dict[str, Any]]]":
-    """The networks to join with what was asked for each; the network of the mode first."""
-    asked = dict(record["EndpointsConfig"])
-    first = asked.pop(mode, None) or (asked.pop("default", None) if mode == "bridge" else None) or {}
-    yield stored.find(database, mode), first
+    """The networks to join with what was asked for each; the network of the mode first, as eth0."""
+    first = stored.find(database, mode)
+    asked = {}
+    for name, wanted in record["EndpointsConfig"].items():
+        network = stored.find(database, "bridge" if name == "default" else name)
+        asked[network["Name"]] = network, wanted or {}
+    yield asked.pop(first["Name"], (first, {}))
     for name in sorted(asked):
-        yield stored.find(database, name), asked[name] or {}
+        yield asked[name]
 
 
-def _endpoint(
+def allocate(
     database: "Database",
     record: "ContainerRecord",
     network: "NetworkRecord",
     asked: "dict[str, Any]",
     *,
     sandbox: str,
-    position: int,
+    interface: str,
 ) -> "Endpoint":
+    """A place on a network: addresses chosen, nothing stored or made. Inside the transaction that stores it.
+
+    Raises InvalidParameter for an address that cannot be had there, Forbidden when it, or every one, is taken.
+    """
+    check_settings(network, asked)
     endpoint_id = new_id()
     endpoint: Endpoint = {
         "Id": endpoint_id,
@@ -235,65 +265,118 @@ def _endpoint(
         "MTU": 0,
         "DefaultRoute": False,
         "Settings": asked,
-        "DNSNames": None,
+        "DNSNames": None if network["Name"] in PREDEFINED else _names(record, asked),
     }
     if network["Driver"] == "bridge":
         endpoint["Bridge"] = rules.bridge_name(network)
-        endpoint["Interface"] = f"eth{position}"
+        endpoint["Interface"] = interface
         endpoint["HostInterface"] = "veth" + endpoint_id[:7]
         endpoint["MTU"] = bridge.mtu(network)
         _allocate_addresses(database, network, endpoint)
-        endpoint["Mac"] = (
-            asked.get("MacAddress")
-            or record["Config"].get("MacAddress")
-            or ipam.mac_of(ipam.parse_address(endpoint["IPv4"])[0])
-        )
+        number = ipam.parse_address(endpoint["IPv4"])[0] if endpoint["IPv4"] else 0
+        mac = asked.get("MacAddress") or record["Config"].get("MacAddress")
+        endpoint["Mac"] = mac or (ipam.mac_of(number) if number else ipam.random_mac())
     return endpoint
 
 
+def _names(record: "ContainerRecord", asked: "dict[str, Any]") -> "list[str]":
+    """What the other containers of a user-defined network call it."""
+    names = [record["Name"], *(asked.get("Aliases") or ()), short(record["Id"])]
+    return list(dict.fromkeys([*names, record["Config"].get("Hostname") or short(record["Id"])]))
+
+
+def check_settings(network: "NetworkRecord", asked: "dict[str, Any]") -> None:
+    """Raise InvalidParameter for settings that a network cannot give (moby: daemon/container_operations.go)."""
+    wanted = asked.get("IPAMConfig") or {}
+    if network["Name"] in PREDEFINED:
+        if wanted.get("IPv4Address") or wanted.get("IPv6Address"):
+            raise _invalid("user specified IP address is supported on user defined networks only")
+        if asked.get("Aliases"):
+            raise _invalid("network-scoped aliases are only supported for user-defined networks")
+        return
+    for key, family in (("IPv4Address", 32), ("IPv6Address", 128)):
+        text = wanted.get(key)
+        if not text:
+            continue
+        try:
+            number, bits = ipam.parse_address(text)
+        except ValueError:
+            raise _invalid(f"invalid {key[:4]} address: {text}") from None
+        pools = [ipam.parse_subnet(pool["Subnet"]) for pool in network["IPAM"]["Config"] or ()]
+        if bits != family or not any(pool.bits == bits and pool.contains(number) for pool in pools):
+            raise _invalid(f"no configured subnet contains IP address {text}")
+        if not network.get("GivenSubnets", True):
+            raise _invalid(
+                "user specified IP address is supported only when connecting to networks with user configured subnets"
+            )
+
+
+def _invalid(what: str) -> InvalidParameter:
+    return InvalidParameter(f"invalid endpoint settings:\n{what}")
+
+
 def _allocate_addresses(database: "Database", network: "NetworkRecord", endpoint: "Endpoint") -> None:
-    taken = {ipam.parse_address(address)[0] for address in stored.addresses(database, network["Id"])}
+    known = (ipam.parse_address(address) for address in stored.addresses(database, network["Id"]))
+    taken = set(known)
+    wanted = endpoint["Settings"].get("IPAMConfig") or {}
     for pool in network["IPAM"]["Config"] or ():
         subnet = ipam.parse_subnet(pool["Subnet"])
-        version = "IPv6" if subnet.bits == 128 else "IPv4"
-        if (endpoint["IPv6"] if version == "IPv6" else endpoint["IPv4"]) or subnet.bits == 128:
+        static = wanted.get("IPv4Address" if subnet.bits == 32 else "IPv6Address")
+        if endpoint["IPv4" if subnet.bits == 32 else "IPv6"]:
+            continue
+        if static and not subnet.contains(ipam.parse_address(static)[0]):
             continue
         gateway = (pool.get("Gateway") or "").partition("/")[0]
-        held = set(taken)
-        for address in (gateway, *(pool.get("AuxiliaryAddresses") or {}).values()):
-            if address:
-                held.add(ipam.parse_address(address)[0])
-        within = ipam.parse_subnet(pool["IPRange"]) if pool.get("IPRange") else None
-        endpoint["IPv4"] = ipam.address_text(ipam.lowest_free(subnet, held, within))
-        endpoint["IPv4Prefix"] = subnet.prefix
-        endpoint["Gateway"] = "" if network["Internal"] else gateway
+        held = {number for number, bits in taken if bits == subnet.bits}
+        held.update(
+            ipam.parse_address(address)[0]
+            for address in (gateway, *(pool.get("AuxiliaryAddresses") or {}).values())
+            if address
+        )
+        if static:
+            number = ipam.parse_address(static)[0]
+            if number in held:
+                raise Forbidden("Address already in use")
+        else:
+            within = ipam.parse_subnet(pool["IPRange"]) if pool.get("IPRange") else None
+            number = ipam.lowest_free(subnet, held, within)
+        way_out = "" if network["Internal"] else gateway
+        if subnet.bits == 32:
+            endpoint["IPv4"], endpoint["IPv4Prefix"] = ipam.address_text(number), subnet.prefix
+            endpoint["Gateway"] = way_out
+        else:
+            endpoint["IPv6"], endpoint["IPv6Prefix"] = ipam.address_text(number, 128), subnet.prefix
+            endpoint["IPv6Gateway"] = way_out
 
 
-def _choose_default_route(endpoints: "list[Endpoint]") -> None:
-    """The highest GwPriority provides it; among equals the network whose name sorts first."""
+def choose_default_route(endpoints: "list[Endpoint]") -> "Endpoint | None":
+    """Mark the endpoint that provides it: the highest GwPriority; among equals the network whose name sorts first."""
     able = [endpoint for endpoint in endpoints if endpoint["Gateway"] or endpoint["IPv6Gateway"]]
-    if able:
-        best = min(able, key=lambda known: (-int(known["Settings"].get("GwPriority") or 0), known["NetworkName"]))
-        best["DefaultRoute"] = True
+    best = min(
+        able, key=lambda known: (-int(known["Settings"].get("GwPriority") or 0), known["NetworkName"]), default=None
+    )
+    for endpoint in endpoints:
+        endpoint["DefaultRoute"] = endpoint is best
+    return best
 
 
-def _announce(database: "Database", action: str, endpoint: "Endpoint") -> None:
+def announce(database: "Database", action: str, endpoint: "Endpoint") -> None:
+    """Record the event of a container that joins or leaves a network."""
     attributes = {
         "container": endpoint["ContainerId"],
         "name": endpoint["NetworkName"],
         "type": endpoint["Driver"],
     }
-    events.append(database, time.time_ns(), "network", action, endpoint["NetworkId"], attributes)
+    events.append(database, timestamps.now_ns(), "network", action, endpoint["NetworkId"], attributes)
 
 
-def _allocate_ports(database: "Database", plan: Plan) -> None:
+def _allocate_ports(database: "Database", plan: Plan, carrier: "Endpoint | None") -> None:
     """Host ports for what the container publishes, on the endpoint that provides its default route."""
-    carrier = next((endpoint for endpoint in plan.endpoints if endpoint["DefaultRoute"]), None)
     if carrier is None:
         return
     try:
         for wish in ports.wishes(plan.record["HostConfig"], plan.record["Config"]):
-            plan.ports.append(_take_port(database, plan, carrier, wish))
+            plan.ports.extend(_take_port(database, plan, carrier, wish))
     except ports.PortTaken as taken:
         raise SystemFailure(
             "failed to set up container networking: driver failed programming external connectivity on endpoint "
@@ -301,34 +384,43 @@ def _allocate_ports(database: "Database", plan: Plan) -> None:
         ) from taken
 
 
-def _take_port(database: "Database", plan: Plan, carrier: "Endpoint", wish: ports.Wish) -> "Port":
-    host_ip = wish.host_ip or "0.0.0.0"
-    if ":" in host_ip and not carrier["IPv6"]:
-        raise ports.PortTaken(f"cannot publish on {ports.shown(host_ip, wish.first)}: the endpoint has no IPv6 address")
+def _take_port(database: "Database", plan: Plan, carrier: "Endpoint", wish: ports.Wish) -> "list[Port]":
+    """The first host port of a wish that is free, on every address that is meant.
+
+    No address named means all: 0.0.0.0, and :: where the container has an IPv6 address.
+    """
+    meant = [wish.host_ip] if wish.host_ip else ["0.0.0.0", "::"] if carrier["IPv6"] else ["0.0.0.0"]
+    if wish.host_ip and not (carrier["IPv6"] if ":" in wish.host_ip else carrier["IPv4"]):
+        raise ports.PortTaken(
+            f"cannot publish on {ports.shown(wish.host_ip, wish.first)}: the endpoint has no address of that family"
+        )
     refusal = ports.PortTaken("all ports are allocated")
     for number in ports.candidates(wish, stored.cursor(database) if not wish.first else 0):
-        if stored.port_owner(database, wish.protocol, host_ip, number) is not None:
-            refusal = ports.PortTaken(f"Bind for {ports.shown(host_ip, number)} failed: port is already allocated")
+        taken = next((ip for ip in meant if stored.port_owner(database, wish.protocol, ip, number) is not None), None)
+        if taken is not None:
+            refusal = ports.PortTaken(f"Bind for {ports.shown(taken, number)} failed: port is already allocated")
             continue
         try:
-            held = ports.bind(wish.protocol, host_ip, number)
-        except ports.PortTaken as taken:
-            refusal = taken
+            plan.reserved_fds.extend(ports.bind_all(wish.protocol, meant, number))
+        except ports.PortTaken as refused:
+            refusal = refused
             continue
-        if held is not None:
-            plan.reserved_fds.append(held.detach())
         if not wish.first:
             stored.set_cursor(database, number)
-        port: Port = {
-            "Protocol": wish.protocol,
-            "HostIP": host_ip,
-            "HostPort": number,
-            "ContainerPort": wish.container_port,
-            "ContainerIP": carrier["IPv6"] if ":" in host_ip else carrier["IPv4"],
-            "ContainerId": plan.record["Id"],
-        }
-        stored.insert_port(database, port)
-        return port
+        given: list[Port] = [
+            {
+                "Protocol": wish.protocol,
+                "HostIP": host_ip,
+                "HostPort": number,
+                "ContainerPort": wish.container_port,
+                "ContainerIP": carrier["IPv6"] if ":" in host_ip else carrier["IPv4"],
+                "ContainerId": plan.record["Id"],
+            }
+            for host_ip in meant
+        ]
+        for port in given:
+            stored.insert_port(database, port)
+        return given
     raise refusal
 
 
@@ -362,14 +454,13 @@ def ensure(settings: "Settings", database: "Database", channel: "netlink.Channel
 
     Cheap when nothing is missing; else all of it is made from the store. Raises OSError or SystemFailure.
     """
-    with _exclusively(settings):
+    with exclusively(settings):
         members = (known["HostInterface"] for known in stored.endpoints_on(database, network["Id"]))
         index = bridge.ensure(channel, network, members)
-        closed = bridge.enable_forwarding(settings.run + "/forwarding")
+        closed = bridge.enable_forwarding(_forwarding_memory(settings), ipv6=network["EnableIPv6"])
         with nftables.channel() as nf:
             if not rules.intact(nf, settings.nft_table, network):
-                bridges = [known for known in stored.all_networks(database) if known["Driver"] == "bridge"]
-                rules.write(settings, bridges, stored.all_ports(database), closed)
+                rules.write(settings, bridges(database), stored.all_ports(database), closed)
             forward.open_for(settings, nf, rules.bridge_name(network))
     return index
 
@@ -397,6 +488,14 @@ def write_files(settings: "Settings", plan: Plan) -> None:
     _write(folder + "/hosts", text)
     _write(folder + "/hostname", hostname + "\n")
     _write(folder + "/resolv.conf", _resolv(host_config, on_host, any(known["IPv6"] for known in plan.endpoints)))
+
+
+def rewrite_files(settings: "Settings", database: "Database", record: "ContainerRecord") -> None:
+    """The same for a container that runs and has joined or left a network: its addresses are others now."""
+    plan = Plan(database, record)
+    plan.netns_path = namespace_of(settings, record["Id"])
+    plan.endpoints = stored.endpoints_of(database, record["Id"])
+    write_files(settings, plan)
 
 
 def _resolv(host_config: "Mapping[str, Any]", on_host: bool, ipv6: bool) -> str:
@@ -447,9 +546,9 @@ def release(settings: "Settings", database: "Database", container_id: str) -> No
     """
     endpoints = stored.endpoints_of(database, container_id)
     published = stored.ports_of(database, container_id)
-    namespace = f"{settings.run}/netns/{container_id}"
+    namespace = namespace_of(settings, container_id)
     if published:
-        with _exclusively(settings):  # or a table written anew meanwhile would bring the elements back
+        with exclusively(settings):  # or a table written anew meanwhile would bring the elements back
             rules.withdraw(settings.nft_table, published)
             veth.detach(endpoints, namespace)
             _forget(database, container_id, endpoints)
@@ -464,7 +563,7 @@ def _forget(database: "Database", container_id: str, endpoints: "list[Endpoint]"
         stored.delete_ports(database, container_id)
         for endpoint in endpoints:
             if stored.delete_endpoint(database, endpoint["Id"]):
-                _announce(database, "disconnect", endpoint)
+                announce(database, "disconnect", endpoint)
 
 
 # what inspect and list show
@@ -478,20 +577,32 @@ class Summaries:
     def __init__(self, database: "Database", container_id: str = "") -> None:
         self.endpoints: dict[str, list[Endpoint]] = {}
         self.ports: dict[str, list[Port]] = {}
+        self.network_ids: dict[str, str] = {}
+        self.database = database
         known = stored.endpoints_of(database, container_id) if container_id else stored.all_endpoints(database)
         for endpoint in known:
             self.endpoints.setdefault(endpoint["ContainerId"], []).append(endpoint)
         for port in stored.ports_of(database, container_id) if container_id else stored.all_ports(database):
             self.ports.setdefault(port["ContainerId"], []).append(port)
 
-    def networks(self, record: "ContainerRecord") -> "dict[str, dict[str, Any]]":
-        """Docker's NetworkSettings.Networks: by network name, the EndpointSettings."""
+    def networks(self, record: "ContainerRecord", state: "ContainerState") -> "dict[str, dict[str, Any]]":
+        """Docker's NetworkSettings.Networks: by network name, the EndpointSettings.
+
+        A container that was never started has not been told its networks' ids yet.
+        """
         shown = {}
-        for name, asked in _asked(record).items():
+        for name, asked in asked_networks(record).items():
             shown[name] = _settings(asked, None)
+            if state["started_at"] != timestamps.NEVER:
+                shown[name]["NetworkID"] = self._network_id(name)
         for endpoint in self.endpoints.get(record["Id"], ()):
             shown[endpoint["NetworkName"]] = _settings(endpoint["Settings"], endpoint)
         return shown
+
+    def _network_id(self, name: str) -> str:
+        if not self.network_ids:
+            self.network_ids = stored.ids_by_name(self.database)
+        return self.network_ids.get(name, "")
 
     def port_list(self, record: "ContainerRecord") -> "list[dict[str, Any]]":
         """Docker's Ports of `GET /containers/json`: published ones with their host side, exposed ones without."""
@@ -528,7 +639,8 @@ class Summaries:
         return shown
 
 
-def _asked(record: "ContainerRecord") -> "dict[str, dict[str, Any]]":
+def asked_networks(record: "ContainerRecord") -> "dict[str, dict[str, Any]]":
+    """The networks that a container asked to be on, with what it asked of each."""
     mode = mode_of(record)
     if mode.startswith("container:"):
         return {}
@@ -573,7 +685,7 @@ def settings_for_inspect(
     """Docker's NetworkSettings of a container (operation ContainerInspect, API 1.51)."""
     summaries = Summaries(database, record["Id"])
     endpoints = summaries.endpoints.get(record["Id"], [])
-    shown = summaries.networks(record)
+    shown = summaries.networks(record, state)
     top = shown.get("bridge") or _settings({}, None)
     key = ""
     if endpoints and state["status"] != "created":

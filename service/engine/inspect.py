@@ -163,7 +163,7 @@ def _summary(
         "State": state["status"],
         "Status": status_text(state, now),
         "HostConfig": {"NetworkMode": record["HostConfig"]["NetworkMode"]},
-        "NetworkSettings": {"Networks": bulk.networks(record)},
+        "NetworkSettings": {"Networks": bulk.networks(record, state)},
         "Mounts": [_mount(mount) for mount in record["Mounts"]],
     }
     if record["HostConfig"].get("Annotations"):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         ConfigOnly: bool
         Options: dict[str, str]
         Labels: dict[str, str]
+        GivenSubnets: NotRequired[bool]  # the user named the subnets (else they came from a pool); not shown
 
     class Endpoint(TypedDict):
         """A container's place on a network, while it runs."""

@@ -82,18 +82,33 @@ def _switch(path: str, value: bytes = b"1") -> bool:
     return True
 
 
-def enable_forwarding(memory: str) -> bool:
-    """Switch IPv4 forwarding on. True when it was off on this boot before us.
+def enable_forwarding(memory: str, *, ipv6: bool = False) -> bool:
+    """Switch IPv4 (and IPv6) forwarding on. True when IPv4's was off on this boot before us.
 
     Then the table's forward chain is closed for everybody else, as dockerd closes the FORWARD chain: switching a
     machine's forwarding on must not make it a router between its other networks. `memory`: the file that remembers.
     """
-    with open("/proc/sys/net/ipv4/ip_forward", "rb") as file:
-        if file.read().strip() != b"0":
-            return os.path.exists(memory)
+    if ipv6 and _value("/proc/sys/net/ipv6/conf/all/forwarding") == b"0":
+        _keep_router_advertisements()
+        _switch("/proc/sys/net/ipv6/conf/all/forwarding")
+    if _value("/proc/sys/net/ipv4/ip_forward") != b"0":
+        return os.path.exists(memory)
     os.close(os.open(memory, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))  # first: a crash must not forget it
     _switch("/proc/sys/net/ipv4/ip_forward")
     return True
+
+
+def _keep_router_advertisements() -> None:
+    """A forwarding machine ignores router advertisements unless told otherwise: the host must not lose its routes."""
+    for interface in os.listdir("/proc/sys/net/ipv6/conf"):
+        path = f"/proc/sys/net/ipv6/conf/{interface}/accept_ra"
+        if interface != "all" and _value(path) == b"1":
+            _switch(path, b"2")
+
+
+def _value(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read().strip()
 
 
 def delete(channel: "Channel", network: "NetworkRecord") -> None:

@@ -11,7 +11,7 @@ from service.errors import InvalidParameter, MoorageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
@@ -125,6 +125,21 @@ def bind(protocol: str, host_ip: str, port: int) -> "_socket.socket | None":
             ) from None
         raise
     return held
+
+
+def bind_all(protocol: str, host_ips: "Sequence[str]", port: int) -> "list[int]":
+    """The descriptors that occupy a host port on all the addresses. Raises PortTaken; then none is occupied."""
+    held = []
+    try:
+        for host_ip in host_ips:
+            one = bind(protocol, host_ip, port)
+            if one is not None:
+                held.append(one)
+    except BaseException:
+        for one in held:
+            one.close()
+        raise
+    return [one.detach() for one in held]
 
 
 def shown(host_ip: str, port: int) -> str:

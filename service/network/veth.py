@@ -80,6 +80,22 @@ def _sysctl(interface: str, version: str, name: str) -> None:
         os.close(fd)
 
 
+def set_default_route(endpoint: "Endpoint | None", namespace: str) -> None:
+    """Let the default routes of a namespace be the endpoint's; None: it has none. Raises OSError."""
+
+    def change() -> None:
+        with netlink.Channel() as channel:
+            messages = [netlink.delete_default_route(family) for family in (netlink.AF_INET, netlink.AF_INET6)]
+            found = netlink.link(channel, endpoint["Interface"]) if endpoint is not None else None
+            if endpoint is not None and found is not None:
+                for gateway in (endpoint["Gateway"], endpoint["IPv6Gateway"]):
+                    if gateway:
+                        messages.append(netlink.add_default_route(found.index, ipam.packed(gateway)))
+            channel.request(*messages)
+
+    netns.inside(namespace, change)
+
+
 def detach(endpoints: "Sequence[Endpoint]", namespace: str) -> None:
     """Take the endpoints' addresses back and let go of the namespace. Idempotent.
 

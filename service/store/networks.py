@@ -53,6 +53,11 @@ def find(database: Database, reference: str) -> "NetworkRecord":
     return found
 
 
+def ids_by_name(database: Database) -> "dict[str, str]":
+    """The ids of all networks."""
+    return dict(database.rows("SELECT name, id FROM networks"))
+
+
 def delete(database: Database, network_id: str) -> bool:
     """Forget a network. False when it was gone already. Raises IntegrityError while it has endpoints."""
     return bool(database.change("DELETE FROM networks WHERE id = ?", (network_id,)))
@@ -98,6 +103,28 @@ def endpoints_on(database: Database, network_id: str) -> "list[Endpoint]":
         jsontext.loads(row[0])
         for row in database.rows("SELECT record FROM endpoints WHERE network_id = ?", (network_id,))
     ]
+
+
+def members(database: Database, network_id: str) -> "list[tuple[str, Endpoint]]":
+    """The endpoints of a network, each with its container's present name."""
+    return [
+        (row[0], jsontext.loads(row[1]))
+        for row in database.rows(
+            "SELECT containers.name, endpoints.record FROM endpoints JOIN containers ON containers.id = container_id "
+            "WHERE network_id = ? ORDER BY containers.created_ns",
+            (network_id,),
+        )
+    ]
+
+
+def used_ids(database: Database) -> "set[str]":
+    """The networks that have endpoints."""
+    return {row[0] for row in database.rows("SELECT DISTINCT network_id FROM endpoints")}
+
+
+def replace_endpoint(database: Database, endpoint: "Endpoint") -> None:
+    """Store a changed endpoint (its addresses stay)."""
+    database.change("UPDATE endpoints SET record = ? WHERE id = ?", (jsontext.dumps(endpoint), endpoint["Id"]))
 
 
 def all_endpoints(database: Database) -> "list[Endpoint]":

@@ -1,0 +1,529 @@
+"""Networks: list, inspect, create, remove, connect, disconnect, prune (API: the Network operations).
+
+The verbs that change something block; the service calls them in a thread. Errors in dockerd's words.
+"""
+
+from service import bell, timestamps
+from service.engine import endpoints
+from service.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
+from service.ids import new_id, short
+from service.kernel import netlink
+from service.network import bridge, ipam, rules, veth
+from service.store import containers, events
+from service.store import networks as stored
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from service.model.container import ContainerRecord
+    from service.model.network import Endpoint, IPAMConfig, NetworkRecord, Port
+    from service.settings import Settings
+    from service.store.database import Database
+
+_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
+
+
+# look
+
+
+def describe(database: "Database", network: "NetworkRecord", *, members: bool) -> "dict[str, Any]":
+    """Docker's Network of inspect (with `members`, the containers on it) and list (without)."""
+    shown: dict[str, Any] = {key: value for key, value in network.items() if key != "GivenSubnets"}
+    shown["Containers"] = {}
+    for name, endpoint in stored.members(database, network["Id"]) if members else ():
+        shown["Containers"][endpoint["ContainerId"]] = {
+            "Name": name,
+            "EndpointID": endpoint["Id"],
+            "MacAddress": endpoint["Mac"],
+            "IPv4Address": f"{endpoint['IPv4']}/{endpoint['IPv4Prefix']}" if endpoint["IPv4"] else "",
+            "IPv6Address": f"{endpoint['IPv6']}/{endpoint['IPv6Prefix']}" if endpoint["IPv6"] else "",
+        }
+    return shown
+
+
+def matching(settings: "Settings", database: "Database", filters: "Mapping[str, list[str]]") -> "list[NetworkRecord]":
+    """The networks that pass all filters. Raises InvalidParameter for a filter that does not exist."""
+    endpoints.predefined(settings, database)
+    for key in filters:
+        if key not in _FILTERS:
+            raise InvalidParameter(f"invalid filter '{key}'")
+    used = stored.used_ids(database) if filters.get("dangling") else set()
+    return [network for network in stored.all_networks(database) if _passes(network, filters, used)]
+
+
+def _passes(network: "NetworkRecord", filters: "Mapping[str, list[str]]", used: "set[str]") -> bool:
+    predefined = network["Name"] in endpoints.PREDEFINED
+    for key, wanted in filters.items():
+        if not wanted:
+            continue
+        if key == "dangling":
+            dangling = not predefined and network["Id"] not in used
+            if not any(dangling == _boolean(key, text) for text in wanted):
+                return False
+        elif key == "type":
+            if not any(_is_type(text, predefined) for text in wanted):
+                return False
+        elif key == "label":
+            if not all(_has_label(network["Labels"], text) for text in wanted):
+                return False
+        elif key in ("name", "id"):
+            if not any(_matches(text, network["Name" if key == "name" else "Id"]) for text in wanted):
+                return False
+        elif network["Driver" if key == "driver" else "Scope"] not in wanted:
+            return False
+    return True
+
+
+def _boolean(key: str, text: str) -> bool:
+    if text.lower() in ("1", "t", "true"):
+        return True
+    if text.lower() in ("0", "f", "false"):
+        return False
+    raise InvalidParameter(f"invalid filter '{key}={text}'")
+
+
+def _is_type(text: str, predefined: bool) -> bool:
+    if text not in ("custom", "builtin"):
+        raise InvalidParameter(f"invalid filter: 'type'='{text}'")
+    return predefined == (text == "builtin")
+
+
+def _has_label(labels: "Mapping[str, str]", wanted: str) -> bool:
+    name, equals, value = wanted.partition("=")
+    return name in labels and (not equals or labels[name] == value)
+
+
+def _matches(pattern: str, value: str) -> bool:
+    """As dockerd's filters: the same, or found by the pattern as a regular expression."""
+    if pattern == value:
+        return True
+    import re
+
+    try:
+        return re.search(pattern, value) is not None
+    except re.error:
+        return False
+
+
+def find(settings: "Settings", database: "Database", reference: str, scope: str = "") -> "NetworkRecord":
+    """The network that an id, a name, or the beginning of an id means. Raises NotFound or InvalidParameter."""
+    endpoints.predefined(settings, database)
+    found = stored.find(database, reference)
+    if scope and scope != found["Scope"]:
+        raise NotFound(f"network {reference} not found")
+    return found
+
+
+# create
+
+
+def create(settings: "Settings", database: "Database", asked: "Mapping[str, Any]") -> "tuple[str, str]":
+    """Make a network; its id, and a warning or "" (API: NetworkCreate, the body's names).
+
+    Raises InvalidParameter, Conflict (the name is taken), Forbidden (a predefined name, an overlapping subnet),
+    NotFound (no such driver).
+    """
+    endpoints.predefined(settings, database)
+    name, driver = asked.get("Name") or "", asked.get("Driver") or "bridge"
+    if not name.strip():
+        raise InvalidParameter("invalid name: name is empty")
+    if name in endpoints.PREDEFINED:
+        raise Forbidden(f"operation is not permitted on predefined {name} network ")
+    if driver in ("host", "null"):
+        raise Forbidden(f'only one instance of "{driver}" network is allowed')
+    if driver != "bridge":
+        raise NotFound(f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not found')
+    record = _record(name, driver, asked)
+    with database.write():
+        _subnets(settings, database, record, asked.get("IPAM") or {})
+        stored.insert(database, record)
+        _announce(database, "create", record)
+    try:
+        _establish(settings, database, record)
+    except BaseException:
+        _abolish(settings, database, record)
+        raise
+    bell.ring(settings.bell)
+    return record["Id"], ""
+
+
+def _record(name: str, driver: str, asked: "Mapping[str, Any]") -> "NetworkRecord":
+    for option, what in (("ConfigOnly", "config-only networks"), ("Ingress", "ingress networks")):
+        if asked.get(option):
+            raise InvalidParameter(f"{what} are not supported")
+    given = asked.get("IPAM") or {}
+    if (given.get("Driver") or "default") != "default":
+        raise NotFound(
+            f'could not find plugin {given["Driver"]} in v1 plugin registry: plugin "{given["Driver"]}" not found'
+        )
+    options = {str(key): str(value) for key, value in (asked.get("Options") or {}).items()}
+    wanted = options.get("com.docker.network.bridge.name", "")
+    if len(wanted.encode()) > 15 or "/" in wanted or any(letter.isspace() for letter in wanted):
+        raise InvalidParameter(f"invalid bridge name: {wanted}")
+    ipv4 = asked.get("EnableIPv4")
+    return {
+        "Name": name,
+        "Id": new_id(),
+        "Created": timestamps.now(),
+        "Scope": "local",
+        "Driver": driver,
+        "EnableIPv4": True if ipv4 is None else bool(ipv4),
+        "EnableIPv6": bool(asked.get("EnableIPv6")),
+        "IPAM": {"Driver": "default", "Options": given.get("Options"), "Config": []},
+        "Internal": bool(asked.get("Internal")),
+        "Attachable": bool(asked.get("Attachable")),
+        "Ingress": False,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False,
+        "Options": options,
+        "Labels": dict(asked.get("Labels") or {}),
+    }
+
+
+def _subnets(settings: "Settings", database: "Database", record: "NetworkRecord", given: "Mapping[str, Any]") -> None:
+    """Fill in the address ranges: those given, checked, and one from the pools where IPv4 has none."""
+    problems: list[str] = []
+    pools = [_pool(pool, problems) for pool in given.get("Config") or () if pool.get("Subnet")]
+    for pool in given.get("Config") or ():
+        if not pool.get("Subnet") and (pool.get("Gateway") or pool.get("IPRange") or pool.get("AuxiliaryAddresses")):
+            problems.append("no matching subnet for " + str(pool.get("Gateway") or pool.get("IPRange") or "address"))
+    if problems:
+        raise InvalidParameter("invalid network config:\n" + "\n".join(problems))
+    families = {ipam.parse_subnet(pool["Subnet"]).bits for pool in pools}
+    if 128 in families:
+        record["EnableIPv6"] = True
+    elif record["EnableIPv6"]:
+        pools.append(_unique_local(record["Id"]))
+    used = endpoints.used_subnets(database)
+    for pool in pools:
+        subnet = ipam.parse_subnet(pool["Subnet"])
+        if any(subnet.overlaps(other) for other in used):
+            raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
+        used.add(subnet)
+    if record["EnableIPv4"] and 32 not in families:
+        subnet = endpoints.free_subnet(settings, database)
+        pools.insert(0, {"Subnet": str(subnet)})
+    for pool in pools:
+        _gateway(pool)
+    record["GivenSubnets"] = bool(families)
+    record["IPAM"]["Config"] = pools
+
+
+def _pool(given: "Mapping[str, Any]", problems: "list[str]") -> "IPAMConfig":
+    text = given["Subnet"]
+    pool: IPAMConfig = {"Subnet": text}
+    try:
+        subnet = ipam.parse_subnet(text)
+    except ValueError:
+        problems.append(f"invalid subnet {text}: invalid CIDR block notation")
+        return {"Subnet": "0.0.0.0/32"}
+    if str(subnet) != text and ":" not in text:
+        problems.append(f"invalid subnet {text}: it should be {subnet}")
+    if given.get("IPRange"):
+        pool["IPRange"] = given["IPRange"]
+        try:
+            inner = ipam.parse_subnet(given["IPRange"])
+            if not (subnet.contains(inner.base) and subnet.contains(inner.last)):
+                problems.append(f"invalid ip-range {given['IPRange']}: parent subnet {subnet} doesn't contain ip-range")
+        except ValueError:
+            problems.append(f"invalid ip-range {given['IPRange']}: invalid CIDR block notation")
+    if given.get("Gateway"):
+        pool["Gateway"] = given["Gateway"]
+        _inside(given["Gateway"], subnet, "gateway", problems)
+    if given.get("AuxiliaryAddresses"):
+        pool["AuxiliaryAddresses"] = dict(given["AuxiliaryAddresses"])
+        for address in given["AuxiliaryAddresses"].values():
+            _inside(address, subnet, "auxiliary address", problems)
+    return pool
+
+
+def _inside(address: str, subnet: ipam.Subnet, what: str, problems: "list[str]") -> None:
+    try:
+        number, bits = ipam.parse_address(address)
+    except ValueError:
+        problems.append(f"invalid {what} {address}: invalid address")
+        return
+    if bits != subnet.bits or not subnet.contains(number):
+        problems.append(f"invalid {what} {address}: parent subnet {subnet} doesn't contain this address")
+
+
+def _gateway(pool: "IPAMConfig") -> None:
+    """The first address, or the first of the range for containers, unless the user named one (libnetwork/ipam)."""
+    if pool.get("Gateway"):
+        return
+    subnet = ipam.parse_subnet(pool["Subnet"])
+    within = ipam.parse_subnet(pool["IPRange"]) if pool.get("IPRange") else None
+    reserved = {ipam.parse_address(address)[0] for address in (pool.get("AuxiliaryAddresses") or {}).values()}
+    pool["Gateway"] = ipam.address_text(ipam.lowest_free(subnet, reserved, within), subnet.bits)
+
+
+def _unique_local(network_id: str) -> "IPAMConfig":
+    """A /64 of unique local addresses (RFC 4193) for a network that wants IPv6 and names no subnet."""
+    base = (0xFD << 120) | (int(network_id[:14], 16) << 64)
+    return {"Subnet": f"{ipam.address_text(base, 128)}/64"}
+
+
+def _establish(settings: "Settings", database: "Database", network: "NetworkRecord") -> None:
+    with netlink.Channel() as channel:
+        if netlink.link(channel, rules.bridge_name(network)) is not None and not network["Options"].get(
+            "com.docker.network.bridge.name"
+        ):
+            raise SystemFailure(f"there is already an interface {rules.bridge_name(network)}")
+        endpoints.ensure(settings, database, channel, network)
+
+
+def _announce(database: "Database", action: str, network: "NetworkRecord") -> None:
+    attributes = {"name": network["Name"], "type": network["Driver"]}
+    events.append(database, timestamps.now_ns(), "network", action, network["Id"], attributes)
+
+
+# remove, prune
+
+
+def remove(settings: "Settings", database: "Database", reference: str) -> None:
+    """Remove a network that no container is on. Raises NotFound, Forbidden (predefined, or in use)."""
+    network = find(settings, database, reference)
+    if network["Name"] in endpoints.PREDEFINED:
+        raise Forbidden(f"{network['Name']} is a pre-defined network and cannot be removed")
+    _remove(settings, database, network)
+    bell.ring(settings.bell)
+
+
+def _remove(settings: "Settings", database: "Database", network: "NetworkRecord") -> None:
+    """The row goes last: what a crash leaves of the network can be removed again by its name."""
+    with endpoints.exclusively(settings):
+        busy = stored.members(database, network["Id"])
+        if busy:
+            active = ", ".join(f'name:"{name}" id:"{short(endpoint["Id"])}"' for name, endpoint in busy)
+            raise Forbidden(f"error while removing network: network {network['Name']} has active endpoints ({active})")
+        with database.write():
+            if not stored.delete(database, network["Id"]):
+                return
+            _announce(database, "destroy", network)
+            _dismantle(settings, database, network)
+
+
+def _dismantle(settings: "Settings", database: "Database", network: "NetworkRecord") -> None:
+    with netlink.Channel() as channel:
+        bridge.delete(channel, network)
+    rules.write(settings, endpoints.bridges(database), stored.all_ports(database), endpoints.is_closed(settings))
+
+
+def _abolish(settings: "Settings", database: "Database", network: "NetworkRecord") -> None:
+    """Undo a create that failed half-way."""
+    with endpoints.exclusively(settings):
+        with database.write():
+            stored.delete(database, network["Id"])
+        with netlink.Channel() as channel:
+            bridge.delete(channel, network)
+
+
+def prune(settings: "Settings", database: "Database", filters: "Mapping[str, list[str]]") -> "list[str] | None":
+    """Remove the networks that no container uses (running or not); their names, or None as dockerd says it.
+
+    Raises InvalidParameter for a bad filter.
+    """
+    for key in filters:
+        if key not in ("until", "label", "label!"):
+            raise InvalidParameter(f"invalid filter '{key}'")
+    until = _moment(filters["until"]) if filters.get("until") else None
+    used = stored.used_ids(database)
+    for container in containers.newest_first(database):
+        for name in endpoints.asked_networks(container["record"]):
+            known = stored.by_name(database, name)
+            if known is not None:
+                used.add(known["Id"])
+    gone = []
+    for network in stored.all_networks(database):
+        if network["Name"] in endpoints.PREDEFINED or network["Id"] in used:
+            continue
+        if until is not None and timestamps.nanoseconds(network["Created"]) > until:
+            continue
+        if not all(_has_label(network["Labels"], wanted) for wanted in filters.get("label", ())):
+            continue
+        if any(_has_label(network["Labels"], unwanted) for unwanted in filters.get("label!", ())):
+            continue
+        try:
+            _remove(settings, database, network)
+        except Forbidden:
+            continue  # a container joined it since we looked
+        gone.append(network["Name"])
+    with database.write():
+        events.append(database, timestamps.now_ns(), "network", "prune", "", {"reclaimed": "0"})
+    bell.ring(settings.bell)
+    return gone or None
+
+
+def _moment(texts: "list[str]") -> int:
+    from service.engine.prune import moment
+
+    if len(texts) != 1:
+        raise InvalidParameter("more than one until filter specified")
+    return moment(texts[0])
+
+
+# connect, disconnect
+
+
+def connect(
+    settings: "Settings", database: "Database", reference: str, container: str, asked: "dict[str, Any] | None"
+) -> None:
+    """Put a container on a network: at once when it runs, else when it starts. Raises in dockerd's words."""
+    from service.engine import release
+
+    network = find(settings, database, reference)
+    container_id = containers.resolve(database, container)
+    with release.exclusively(settings, container_id):
+        found = containers.get(database, container_id)
+        record = found["record"]
+        _check_joinable(record, network)
+        endpoints.check_settings(network, asked or {})
+        if found["state"]["status"] in ("running", "paused"):
+            _join(settings, database, record, network, asked or {})
+        else:
+            with database.write():
+                _remember(database, record, network["Name"], asked or {})
+    bell.ring(settings.bell)
+
+
+def _check_joinable(record: "ContainerRecord", network: "NetworkRecord") -> None:
+    mode = endpoints.mode_of(record)
+    if mode == "host" or mode.startswith("container:"):
+        raise InvalidParameter(
+            "container sharing network namespace with another container or host cannot be connected to any other "
+            "network"
+        )
+    if network["Driver"] == "host":
+        raise InvalidParameter("container cannot be disconnected from host network or connected to host network")
+    if network["Driver"] == "null" or mode == "none":
+        raise InvalidParameter(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+        )
+
+
+def _remember(database: "Database", record: "ContainerRecord", name: str, asked: "dict[str, Any] | None") -> None:
+    """Change what the container's record says of a network; None: it is no longer on it."""
+    wanted = endpoints.asked_networks(record)
+    if asked is None:
+        wanted.pop(name, None)
+        if endpoints.mode_of(record) == name:  # the mode names the first network that is left
+            record["HostConfig"]["NetworkMode"] = next(iter(sorted(wanted)), "none")
+    else:
+        wanted[name] = asked
+    record["EndpointsConfig"] = wanted
+    containers.replace_record(database, record)
+
+
+def _join(
+    settings: "Settings",
+    database: "Database",
+    record: "ContainerRecord",
+    network: "NetworkRecord",
+    asked: "dict[str, Any]",
+) -> None:
+    with database.write():
+        present = stored.endpoints_of(database, record["Id"])
+        if any(endpoint["NetworkId"] == network["Id"] for endpoint in present):
+            raise Forbidden(f"endpoint with name {record['Name']} already exists in network {network['Name']}")
+        names = {endpoint["Interface"] for endpoint in present}
+        interface = next(f"eth{n}" for n in range(len(names) + 1) if f"eth{n}" not in names)
+        sandbox = present[0]["SandboxId"] if present else new_id()
+        joined = endpoints.allocate(database, record, network, asked, sandbox=sandbox, interface=interface)
+        stored.insert_endpoint(database, joined)
+        endpoints.announce(database, "connect", joined)
+        _remember(database, record, network["Name"], asked)
+    namespace = endpoints.namespace_of(settings, record["Id"])
+    try:
+        with netlink.Channel() as channel:
+            index = endpoints.ensure(settings, database, channel, network)
+            veth.attach(channel, joined, index, namespace)
+        _route(settings, database, record["Id"])
+    except BaseException:
+        _leave(settings, database, record, joined)
+        raise
+    endpoints.rewrite_files(settings, database, record)
+
+
+def disconnect(
+    settings: "Settings", database: "Database", reference: str, container: str, *, force: bool = False
+) -> None:
+    """Take a container off a network. Raises in dockerd's words. `force`: also one whose container is gone."""
+    from service.engine import release
+
+    network = find(settings, database, reference)
+    try:
+        container_id = containers.resolve(database, container)
+    except NotFound:
+        if not force:
+            raise
+        return _forget_orphan(settings, database, network, container)
+    with release.exclusively(settings, container_id):
+        found = containers.get(database, container_id)
+        record = found["record"]
+        if network["Driver"] == "host" and endpoints.mode_of(record) == "host":
+            raise InvalidParameter("container cannot be disconnected from host network or connected to host network")
+        if found["state"]["status"] in ("running", "paused"):
+            known = [e for e in stored.endpoints_of(database, container_id) if e["NetworkId"] == network["Id"]]
+            if not known:
+                raise _not_connected(container_id, network)
+            _leave(settings, database, record, known[0])
+            endpoints.rewrite_files(settings, database, record)
+        else:
+            if network["Name"] not in endpoints.asked_networks(record):
+                raise _not_connected(container_id, network)
+            with database.write():
+                _remember(database, record, network["Name"], None)
+    bell.ring(settings.bell)
+    return None
+
+
+def _not_connected(container_id: str, network: "NetworkRecord") -> SystemFailure:
+    return SystemFailure(f"container {container_id} is not connected to network {network['Name']}")
+
+
+def _forget_orphan(settings: "Settings", database: "Database", network: "NetworkRecord", name: str) -> None:
+    for endpoint in stored.endpoints_on(database, network["Id"]):
+        if endpoint["ContainerName"] == name.removeprefix("/"):
+            endpoints.release(settings, database, endpoint["ContainerId"])
+            return
+    raise NotFound(f"No such container: {name}")
+
+
+def _leave(settings: "Settings", database: "Database", record: "ContainerRecord", endpoint: "Endpoint") -> None:
+    """Interface first, row last: a crash in between leaves the row for the container's release."""
+    with netlink.Channel() as channel:
+        channel.request(netlink.delete_link(endpoint["HostInterface"]))
+    with database.write():
+        if stored.delete_endpoint(database, endpoint["Id"]):
+            endpoints.announce(database, "disconnect", endpoint)
+        _remember(database, record, endpoint["NetworkName"], None)
+    _route(settings, database, record["Id"])
+
+
+def _route(settings: "Settings", database: "Database", container_id: str) -> None:
+    """Give the default route, and with it the published ports, to the endpoint that has the best claim now."""
+    with endpoints.exclusively(settings):
+        with database.write():
+            present = stored.endpoints_of(database, container_id)
+            best = endpoints.choose_default_route(present)
+            for endpoint in present:
+                stored.replace_endpoint(database, endpoint)
+            before = stored.ports_of(database, container_id)
+            after = [_moved(port, best) for port in before]
+            stored.delete_ports(database, container_id)
+            for port in after:
+                if port is not None:
+                    stored.insert_port(database, port)
+        veth.set_default_route(best, endpoints.namespace_of(settings, container_id))
+        if after != before:
+            rules.withdraw(settings.nft_table, before)
+            rules.publish(settings.nft_table, [port for port in after if port is not None])
+
+
+def _moved(port: "Port", carrier: "Endpoint | None") -> "Port | None":
+    if carrier is None:
+        return port  # nowhere to go: as it was, the container may come back to a network
+    address = carrier["IPv6"] if ":" in port["HostIP"] else carrier["IPv4"]
+    return {**port, "ContainerIP": address} if address else port
