@@ -71,6 +71,20 @@ def count(database: Database) -> int:
     return int(row[0])
 
 
+def container_counts(database: Database) -> "dict[str, int]":
+    """image id → how many containers were made from it."""
+    return dict(database.rows("SELECT image_id, count(*) FROM containers GROUP BY image_id"))
+
+
+def container_using(database: Database, image_id: str, *, running: "bool | None" = None) -> "str | None":
+    """A container made from an image: any, or one that is (not) running. None when there is none."""
+    state = {None: "", True: "AND status IN ('running', 'paused', 'restarting')"}.get(
+        running, "AND status NOT IN ('running', 'paused', 'restarting')"
+    )
+    row = database.row(f"SELECT id FROM containers WHERE image_id = ? {state} LIMIT 1", (image_id,))
+    return row[0] if row else None
+
+
 def delete(database: Database, image_id: str) -> bool:
     """Forget an image with its names. False when it was gone already."""
     return bool(database.change("DELETE FROM images WHERE id = ?", (image_id,)))
@@ -153,6 +167,15 @@ def all_names(database: Database) -> "dict[str, tuple[list[str], list[str]]]":
     return names
 
 
+def tag_owners(database: Database) -> "dict[str, str]":
+    """canonical name (name:tag or name@digest) → image id."""
+    return dict(
+        database.rows(
+            "SELECT reference, image_id FROM image_tags UNION ALL SELECT reference, image_id FROM image_digests"
+        )
+    )
+
+
 def tags_in(database: Database, repository: str) -> "list[tuple[str, str]]":
     """(canonical name:tag, image id) of one repository, sorted."""
     low = repository + ":"
@@ -193,6 +216,11 @@ def layer(database: Database, chain_id: str) -> "LayerRow | None":
     return LayerRow(*row) if row else None
 
 
+def chains_of(database: Database, diff_id: str) -> list[str]:
+    """The chains whose uppermost layer is this one."""
+    return [row[0] for row in database.rows("SELECT chain_id FROM layers WHERE diff_id = ?", (diff_id,))]
+
+
 def layers_of(database: Database, image_id: str) -> list[LayerRow]:
     """The image's layers, lowest first."""
     return [
@@ -227,21 +255,21 @@ def layer_directories(database: Database) -> set[str]:
     return {row[0] for row in database.rows("SELECT directory FROM layers")}
 
 
-def drop_unused_layers(database: Database) -> list[str]:
-    """Forget the layers that no image, no container and no lease needs; their directories, to be removed after.
+def drop_unused_layers(database: Database) -> list[LayerRow]:
+    """Forget the layers that no image, no container and no lease needs; their directories are to be removed after.
 
     An image removed by force may have left containers behind that still stand on its layers.
     """
     _drop_dead_leases(database)
     gone = database.rows(
-        "SELECT chain_id, directory FROM layers WHERE chain_id NOT IN (SELECT chain_id FROM image_layers) "
+        "SELECT chain_id, diff_id, parent, directory, size FROM layers WHERE chain_id NOT IN (SELECT chain_id FROM image_layers) "
         "AND chain_id NOT IN (SELECT object FROM leases) AND directory NOT IN "
         "(SELECT held.value FROM containers, json_each(containers.record, '$.Layers') AS held)"
     )
-    for chain_id, _ in gone:
-        database.change("DELETE FROM layers WHERE chain_id = ?", (chain_id,))
+    for row in gone:
+        database.change("DELETE FROM layers WHERE chain_id = ?", (row[0],))
     database.change("DELETE FROM layer_blobs WHERE diff_id NOT IN (SELECT diff_id FROM layers)")
-    return [directory for _, directory in gone]
+    return [LayerRow(*row) for row in gone]
 
 
 # blobs
@@ -262,7 +290,8 @@ def layer_blobs(database: Database, diff_id: str) -> "list[tuple[str, str, int, 
     return [
         (row[0], row[1], row[2], row[3])
         for row in database.rows(
-            "SELECT digest, media_type, size, repository FROM layer_blobs WHERE diff_id = ? ORDER BY repository, digest", (diff_id,)
+            "SELECT digest, media_type, size, repository FROM layer_blobs WHERE diff_id = ? ORDER BY repository, digest",
+            (diff_id,),
         )
     ]
 

@@ -1,0 +1,102 @@
+"""/images."""
+
+from compat_api.declaration import STREAM, ApiVersion, Filters, Flag, Text, delete, get, post
+from compat_api.reply import Reply, Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from service.engine.engine import Engine
+
+
+@get("/images/json")
+def image_list(
+    engine: "Engine",
+    all: bool = Flag(),
+    filter: str = Text(),
+    filters: "dict[str, list[str]]" = Filters(),
+    shared_size: bool = Flag(name="shared-size"),
+    version: tuple[int, int] = ApiVersion(),
+) -> Reply:
+    """List images (API: ImageList)."""
+    from service.engine import images
+
+    if filter and version < (1, 41) and "reference" not in filters:
+        filters = {**filters, "reference": [filter]}
+    found = images.listing(engine, filters, all=all, shared_size=shared_size and version >= (1, 42))
+    return Reply.json(found, "ImageSummary")
+
+
+@post("/images/load", body=STREAM)
+async def image_load(
+    engine: "Engine", quiet: bool = Flag(default=True), platform: str = Text(), *, body: "AsyncIterator[bytes]"
+) -> Stream:
+    """Load images from an archive (API: ImageLoad). Every error is told in the stream, as dockerd does."""
+    from service.content import platforms
+    from service.engine import load, messages
+
+    source = messages.Body(body)
+    wanted = platforms.from_json(platform) if platform else None
+
+    def fits(stated: "dict[str, object]") -> bool:
+        return wanted is None or platforms.matches(wanted, stated)
+
+    found = messages.from_thread(
+        engine, lambda report: load.load(engine, source.read, report, quiet=quiet, platform=fits)
+    )
+    return Stream(messages.lines(found))
+
+
+@get("/images/{name*}/json")
+def image_inspect(
+    engine: "Engine", name: str, platform: str = Text(), version: tuple[int, int] = ApiVersion()
+) -> Reply:
+    """Inspect an image (API: ImageInspect)."""
+    from service.content import platforms
+    from service.engine import images
+
+    wanted = platforms.text(platforms.from_json(platform)) if platform and version >= (1, 49) else ""
+    return Reply.json(images.inspect(engine, name, wanted), "ImageInspect")
+
+
+@get("/images/{name*}/history")
+def image_history(
+    engine: "Engine", name: str, platform: str = Text(), version: tuple[int, int] = ApiVersion()
+) -> Reply:
+    """The steps that made an image (API: ImageHistory)."""
+    from service.content import platforms
+    from service.engine import images
+
+    wanted = platforms.text(platforms.from_json(platform)) if platform and version >= (1, 48) else ""
+    return Reply.json(images.history(engine, name, wanted))
+
+
+@post("/images/{name*}/tag")
+async def image_tag(engine: "Engine", name: str, repo: str = Text(), tag: str = Text()) -> Reply:
+    """Give an image another name (API: ImageTag)."""
+    from service.engine import images
+    from service.errors import InvalidParameter
+
+    target = images.parse_repo_tag(repo, tag)
+    if target is None:
+        raise InvalidParameter("invalid reference format")
+    await engine.thread(images.tag, engine, name, target)
+    return Reply.empty(201)
+
+
+@delete("/images/{name*}")
+async def image_delete(engine: "Engine", name: str, force: bool = Flag(), noprune: bool = Flag()) -> Reply:
+    """Untag or remove an image (API: ImageDelete)."""
+    from service.engine import image_remove
+
+    return Reply.json(await engine.thread(lambda: image_remove.remove(engine, name, force=force, prune=not noprune)))
+
+
+@post("/images/prune")
+async def image_prune(engine: "Engine", filters: "dict[str, list[str]]" = Filters()) -> Reply:
+    """Remove images that nothing needs (API: ImagePrune)."""
+    from service.engine import image_remove
+
+    removed, freed = await engine.thread(image_remove.prune, engine, filters)
+    return Reply.json({"ImagesDeleted": removed or None, "SpaceReclaimed": freed})

@@ -1,0 +1,159 @@
+"""Blobs by digest: compressed layers and manifests, as a registry holds them.
+
+    <root>/blobs/sha256/<hex>     complete and verified
+    <root>/tmp/blob-…             being written; its writer holds a lock (flock) on it
+
+A blob appears under its digest by a rename of a file whose bytes were hashed, so what is there is whole. Synchronous.
+"""
+
+import fcntl
+import hashlib
+import os
+
+from service.errors import SystemFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+
+def path(settings: "Settings", digest: str) -> str:
+    """Where the blob with this digest is, or will be."""
+    algorithm, _, encoded = digest.partition(":")
+    return f"{settings.root}/blobs/{algorithm}/{encoded}"
+
+
+def size(settings: "Settings", digest: str) -> int:
+    """The blob's bytes; -1 when it is not here."""
+    try:
+        return os.stat(path(settings, digest)).st_size
+    except FileNotFoundError:
+        return -1
+
+
+def read(settings: "Settings", digest: str) -> bytes:
+    """A small blob, whole. Raises FileNotFoundError."""
+    with open(path(settings, digest), "rb") as file:
+        return file.read()
+
+
+def put(settings: "Settings", content: bytes) -> str:
+    """Store a small blob; its digest."""
+    writer = Writer(settings)
+    try:
+        writer.write(content)
+        return writer.commit()
+    except BaseException:
+        writer.discard()
+        raise
+
+
+class Writer:
+    """A blob being written. Ends with `commit` or `discard`."""
+
+    def __init__(self, settings: "Settings") -> None:
+        self.settings = settings
+        for folder in ("/tmp", "/blobs", "/blobs/sha256"):  # noqa: S108 - our own directory below the root
+            if not os.path.isdir(settings.root + folder):
+                os.makedirs(settings.root + folder, 0o700, exist_ok=True)
+        self.path = f"{settings.root}/tmp/blob-{os.urandom(8).hex()}"
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        self.hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: "bytes | memoryview") -> None:
+        """Append."""
+        self.hash.update(data)
+        self.size += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.fd, view) :]
+
+    @property
+    def digest(self) -> str:
+        """The digest of what was written so far."""
+        return "sha256:" + self.hash.hexdigest()
+
+    def commit(self, expected: str = "") -> str:
+        """Make it the blob of its digest, and return that. Raises SystemFailure when it is not the expected one.
+
+        Not flushed to the disk: whoever registers what refers to it does that once, for all blobs and layers together
+        (`flush`).
+        """
+        digest = self.digest
+        if expected and digest != expected:
+            self.discard()
+            raise SystemFailure(f"filesystem layer verification failed for digest {expected}")
+        os.rename(self.path, path(self.settings, digest))
+        os.close(self.fd)
+        self.fd = -1
+        return digest
+
+    def discard(self) -> None:
+        """Remove what was written; harmless after `commit`."""
+        if self.fd < 0:
+            return
+        os.unlink(self.path)
+        os.close(self.fd)
+        self.fd = -1
+
+
+def remove(settings: "Settings", digest: str) -> None:
+    """Delete a blob; missing already is no error."""
+    try:
+        os.unlink(path(settings, digest))
+    except FileNotFoundError:
+        return
+
+
+def every(settings: "Settings") -> "list[str]":
+    """The digests of all complete blobs."""
+    try:
+        return ["sha256:" + name for name in os.listdir(settings.root + "/blobs/sha256")]
+    except FileNotFoundError:
+        return []
+
+
+def remove_leftovers(settings: "Settings") -> None:
+    """Delete what writers that are gone have left in <root>/tmp."""
+    try:
+        names = os.listdir(settings.root + "/tmp")
+    except FileNotFoundError:
+        return
+    for name in names:
+        if not name.startswith("blob-"):
+            continue
+        file = f"{settings.root}/tmp/{name}"
+        try:
+            fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(file)
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        finally:
+            os.close(fd)
+
+
+def flush(settings: "Settings") -> None:
+    """Bring all that was written below the root to the disk (syncfs(2)), before the store says that it is there."""
+    from service.kernel.libc import check, libc
+
+    fd = os.open(settings.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        check(libc().syncfs(fd), settings.root)
+    finally:
+        os.close(fd)
+
+
+def is_fresh(settings: "Settings", digest: str) -> bool:
+    """Whether a blob was written in the last minute: a pull that has not registered it yet may just have done so."""
+    import time
+
+    try:
+        return os.stat(path(settings, digest)).st_mtime > time.time() - 60
+    except FileNotFoundError:
+        return False

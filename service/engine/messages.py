@@ -1,0 +1,127 @@
+"""Docker's progress messages, from work in a thread to a client that may leave at any time."""
+
+import asyncio
+
+from service.errors import MoorageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from typing import Any
+
+    from service.engine.engine import Engine
+
+    Report = Callable[[dict[str, Any]], None]
+
+PIECE = 1 << 20
+WAITING = 1000  # messages that a slow client may be behind; progress beyond that is dropped
+
+
+class ClientGone(Exception):
+    """The client that the work was for has left."""
+
+
+def error_message(error: MoorageError) -> "dict[str, Any]":
+    """How an error is told once the answer has begun."""
+    return {"errorDetail": {"message": error.message}, "error": error.message}
+
+
+class Body:
+    """A request body read by a thread, in large pieces."""
+
+    def __init__(self, pieces: "AsyncIterator[bytes]") -> None:
+        self.pieces = aiter(pieces)
+        self.loop = asyncio.get_running_loop()
+        self.rest = b""
+        self.ended = False
+
+    def read(self, count: int) -> bytes:
+        """1 to `count` bytes; b"" at the end. Call from a thread. Raises ClientGone when the client has left."""
+        if not self.rest and not self.ended:
+            self.rest = asyncio.run_coroutine_threadsafe(self._some(), self.loop).result()
+        piece, self.rest = self.rest[:count], self.rest[count:]
+        return piece
+
+    async def _some(self) -> bytes:
+        collected: list[bytes] = []
+        size = 0
+        try:
+            while size < PIECE:
+                piece = await anext(self.pieces)
+                collected.append(piece)
+                size += len(piece)
+        except StopAsyncIteration:
+            self.ended = True
+        except ConnectionError:
+            raise ClientGone from None
+        return b"".join(collected)
+
+
+async def from_thread(engine: "Engine", work: "Callable[[Report], None]") -> "AsyncIterator[dict[str, Any]]":
+    """What `work` reports, as it does; a MoorageError that ends it goes through to the caller.
+
+    When the caller stops listening, the next report raises ClientGone inside `work`.
+    """
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    left = False
+
+    def report(message: "dict[str, Any]") -> None:
+        if left:
+            raise ClientGone
+        if queue.qsize() < WAITING or "progressDetail" not in message:
+            loop.call_soon_threadsafe(queue.put_nowait, message)
+
+    def run() -> None:
+        try:
+            work(report)
+        finally:
+            loop.call_soon_threadsafe(queue.put_nowait, None)
+
+    task = asyncio.ensure_future(engine.thread(run))
+    try:
+        while (message := await queue.get()) is not None:
+            yield message
+        await task
+    finally:
+        left = True
+        if not task.done():
+            engine.held += 1
+
+            def ended(done: "asyncio.Future[None]") -> None:
+                engine.held -= 1
+                if not done.cancelled() and done.exception() is not None:
+                    engine.log(f"after its client had left: {done.exception()!r}")
+
+            task.add_done_callback(ended)
+
+
+async def lines(messages: "AsyncIterator[dict[str, Any]]") -> "AsyncIterator[bytes]":
+    """The messages as they go over the wire; an error becomes the last of them."""
+    from service import jsontext
+
+    try:
+        async for message in messages:
+            yield jsontext.dump_bytes(message) + b"\r\n"
+    except MoorageError as error:
+        yield jsontext.dump_bytes(error_message(error)) + b"\r\n"
+
+
+async def begun(messages: "AsyncIterator[dict[str, Any]]") -> "AsyncIterator[bytes]":
+    """`lines`, once there is a first message: until then an error is raised, and becomes the answer's status."""
+    try:
+        first = await anext(messages)
+    except StopAsyncIteration:
+        return lines(_none())
+    return lines(_chained(first, messages))
+
+
+async def _none() -> "AsyncIterator[dict[str, Any]]":
+    return
+    yield {}
+
+
+async def _chained(first: "dict[str, Any]", rest: "AsyncIterator[dict[str, Any]]") -> "AsyncIterator[dict[str, Any]]":
+    yield first
+    async for message in rest:
+        yield message
