@@ -1,4 +1,4 @@
-"""Raw HTTP over a Unix socket: exact bytes out, exact bytes in. And the service process with the tests' own operations."""
+"""Raw HTTP over a Unix socket: exact bytes out, exact bytes in. And the service with the tests' own operations."""
 
 import json
 import os

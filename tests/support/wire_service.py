@@ -27,7 +27,12 @@ seen: "dict[str, Any]" = {}
 
 
 @get("/test/short")
-def short(limit: int = Int(), all: bool = Flag(), filters: "Any" = Filters(), name: "Any" = Texts()) -> Reply:
+def short(
+    limit: int = Int(),
+    all: bool = Flag(),
+    filters: "dict[str, list[str]]" = Filters(),  # noqa: B008 - a declaration, read once
+    name: "list[str]" = Texts(),  # noqa: B008 - as above
+) -> Reply:
     """Everything that a query can say, told back."""
     return Reply.json({"limit": limit, "all": all, "filters": filters, "name": list(name)})
 
@@ -197,7 +202,7 @@ async def sink() -> Hijack:
         import asyncio
 
         seen["sink"] = "waiting"
-        while seen.get("sink") != "go":
+        while seen.get("sink") != "go":  # noqa: ASYNC110 - told by another request
             await asyncio.sleep(0.01)
         total = 0
         while data := await connection.read():
