@@ -119,7 +119,7 @@ def init_path() -> str:
     """A static init for `--init` on this host, "" when none is installed."""
     for name in _INITS:
         try:
-            return os.path.realpath(settings_module.find_program(name))
+            return settings_module.find_program(name)
         except FileNotFoundError:
             continue
     podmans = "/usr/libexec/podman/catatonit"
@@ -140,7 +140,7 @@ def _devices(facts: spec.SpecFacts, host: "dict[str, Any]") -> None:
         facts.device_rules += rules
 
 
-def _propagations(record: "ContainerRecord") -> dict[str, str]:
+def _propagations(record: "ContainerRecord") -> dict[str, tuple[str, str]]:
     """How the mounts of those bind sources propagate that ask for more than privacy."""
     from service.kernel import mount
 
@@ -148,5 +148,6 @@ def _propagations(record: "ContainerRecord") -> dict[str, str]:
     for point in record["Mounts"]:
         if point["Type"] == "bind" and point["Propagation"].removeprefix("r") in ("shared", "slave"):
             entry = mount.mount_of(point["Source"])
-            found[point["Source"]] = "shared" if entry.shared else "slave" if entry.slave else "private"
+            kind = "shared" if entry.shared else "slave" if entry.slave else "private"
+            found[point["Source"]] = (kind, entry.point)
     return found

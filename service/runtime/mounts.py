@@ -7,7 +7,7 @@ from service.errors import InvalidParameter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from service.model.container import MountPoint
@@ -121,26 +121,23 @@ def of_point(point: "MountPoint", *, recursive_read_only: bool) -> "OciMount":
     )
 
 
-def root_propagation(points: "Sequence[MountPoint]", kind_of: "Callable[[str], str]") -> str:
+def root_propagation(points: "Sequence[MountPoint]", sources: "Mapping[str, tuple[str, str]]") -> str:
     """The propagation that the root must have so that the binds' works; "" when it does not matter.
 
-    `kind_of` says of a host path whether its mount is `shared`, `slave` or `private`. Raises InvalidParameter when a
-    bind asks for more than its source's mount gives.
+    `sources` says of a host path whether its mount is `shared`, `slave` or `private`, and where that is mounted. Raises
+    InvalidParameter when a bind asks for more than its source's mount gives.
     """
     wanted = ""
     for point in points:
         propagation = point["Propagation"].removeprefix("r")
         if point["Type"] != "bind" or propagation not in ("shared", "slave"):
             continue
-        found = kind_of(point["Source"])
-        if propagation == "shared":
-            if found != "shared":
-                raise InvalidParameter(f"path {point['Source']} is mounted on / but it is not a shared mount")
-            wanted = "shared"
-        else:
-            if found == "private":
-                raise InvalidParameter(f"path {point['Source']} is mounted on / but it is not a shared or slave mount")
-            wanted = wanted or "rslave"
+        kind, mounted = sources.get(point["Source"], ("private", "/"))
+        enough = ("shared",) if propagation == "shared" else ("shared", "slave")
+        if kind not in enough:
+            asked = " or ".join(enough)
+            raise InvalidParameter(f"path {point['Source']} is mounted on {mounted} but it is not a {asked} mount")
+        wanted = "shared" if propagation == "shared" else wanted or "rslave"
     return wanted
 
 

@@ -76,7 +76,7 @@ class SpecFacts:
         self.devices: list[dict[str, Any]] = []  # of HostConfig.Devices, or the host's when privileged
         self.device_rules: list[dict[str, Any]] = []  # of HostConfig.Devices
         self.init_path = ""  # a static init on the host
-        self.propagations: dict[str, str] = {}  # bind source → shared | slave | private
+        self.propagations: dict[str, tuple[str, str]] = {}  # bind source → shared | slave | private, its mount point
         self.recursive_read_only = True
         self.sysctls: frozenset[str] = frozenset(NETWORK_SYSCTLS)  # those of NETWORK_SYSCTLS that the kernel has
         self.thermal_paths: Sequence[str] = ()  # thermal_throttle of each CPU: masked, they leak what others do
@@ -110,7 +110,7 @@ def build_spec(record: "ContainerRecord", facts: SpecFacts) -> "Spec":
     }
     if host.get("UTSMode") != "host":
         spec["hostname"] = config.get("Hostname") or ""
-    propagation = mounts.root_propagation(record["Mounts"], lambda source: facts.propagations.get(source, "private"))
+    propagation = mounts.root_propagation(record["Mounts"], facts.propagations)
     if propagation:
         spec["linux"]["rootfsPropagation"] = propagation
     if host.get("Annotations"):
