@@ -60,7 +60,7 @@ def _signal(engine: "Engine", container: "Container", number: int, by_user: bool
         if container["state"]["status"] == "paused" and number == KILL:
             _thaw(engine, container)
         runc.kill(engine.settings, record["Id"], number)
-    except SystemFailure:
+    except (SystemFailure, NotFound):  # it ended by itself meanwhile: its hook is about to say so
         if containers.get(store, record["Id"])["state"]["status"] in ("running", "paused") and _alive(container):
             raise
 

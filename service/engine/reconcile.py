@@ -6,6 +6,7 @@ Cheap when all is well: one query, and a look at /proc for every container that 
 import os
 
 from service import bell
+from service.engine import exec_exit
 from service.engine import exit as ended
 from service.engine import release, remove
 from service.errors import MoorageError, NotFound
@@ -33,6 +34,7 @@ def at_start(engine: "Engine") -> None:
             continue  # an exit hook or the boot unit is at it right now
         except (MoorageError, OSError) as error:
             engine.log(f"reconcile: container {container_id}: {error}")
+    exec_exit.reconcile(settings, store)
     _unregistered(engine)
     if rebooted:
         with store.write():

@@ -41,6 +41,7 @@ def files_and_record(
     The row goes last: a crash in between leaves a container marked `removing`, which reconcile removes.
     """
     from service.content import rootfs
+    from service.runtime import exits
 
     record = container["record"]
     container_id = record["Id"]
@@ -48,6 +49,7 @@ def files_and_record(
         containers.set_state(database, container_id, status="removing")
         used = containers.volumes_of(database, container_id)
     rootfs.remove(settings, container_id)
+    exits.forget(settings, container_id)
     remove_tree(settings.container_root(container_id))
     with database.write():
         containers.delete(database, container_id)

@@ -44,6 +44,12 @@ def program(settings: "Settings") -> str:
         raise SystemFailure(str(error)) from error
 
 
+def version(settings: "Settings") -> tuple[str, str]:
+    """(version, commit) as the program states them."""
+    finished = process.run([program(settings), "--version"], environment=settings.environment())
+    return runc.stated_version(finished.check())
+
+
 class Created:
     """A created container or a started exec: host pids of its first process and of its monitor."""
 

@@ -32,6 +32,18 @@ def program(settings: "Settings") -> str:
         raise SystemFailure(str(error)) from error
 
 
+def version(settings: "Settings") -> tuple[str, str]:
+    """(version, commit) as the program states them."""
+    return stated_version(process.run([program(settings), "--version"], environment=settings.environment()).check())
+
+
+def stated_version(finished: process.Finished) -> tuple[str, str]:
+    """(version, commit) from what `--version` of runc or conmon prints: `… version X`, then a line `commit: Y`."""
+    first, *lines = finished.stdout.decode("utf-8", "replace").splitlines() or [""]
+    commits = [line.partition(":")[2].strip() for line in lines if line.startswith("commit:")]
+    return first.rpartition(" ")[2], commits[0] if commits else ""
+
+
 def root(settings: "Settings") -> str:
     """Where runc keeps its state: gone after a reboot, as its containers are."""
     return settings.run + "/runc"
