@@ -49,7 +49,7 @@ class Dispatcher:
         else:
             await send_whole(errors.page_not_found(), negotiation.API_VERSION, send)
 
-    async def serve(  # noqa: PLR0917 - ASGI's three, and what was found
+    async def serve(
         self, operation: "Operation", values: list[str], asked: str, scope: "Scope", receive: "Receive", send: "Send"
     ) -> None:
         """Serve a request whose operation is found; `asked` is the version in its path."""

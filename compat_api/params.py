@@ -78,7 +78,8 @@ def _complaint(model: str, error: "Any") -> str:
     kind = error["type"]
     if kind in ("value_error", "assertion_error"):
         return str(error["ctx"]["error"])
-    field = ".".join(str(part) for part in error["loc"] if isinstance(part, str) and not part.startswith("function-"))
+    # Beside keys, a location names list positions and the members of unions ("list[str]", "function-before[…]").
+    field = ".".join(part for part in error["loc"] if isinstance(part, str) and part.replace("_", "").isalnum())
     given = error.get("input")
     if kind in _WANTED:
         wanted = _WANTED[kind]

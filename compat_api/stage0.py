@@ -36,7 +36,7 @@ class Request:
 
     __slots__ = ("headers", "keep_alive", "length", "method", "path", "query")
 
-    def __init__(  # noqa: PLR0917 - made in one place
+    def __init__(
         self, length: int, method: str, path: str, query: bytes, headers: "dict[bytes, bytes]", keep_alive: bool
     ) -> None:
         self.length, self.method, self.path, self.query = length, method, path, query

@@ -34,7 +34,7 @@ def container_inspect(engine: "Engine", id: str, size: bool = Flag()) -> Reply:
     return Reply.json(inspect.inspect(engine, id, size=size), shape="ContainerInspect")
 
 
-@post("/containers/create", body="compat_api.schemas.containers:ContainerCreateRequest")
+@post("/containers/create", body="compat_api.schemas.containers:ContainerCreateRequest", body_required=True)
 async def container_create(
     engine: "Engine", name: str = Text(), platform: str = Text(), *, body: "ContainerCreateRequest"
 ) -> Reply:

@@ -44,7 +44,8 @@ async def volume_update(engine: "Engine", name: str) -> Reply:
 
     del engine, name
     raise Unavailable(
-        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
+        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" '
+        "to connect this node to swarm and try again."
     )
 
 

@@ -58,9 +58,7 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         while not self.stop.is_set():
-            self.at += (
-                self.volley.uniform(WINDOW, WINDOW * 1.9) + self.volley.choice((0.0, 0.02, 0.06)) + self.pause
-            )
+            self.at += self.volley.uniform(WINDOW, WINDOW * 1.9) + self.volley.choice((0.0, 0.02, 0.06)) + self.pause
             time.sleep(max(0.0, self.at + self.jitter.uniform(-0.006, 0.006) - time.monotonic()))
             try:
                 self.work(self)

@@ -101,7 +101,7 @@ class Wire:
         return read
 
 
-def request(line: str, body: bytes = b"", **headers: str) -> bytes:
+def request(line: str, body: bytes = b"", /, **headers: str) -> bytes:
     """A request as bytes. Header names are given with `_` for `-`; a body gets its Content-Length."""
     lines = [f"{line} HTTP/1.1", "Host: docker", *(f"{name.replace('_', '-')}: {headers[name]}" for name in headers)]
     if body and "Transfer_Encoding" not in headers:
@@ -156,7 +156,7 @@ class WireService:
         """A new connection."""
         return Wire(self.path)
 
-    def ask(self, line: str, body: bytes = b"", **headers: str) -> Answer:
+    def ask(self, line: str, body: bytes = b"", /, **headers: str) -> Answer:
         """One request on a connection of its own."""
         with self.connect() as wire:
             wire.send(request(line, body, **headers))

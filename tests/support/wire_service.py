@@ -30,8 +30,8 @@ seen: "dict[str, Any]" = {}
 def short(
     limit: int = Int(),
     all: bool = Flag(),
-    filters: "dict[str, list[str]]" = Filters(),  # noqa: B008 - a declaration, read once
-    name: "list[str]" = Texts(),  # noqa: B008 - as above
+    filters: "dict[str, list[str]]" = Filters(),
+    name: "list[str]" = Texts(),
 ) -> Reply:
     """Everything that a query can say, told back."""
     return Reply.json({"limit": limit, "all": all, "filters": filters, "name": list(name)})
