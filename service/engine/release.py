@@ -65,13 +65,14 @@ def everything(settings: "Settings", database: "Database", container: "Container
     Raises SystemFailure or OSError when something could not be let go of; `holds` then stays set.
     """
     from service.content import rootfs
-    from service.runtime import runc
+    from service.runtime import runc, shm
 
     container_id = container["record"]["Id"]
     runc.delete(settings, container_id, force=True)
     _outlive(container["state"]["conmon_pid"])
     endpoints.release(settings, database, container_id)
     rootfs.unmount(settings, container_id)
+    shm.unmount(settings, container_id)
     remove_tree(settings.container_run(container_id))
     with database.write():
         containers.set_state(database, container_id, holds=0, pid=0, conmon_pid=0)

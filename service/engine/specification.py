@@ -1,7 +1,7 @@
 """The OCI config of one start: what other containers and the host add to a stored container, then `runtime.spec`."""
 
 from service.errors import Conflict, InvalidParameter, NotFound
-from service.runtime import bundle, facts, spec
+from service.runtime import bundle, facts, shm, spec
 from service.store import containers
 
 TYPE_CHECKING = False
@@ -30,7 +30,12 @@ def write(settings: "Settings", database: "Database", record: "ContainerRecord",
                         f"cannot join IPC namespace of container {owner_id}: non-shareable IPC "
                         "(hint: use IpcMode:shareable for the donor container)"
                     )
-                shm_path = f"/proc/{owner['state']['pid']}/root/dev/shm"
+                if owner["record"]["HostConfig"]["IpcMode"] == "shareable":
+                    shm_path = shm.path(settings, owner["record"]["Id"])
+                else:
+                    shm_path = "/dev/shm"
+    if record["HostConfig"]["IpcMode"] == "shareable":
+        shm_path = shm.mount(settings, record["Id"], record["HostConfig"]["ShmSize"])
     known = facts.gather(settings, record, rootfs=rootfs, netns_path=plan.netns_path, joined=joined, shm_path=shm_path)
     return bundle.write(settings, record["Id"], spec.build_spec(record, known))
 

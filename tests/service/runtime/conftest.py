@@ -17,14 +17,14 @@ from service.settings import Settings
 _APPLETS = """
     cat dd echo env false grep head hostname id kill ls mount ps pwd readlink sh sleep stat
     stty tail touch true ulimit umount unshare wc
-""".split()
+"""
 
 
 def busybox_root(root: Path) -> None:
     """A root with busybox (static), and a user `u` who is also in `wheel`."""
     (root / "bin").mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin/busybox")
-    for name in _APPLETS:
+    for name in _APPLETS.split():
         (root / "bin" / name).symlink_to("busybox")
     (root / "etc").mkdir()
     (root / "tmp").mkdir(mode=0o1777)

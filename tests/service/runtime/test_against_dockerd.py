@@ -28,7 +28,7 @@ _NEWER_CALLS = """
     lsm_list_modules lsm_set_self_attr map_shadow_stack memfd_secret mseal name_to_handle_at pkey_alloc
     pkey_free pkey_mprotect process_mrelease process_vm_readv process_vm_writev removexattrat riscv_hwprobe
     set_mempolicy_home_node setxattrat statmount uretprobe
-""".split()
+"""
 # The profile of Docker 25 and later leaves io_uring out (a way around seccomp), and splits socket by address family.
 _NO_LONGER = frozenset(["io_uring_enter", "io_uring_register", "io_uring_setup", "socket"])
 
@@ -219,5 +219,5 @@ def _decisions(profile: Any) -> Any:
             arguments = [{"valueTwo": 0, **argument} for argument in rule.get("args") or ()]
             decision = [rule["action"], rule.get("errnoRet"), arguments]
             calls.setdefault(name, set()).add(json.dumps(decision, sort_keys=True))
-    kept = {name: sorted(how) for name, how in calls.items() if name not in {*_NEWER_CALLS, *_NO_LONGER}}
+    kept = {name: sorted(how) for name, how in calls.items() if name not in {*_NEWER_CALLS.split(), *_NO_LONGER}}
     return {"default": profile["defaultAction"], "architectures": profile["architectures"], "calls": kept}

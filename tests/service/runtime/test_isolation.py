@@ -9,7 +9,7 @@ import pytest
 
 from service.errors import StartRefused
 from service.kernel import cgroup
-from service.runtime import facts, runc
+from service.runtime import facts, runc, shm
 from tests.service.runtime.conftest import Workshop, drain
 
 _DEFAULT_CAPABILITIES = 0xA80425FB
@@ -203,7 +203,7 @@ async def test_a_memory_limit_is_enforced(workshop: Workshop) -> None:
     workshop.create(record)
     runc.start(workshop.settings, record["Id"])
     ended = workshop.exit(record["Id"])
-    assert ended.exit_code == 137
+    assert (ended.exit_code, ended.oom_killed) == (137, True)
 
 
 async def test_a_pids_limit_is_enforced(workshop: Workshop) -> None:
@@ -262,3 +262,25 @@ async def test_network_files_and_namespace(workshop: Workshop) -> None:
     runc.start(workshop.settings, record["Id"])
     out, _ = await drain(stream)
     assert out == "127.0.0.1 localhost\n" * 2 + "more\n"
+
+
+async def test_a_shared_ipc_namespace_shares_its_memory(workshop: Workshop) -> None:
+    settings = workshop.settings
+    owner = workshop.record("sh", "-c", "echo hello > /dev/shm/note; sleep 100", IpcMode="shareable")
+    place = shm.mount(settings, owner["Id"], 1 << 20)
+    try:
+        created = workshop.create(owner, shm_path=place)
+        runc.start(settings, owner["Id"])
+        guest = workshop.record(
+            "sh", "-c", "sleep 0.3; cat /dev/shm/note; readlink /proc/self/ns/ipc", IpcMode=f"container:{owner['Id']}"
+        )
+        workshop.create(guest, joined={"ipc": created.pid}, shm_path=shm.path(settings, owner["Id"]))
+        stream = await workshop.attach(guest)
+        runc.start(settings, guest["Id"])
+        out, _ = await drain(stream)
+        assert out.split() == ["hello", os.readlink(f"/proc/{created.pid}/ns/ipc")]
+    finally:
+        for record in (guest, owner):
+            runc.delete(settings, record["Id"], force=True)
+        shm.unmount(settings, owner["Id"])
+        shm.unmount(settings, owner["Id"])
