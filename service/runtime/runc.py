@@ -146,6 +146,11 @@ def state(settings: "Settings", container_id: str) -> "State | None":
         return None  # never made, or killed while making it
 
 
+def awaits_start(settings: "Settings", container_id: str) -> bool:
+    """Whether a container was created and never let run: its first process waits at the fifo that a start removes."""
+    return os.path.exists(f"{root(settings)}/{container_id}/exec.fifo")
+
+
 def start(settings: "Settings", container_id: str) -> None:
     """Let a created container run. Raises Conflict when it was started before, SystemFailure when it is gone."""
     if not _release(settings, container_id):
