@@ -291,7 +291,7 @@ def add_default_route(index: int, gateway: bytes) -> Message:
 
 def delete_default_route(family: int) -> Message:
     """Remove the default route. Nothing when there is none."""
-    return Message(_DELROUTE, 0, _ROUTE.pack(family, 0, 0, 0, 254, 0, 0, 0, 0), (ESRCH,))
+    return Message(_DELROUTE, 0, _ROUTE.pack(family, 0, 0, 0, 254, 0, 0, 0, 0), (ESRCH, ENOENT))
 
 
 def routes(channel: Channel, family: int = AF_INET) -> "list[tuple[bytes, int, int]]":

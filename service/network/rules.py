@@ -182,8 +182,18 @@ def publish(table: str, ports: "Sequence[Port]") -> None:
     except FileExistsError:
         nftables.delete_elements(INET, table, elements)
         nftables.add_elements(INET, table, elements)
+    _forget_flows(ports)
 
 
 def withdraw(table: str, ports: "Sequence[Port]") -> None:
     """Let the ports in no longer. Raises OSError."""
     nftables.delete_elements(INET, table, [port_element(port) for port in ports])
+    _forget_flows(ports)
+
+
+def _forget_flows(ports: "Sequence[Port]") -> None:
+    for port in ports:
+        if port["Protocol"] == "udp":
+            from service.kernel import conntrack
+
+            conntrack.forget_udp(port["ContainerIP"], port["HostPort"])

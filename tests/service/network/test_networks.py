@@ -1,0 +1,286 @@
+"""User-defined networks, and what list and inspect show."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service.engine import endpoints, networks
+from service.errors import Conflict, Forbidden, InvalidParameter, MoorageError, NotFound, SystemFailure
+from service.store import containers, events
+from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call
+
+Serve = Callable[..., Server]
+WEB = {"80/tcp": [{"HostPort": "8080"}]}
+
+
+def ipam(subnet: str, **more: Any) -> dict[str, Any]:
+    return {"IPAM": {"Config": [{"Subnet": subnet, **more}]}}
+
+
+def inspect(host: Host, name: str) -> dict[str, Any]:
+    found = networks.find(host.settings, host.engine.store, name)
+    return networks.describe(host.engine.store, found, members=True)
+
+
+def connect(host: Host, network: str, container: str, **asked: Any) -> None:
+    host.do(networks.connect, host.settings, host.engine.store, network, container, asked)
+
+
+def disconnect(host: Host, network: str, container: str) -> None:
+    host.do(networks.disconnect, host.settings, host.engine.store, network, container)
+
+
+def remove(host: Host, network: str) -> None:
+    host.do(networks.remove, host.settings, host.engine.store, network)
+
+
+def shown(host: Host, container_id: str) -> dict[str, Any]:
+    known = containers.get(host.engine.store, container_id)
+    return endpoints.settings_for_inspect(host.settings, host.engine.store, known["record"], known["state"])
+
+
+def test_the_predefined_networks(host: Host) -> None:
+    found = host.do(networks.matching, host.settings, host.engine.store, {})
+    assert {(network["Name"], network["Driver"]) for network in found} == {
+        ("bridge", "bridge"),
+        ("host", "host"),
+        ("none", "null"),
+    }
+    again = host.do(networks.matching, host.settings, host.engine.store, {})
+    assert [network["Id"] for network in again] == [network["Id"] for network in found]
+    assert inspect(host, "bridge")["IPAM"]["Config"] == [{"Subnet": "172.17.0.0/16", "Gateway": "172.17.0.1"}]
+
+
+def test_inspect_shows_the_containers(host: Host) -> None:
+    web = host.container("web")
+    assert inspect(host, "bridge")["Containers"][web.id] == {
+        "Name": "web",
+        "EndpointID": web.plan.endpoints[0]["Id"],
+        "MacAddress": "02:42:ac:11:00:02",
+        "IPv4Address": "172.17.0.2/16",
+        "IPv6Address": "",
+    }
+
+
+def test_inspect_of_a_container(host: Host) -> None:
+    web = host.container("web", ports=WEB, ExposedPorts={"443/tcp": {}})
+    running = shown(host, web.id)
+    assert running["Ports"] == {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "443/tcp": None}
+    assert running["IPAddress"] == "172.17.0.2"
+    assert running["Networks"]["bridge"]["NetworkID"] == inspect(host, "bridge")["Id"]
+    web.release()
+    stopped = shown(host, web.id)
+    assert (stopped["Ports"], stopped["SandboxID"], stopped["IPAddress"]) == ({}, "", "")
+    assert stopped["Networks"]["bridge"]["NetworkID"] == inspect(host, "bridge")["Id"]  # compose compares it
+    assert stopped["Networks"]["bridge"]["EndpointID"] == ""
+
+
+def test_create_shows_exactly_what_was_given(host: Host) -> None:
+    asked = ipam("10.7.0.0/24", IPRange="10.7.0.128/25", AuxiliaryAddresses={"printer": "10.7.0.5"})
+    host.network("my net", **asked, Options={"x": "y"}, Labels={"l": "v"}, Attachable=True)
+    made = inspect(host, "my net")
+    assert made["IPAM"] == {
+        "Driver": "default",
+        "Options": None,
+        "Config": [
+            {
+                "Subnet": "10.7.0.0/24",
+                "IPRange": "10.7.0.128/25",
+                "AuxiliaryAddresses": {"printer": "10.7.0.5"},
+                "Gateway": "10.7.0.128",
+            }
+        ],
+    }
+    assert (made["Options"], made["Labels"], made["Attachable"]) == ({"x": "y"}, {"l": "v"}, True)
+    assert "GivenSubnets" not in made
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "text"),
+    [
+        ({"Name": "bridge"}, Forbidden, "operation is not permitted on predefined bridge network "),
+        ({"Name": " "}, InvalidParameter, "invalid name"),
+        ({"Name": "taken"}, Conflict, "network with name taken already exists"),
+        ({"Name": "n", "Driver": "host"}, Forbidden, 'only one instance of "host" network is allowed'),
+        ({"Name": "n", "Driver": "nosuch"}, NotFound, 'plugin "nosuch" not found'),
+        ({"Name": "n", **ipam("10.8.0.0/25")}, Forbidden, "Pool overlaps with other one on this address space"),
+        ({"Name": "n", **ipam("garbage")}, InvalidParameter, "invalid subnet garbage: invalid CIDR block notation"),
+        (
+            {"Name": "n", **ipam("10.9.0.1/24")},
+            InvalidParameter,
+            "invalid subnet 10.9.0.1/24: it should be 10.9.0.0/24",
+        ),
+        ({"Name": "n", **ipam("10.9.0.0/24", Gateway="10.1.1.1")}, InvalidParameter, "invalid gateway 10.1.1.1"),
+    ],
+)
+def test_what_cannot_be_created(host: Host, asked: dict[str, Any], kind: type[MoorageError], text: str) -> None:
+    host.network("taken", **ipam("10.8.0.0/24"))
+    with pytest.raises(kind) as refused:
+        host.do(networks.create, host.settings, host.engine.store, asked)
+    assert text in refused.value.message
+
+
+def test_networks_are_apart(host: Host, serve: Serve) -> None:
+    host.network("one")
+    host.network("two")
+    first, second = host.container("a", "one"), host.container("b", "two", ports=WEB)
+    neighbour = host.container("c", "two")
+    serve(second.namespace, 80)
+    assert call(neighbour.namespace, second.ip, 80) == neighbour.ip
+    with pytest.raises(UNREACHABLE):
+        call(first.namespace, second.ip, 80, patience=PATIENCE)
+    assert call(first.namespace, "192.0.2.1", 8080)  # but a published port is for all
+
+
+def test_an_internal_network_has_no_way_out(host: Host, serve: Serve) -> None:
+    host.network("inside", Internal=True)
+    first, second = host.container("a", "inside"), host.container("b", "inside")
+    serve(host.outside, 7000)
+    serve(second.namespace, 80)
+    assert call(first.namespace, second.ip, 80)
+    assert "default" not in first.run("ip", "route")
+    first.run("ip", "route", "add", "default", "via", first.ip[: first.ip.rindex(".")] + ".1")
+    with pytest.raises(UNREACHABLE):
+        call(first.namespace, "192.0.2.2", 7000, patience=PATIENCE)
+
+
+def test_static_addresses(host: Host) -> None:
+    host.network("fixed", **ipam("10.7.0.0/24"))
+    wanted = {"fixed": {"IPAMConfig": {"IPv4Address": "10.7.0.77"}}}
+    assert host.container("a", "fixed", endpoints=wanted).ip == "10.7.0.77"
+    with pytest.raises(Forbidden, match="Address already in use"):
+        host.container("b", "fixed", endpoints=wanted)
+    outside = {"fixed": {"IPAMConfig": {"IPv4Address": "10.9.0.7"}}}
+    with pytest.raises(InvalidParameter, match="no configured subnet contains IP address"):
+        host.container("c", "fixed", endpoints=outside)
+    default = {"bridge": {"IPAMConfig": {"IPv4Address": "172.17.0.9"}}}
+    with pytest.raises(InvalidParameter, match="supported on user defined networks only"):
+        host.container("d", endpoints=default)
+
+
+def test_ipv6(host: Host, serve: Serve) -> None:
+    try:
+        host.run("ip", "addr", "add", "2001:db8::1/64", "dev", "up0", "nodad")
+    except AssertionError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    from tests.service.network.conftest import run
+
+    run(host.outside, "ip", "addr", "add", "2001:db8::2/64", "dev", "eth0", "nodad")
+    host.network("six", EnableIPv6=True, **ipam("fd00:7::/64"))
+    web = host.container("web", "six", ports=WEB)
+    serve(web.namespace, 80, "::")
+    serve(host.outside, 7000, "::")
+    assert web.plan.endpoints[0]["IPv6"] == "fd00:7::2"
+    assert [port["HostIP"] for port in web.plan.ports] == ["0.0.0.0", "::"]
+    assert call(host.outside, "2001:db8::1", 8080) == "2001:db8::2"
+    assert call(host.outside, "192.0.2.1", 8080) == "::ffff:192.0.2.2"
+    assert call(web.namespace, "2001:db8::2", 7000) == "2001:db8::1"
+    web.release()
+    assert host.left_behind() == []
+
+
+def test_connect_and_disconnect_live(host: Host, serve: Serve) -> None:
+    host.network("back", **ipam("10.7.0.0/24"))
+    web, other = host.container("web", ports=WEB), host.container("other", "back")
+    serve(web.namespace, 80)
+    connect(host, "back", "web", Aliases=["www"])
+    assert set(shown(host, web.id)["Networks"]) == {"bridge", "back"}
+    assert shown(host, web.id)["Networks"]["back"]["DNSNames"] == ["web", "www", web.id[:12]]
+    assert call(other.namespace, "10.7.0.3", 80) == other.ip
+    with pytest.raises(Forbidden, match="endpoint with name web already exists in network back"):
+        connect(host, "back", "web")
+    assert call(host.outside, "192.0.2.1", 8080) == "192.0.2.2"
+    disconnect(host, "bridge", "web")  # the published port moves to the network that is left
+    assert "default via 10.7.0.1" in web.run("ip", "route")
+    assert call(host.outside, "192.0.2.1", 8080) == "192.0.2.2"
+    disconnect(host, "back", "web")
+    assert shown(host, web.id)["Networks"] == {"none": shown(host, web.id)["Networks"]["none"]}
+    with pytest.raises(SystemFailure, match="is not connected to network back"):
+        disconnect(host, "back", "web")
+    web.release()
+    other.release()
+    assert host.left_behind() == []
+
+
+def test_connect_what_does_not_run(host: Host) -> None:
+    host.network("back", **ipam("10.7.0.0/24"))
+    record = host.record("web")
+    connect(host, "back", "web", IPAMConfig={"IPv4Address": "10.7.0.9"})
+    record = containers.get(host.engine.store, record["Id"])["record"]
+    web = host.start(record)
+    assert "10.7.0.9/24" in web.run("ip", "addr", "show", "eth1")
+    assert "default via 10.7.0.1" in web.run("ip", "route")  # the network whose name sorts first
+
+
+@pytest.mark.parametrize(
+    ("network", "mode", "text"),
+    [
+        ("host", "default", "container cannot be disconnected from host network or connected to host network"),
+        ("none", "default", "one of the networks in private (none) mode"),
+        ("bridge", "host", "container sharing network namespace with another container or host"),
+    ],
+)
+def test_what_cannot_be_connected(host: Host, network: str, mode: str, text: str) -> None:
+    host.record("web", mode)
+    with pytest.raises(InvalidParameter) as refused:
+        connect(host, network, "web")
+    assert text in refused.value.message
+
+
+def test_remove(host: Host) -> None:
+    network_id = host.network("gone")
+    assert f"br-{network_id[:12]}" in host.run("ip", "link")
+    busy = host.container("busy", "gone")
+    with pytest.raises(Forbidden) as refused:
+        remove(host, "gone")
+    assert refused.value.message.startswith(
+        'error while removing network: network gone has active endpoints (name:"busy" id:"'
+    )
+    busy.release()
+    remove(host, "gone")
+    assert f"br-{network_id[:12]}" not in host.run("ip", "link")
+    assert network_id[:12] not in host.run("nft", "list", "ruleset")
+    with pytest.raises(NotFound, match="network gone not found"):
+        remove(host, "gone")
+    with pytest.raises(Forbidden, match="bridge is a pre-defined network and cannot be removed"):
+        remove(host, "bridge")
+    actions = [event["Action"] for event in events.after(host.engine.store, 0) if event["Type"] == "network"]
+    assert actions == ["create", "connect", "disconnect", "destroy"]
+
+
+def test_prune_spares_what_containers_will_need(host: Host) -> None:
+    for name in ("free", "wanted", "labelled"):
+        host.network(name, Labels={"keep": ""} if name == "labelled" else {})
+    host.record("sleeper", "wanted")
+    prune = lambda filters: host.do(networks.prune, host.settings, host.engine.store, filters)  # noqa: E731 - short
+    assert prune({"label!": ["keep"]}) == ["free"]
+    assert prune({}) == ["labelled"]
+    assert prune({}) is None
+    with pytest.raises(InvalidParameter):
+        prune({"foo": ["a"]})
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        ({"driver": ["null"]}, {"none"}),
+        ({"type": ["custom"]}, {"mine"}),
+        ({"name": ["^m"]}, {"mine"}),
+        ({"label": ["a=b"]}, {"mine"}),
+        ({"label": ["a=c"]}, set()),
+        ({"scope": ["swarm"]}, set()),
+        ({"dangling": ["true"]}, {"mine"}),
+        ({"dangling": ["false"]}, {"bridge", "host", "none"}),
+    ],
+)
+def test_filters(host: Host, filters: dict[str, list[str]], names: set[str]) -> None:
+    host.network("mine", Labels={"a": "b"})
+    found = host.do(networks.matching, host.settings, host.engine.store, filters)
+    assert {network["Name"] for network in found} == names
+
+
+@pytest.mark.parametrize("filters", [{"foo": ["a"]}, {"type": ["a"]}, {"dangling": ["perhaps"]}])
+def test_bad_filters(host: Host, filters: dict[str, list[str]]) -> None:
+    with pytest.raises(InvalidParameter):
+        host.do(networks.matching, host.settings, host.engine.store, filters)

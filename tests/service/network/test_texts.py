@@ -1,0 +1,56 @@
+"""What is pure: addresses, /etc/hosts, /etc/resolv.conf."""
+
+import pytest
+
+from service.errors import Forbidden, InvalidParameter
+from service.network import dns, hosts, ipam
+
+
+def test_the_default_pools() -> None:
+    subnets = [str(subnet) for subnet in ipam.pools(ipam.DEFAULT_POOLS)]
+    assert subnets[:2] == ["172.17.0.0/16", "172.18.0.0/16"]
+    assert subnets[14:17] == ["172.31.0.0/16", "192.168.0.0/20", "192.168.16.0/20"]
+    assert len(subnets) == 31
+
+
+def test_a_subnet_in_use_is_passed_over() -> None:
+    used = {ipam.parse_subnet("172.16.0.0/12")}
+    assert str(ipam.choose_subnet(ipam.pools(ipam.DEFAULT_POOLS), used)) == "192.168.0.0/20"
+    with pytest.raises(InvalidParameter, match="all predefined address pools have been fully subnetted"):
+        ipam.choose_subnet(ipam.pools("10.0.0.0/24/24"), {ipam.parse_subnet("10.0.0.128/25")})
+
+
+def test_lowest_free() -> None:
+    subnet = ipam.parse_subnet("10.0.0.0/29")
+    base = subnet.base
+    assert ipam.lowest_free(subnet, {base + 1, base + 2, base + 4}) == base + 3
+    with pytest.raises(Forbidden):
+        ipam.lowest_free(subnet, set(range(base + 1, base + 7)))  # .7 is the broadcast address
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0.0", "10.0.0.0/33", "10.0.0/8", "::/129", "a/8"])
+def test_what_is_no_subnet(text: str) -> None:
+    with pytest.raises(ValueError, match=r"not an IP address|invalid CIDR"):
+        ipam.parse_subnet(text)
+
+
+def test_hosts() -> None:
+    text = hosts.hosts_text(
+        extra=["db:10.0.0.9", "gw=host-gateway", "six:[::7]"],
+        host_gateway="172.17.0.1",
+        addresses=["172.17.0.2"],
+        hostname="web",
+        domain="example.org",
+    )
+    assert text.startswith("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+    assert text.endswith("10.0.0.9\tdb\n172.17.0.1\tgw\n::7\tsix\n172.17.0.2\tweb.example.org web\n")
+    with pytest.raises(InvalidParameter, match='bad format for add-host: "nonsense"'):
+        hosts.hosts_text(extra=["nonsense"])
+
+
+def test_resolv_conf_in_a_namespace_of_its_own() -> None:
+    host = "# c\nnameserver 127.0.0.1\nnameserver 192.0.2.53 # x\nnameserver 2001:db8::1\nsearch a b\noptions ndots:2\n"
+    assert dns.resolv_text(host) == "nameserver 192.0.2.53\nsearch a b\noptions ndots:2\n"
+    assert dns.resolv_text("nameserver ::1\n") == "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
+    assert dns.resolv_text(host, own_namespace=False).startswith("nameserver 127.0.0.1\n")
+    assert dns.resolv_text(host, servers=["127.0.0.1"], search=["."]) == "nameserver 127.0.0.1\noptions ndots:2\n"
