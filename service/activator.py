@@ -9,6 +9,7 @@ Standard library only; it stays for as long as the socket is served, so it impor
 """
 
 import _socket
+import errno
 import os
 import select
 import signal
@@ -40,30 +41,33 @@ def listen(path: str, group: str = "") -> "_socket.socket":
 
     A socket file that nobody listens on (its owner was killed) is replaced; a live one is refused with EADDRINUSE.
     """
-    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     if os.path.exists(path):
         probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
             probe.connect(path)
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         except ConnectionRefusedError:
-            os.unlink(path)
+            pass
         finally:
             probe.close()
-    before = os.umask(0o177)  # nobody else may connect before the mode and the group are right
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    unready = f"{path}.{os.getpid()}"
+    before = os.umask(0o177)  # nobody else may connect before the group is right
     try:
-        listener.bind(path)
+        listener.bind(unready)
     finally:
         os.umask(before)
     if group:
         import grp
 
         try:
-            os.chown(path, -1, grp.getgrnam(group).gr_gid)
+            os.chown(unready, -1, grp.getgrnam(group).gr_gid)
         except KeyError:
             _say(f"no group {group}: only root can connect")
-    os.chmod(path, 0o660)
+    os.chmod(unready, 0o660)
     listener.listen(BACKLOG)
     listener.setblocking(False)
+    os.rename(unready, path)  # who sees the file can connect
     return listener
 
 

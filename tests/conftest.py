@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.instance import Instance
+from tests.support.instance import ROOT, Instance
 
 if TYPE_CHECKING:
     import docker
 
 os.environ.pop("DOCKER_HOST", None)  # a test that forgets its instance must fail, not use somebody's real engine
 os.environ.pop("DOCKER_CONTEXT", None)
+os.environ["PATH"] += (
+    f":/usr/sbin:/sbin:{ROOT}/.make/tools/usr/bin"  # behind the machine's own tools: what make unpacked
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""One machine for all system tests, with moorage installed in it as `make run` installs it."""
+"""A machine for each module of system tests, with moorage installed in it as `make run` installs it."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from tests.support.machine import Machine
 IDLE_SECONDS = 2
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     """A booted machine: units installed and enabled, the socket listening, `busybox:latest` loaded."""
     if os.geteuid():

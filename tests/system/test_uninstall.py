@@ -1,4 +1,4 @@
-"""Last: what `make uninstall` takes away. (The file's name puts it behind the others, which share the machine.)"""
+"""What `make uninstall` takes away."""
 
 import os
 
