@@ -1,7 +1,8 @@
 """/images."""
 
-from compat_api.declaration import STREAM, ApiVersion, Filters, Flag, Text, delete, get, post
+from compat_api.declaration import STREAM, ApiVersion, Filters, Flag, Header, Text, delete, get, post
 from compat_api.reply import Reply, Stream
+from compat_api.versions import has
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ def image_list(
     """List images (API: ImageList)."""
     from service.engine import images
 
-    if filter and version < (1, 41) and "reference" not in filters:
+    if filter and not has("images filter by reference only", version) and "reference" not in filters:
         filters = {**filters, "reference": [filter]}
-    found = images.listing(engine, filters, all=all, shared_size=shared_size and version >= (1, 42))
+    found = images.listing(engine, filters, all=all, shared_size=shared_size and has("images shared-size", version))
     return Reply.json(found, "ImageSummary")
 
 
@@ -48,6 +49,41 @@ async def image_load(
     return Stream(messages.lines(found))
 
 
+@post("/images/create", body=STREAM)
+async def image_create(
+    engine: "Engine",
+    fromImage: str = Text(),  # noqa: N803 - the API's name
+    tag: str = Text(),
+    platform: str = Text(),
+    auth: str = Header(name="x-registry-auth"),
+    *,
+    body: "AsyncIterator[bytes]",
+) -> Stream:
+    """Pull an image (API: ImageCreate). Errors before the first message are statuses."""
+    from service.content import reference
+    from service.content.registry import Credentials
+    from service.engine import messages, pull
+    from service.errors import Forbidden, InvalidParameter, NotImplemented_
+
+    del body
+    if not fromImage:
+        raise NotImplemented_("importing an image is not offered yet")
+    named = reference.parse(fromImage.removesuffix(":"))
+    if tag:
+        if reference.is_digest(tag):
+            named = reference.Reference(named.domain, named.path, "", tag)
+        elif reference.is_tag(tag):
+            named = reference.Reference(named.domain, named.path, tag)
+        else:
+            raise InvalidParameter("invalid tag format")
+    if named.familiar_repository == "scratch":
+        raise Forbidden("'scratch' is a reserved name")
+    credentials = Credentials.decode(auth)
+    if named.is_name_only:
+        return Stream(await messages.begun(pull.pull_all(engine, named, credentials)))
+    return Stream(await messages.begun(pull.pull(engine, named, credentials, platform)))
+
+
 @get("/images/{name*}/json")
 def image_inspect(
     engine: "Engine", name: str, platform: str = Text(), version: tuple[int, int] = ApiVersion()
@@ -56,7 +92,9 @@ def image_inspect(
     from service.content import platforms
     from service.engine import images
 
-    wanted = platforms.text(platforms.from_json(platform)) if platform and version >= (1, 49) else ""
+    wanted = (
+        platforms.text(platforms.from_json(platform)) if platform and has("image inspect platform", version) else ""
+    )
     return Reply.json(images.inspect(engine, name, wanted), "ImageInspect")
 
 
@@ -68,8 +106,26 @@ def image_history(
     from service.content import platforms
     from service.engine import images
 
-    wanted = platforms.text(platforms.from_json(platform)) if platform and version >= (1, 48) else ""
+    wanted = (
+        platforms.text(platforms.from_json(platform)) if platform and has("image history platform", version) else ""
+    )
     return Reply.json(images.history(engine, name, wanted))
+
+
+@post("/images/{name*}/push")
+async def image_push(
+    engine: "Engine", name: str, tag: str = Text(), auth: str = Header(name="x-registry-auth")
+) -> Stream:
+    """Push an image (API: ImagePush). Without a tag, all tags of the repository."""
+    from service.content import reference
+    from service.content.registry import Credentials
+    from service.engine import images, messages, push
+    from service.errors import InvalidParameter
+
+    named = images.parse_repo_tag(name, tag) if tag else reference.parse(name)
+    if named is None:
+        raise InvalidParameter("invalid reference format")
+    return Stream(await messages.begun(push.push(engine, named, Credentials.decode(auth))))
 
 
 @post("/images/{name*}/tag")

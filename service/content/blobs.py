@@ -157,3 +157,70 @@ def is_fresh(settings: "Settings", digest: str) -> bool:
         return os.stat(path(settings, digest)).st_mtime > time.time() - 60
     except FileNotFoundError:
         return False
+
+
+class Partial:
+    """A blob on its way from a registry, kept under its digest so that a later attempt goes on from there.
+
+    <root>/blobs/partial/<hex>; `size` bytes are here already. One writer at a time (flock).
+    """
+
+    def __init__(self, settings: "Settings", digest: str) -> None:
+        if not digest.startswith("sha256:") or len(digest) != 71 or digest[7:].strip("0123456789abcdef"):
+            raise SystemFailure(f"unsupported digest {digest}")
+        self.settings, self.digest = settings, digest
+        folder = settings.root + "/blobs/partial"
+        for path_ in (folder, settings.root + "/blobs/sha256"):
+            if not os.path.isdir(path_):
+                os.makedirs(path_, 0o700, exist_ok=True)
+        self.path = f"{folder}/{digest[7:]}"
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        self.hash = hashlib.sha256()
+        self.size = 0
+        while piece := os.read(self.fd, 1 << 20):
+            self.hash.update(piece)
+            self.size += len(piece)
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        self.hash.update(data)
+        self.size += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.fd, view) :]
+
+    def restart(self) -> None:
+        """Forget what is here."""
+        os.ftruncate(self.fd, 0)
+        os.lseek(self.fd, 0, os.SEEK_SET)
+        self.hash = hashlib.sha256()
+        self.size = 0
+
+    def commit(self) -> None:
+        """Make it the blob. Raises SystemFailure, and forgets it, when it is not what its digest says."""
+        if "sha256:" + self.hash.hexdigest() != self.digest:
+            self.restart()
+            raise SystemFailure(f"filesystem layer verification failed for digest {self.digest}")
+        os.rename(self.path, path(self.settings, self.digest))
+
+    def close(self) -> None:
+        """Let go; what is here stays."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def remove_old_partials(settings: "Settings", oldest: float) -> None:
+    """Delete partial blobs last written before `oldest` (seconds since 1970)."""
+    folder = settings.root + "/blobs/partial"
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return
+    for name in names:
+        try:
+            if os.stat(f"{folder}/{name}").st_mtime < oldest:
+                os.unlink(f"{folder}/{name}")
+        except FileNotFoundError:
+            continue

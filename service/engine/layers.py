@@ -122,6 +122,7 @@ def collect(engine: "Engine") -> None:
     for digest in blobs.every(engine.settings):
         if digest not in needed and _written(engine, digest) < oldest:
             blobs.remove(engine.settings, digest)
+    blobs.remove_old_partials(engine.settings, oldest)
 
 
 def _written(engine: "Engine", digest: str) -> float:

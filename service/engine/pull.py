@@ -1,0 +1,328 @@
+"""`pull`: an image from a registry (API: ImageCreate with fromImage).
+
+The point of no return is the first message: it comes when the manifest is here. Until then an error is a status.
+Layers are downloaded several at a time and unpacked as they arrive; each is registered on top of the one below it. A
+download that broke off goes on where it stopped, in this pull or in a later one.
+"""
+
+import asyncio
+import os
+
+from service import bell, jsontext, timestamps
+from service.content import blobs, image_config, platforms, tarball
+from service.content import layers as unpacking
+from service.content.reference import Reference
+from service.content.registry import (
+    INDEXES,
+    MANIFESTS,
+    Credentials,
+    Interrupted,
+    Registry,
+    RegistryError,
+    pull_refusal,
+)
+from service.engine import image_events, progress
+from service.engine.layers import Lease, held_layer, image_row, register
+from service.errors import InvalidParameter, NotFound, SystemFailure
+from service.store import images as store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import Any
+
+    from service.content.platforms import Platform
+    from service.engine.engine import Engine
+    from service.store.images import LayerRow
+
+DOWNLOADS = 3  # at a time, as dockerd's max-concurrent-downloads
+UNPACKING = 2  # at a time: each keeps about one processor busy
+ATTEMPTS = 5
+_SHOWN_EVERY = 0.1  # seconds between two bars of one layer
+
+_downloading: "dict[tuple[str, str], asyncio.Lock]" = {}
+
+
+async def pull(
+    engine: "Engine", reference: Reference, credentials: Credentials, platform: str = ""
+) -> "AsyncIterator[dict[str, Any]]":
+    """Pull one image, yielding Docker's messages. Raises MoorageError, before or between them."""
+    wanted = platforms.parse(platform) if platform else platforms.host()
+    reference = reference.with_default_tag()
+    name = reference.digest or reference.tag
+    async with Registry(engine.settings, reference, credentials) as registry:
+        try:
+            digest, media_type, content = await registry.manifest(name)
+        except RegistryError as error:
+            raise pull_refusal(error, reference) from error
+        yield progress.message(f"Pulling from {reference.path}", name)
+        manifest = _Manifest(digest, media_type, content)
+        if manifest.is_index:
+            child = manifest.choose(wanted)
+            manifest = _Manifest(*(await registry.manifest(child)))
+        with Lease(engine) as lease:
+            work = _Pull(engine, registry, lease, manifest)
+            task = asyncio.ensure_future(work.run())
+            try:
+                while (message := await work.messages.get()) is not None:
+                    yield message
+                config, rows = await task
+            finally:
+                if not task.done():
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+            fresh = await engine.thread(_register, engine, reference, digest, manifest, config, rows)
+    yield progress.message(f"Digest: {digest}")
+    if fresh:
+        yield progress.message(f"Status: Downloaded newer image for {reference.familiar}")
+    else:
+        yield progress.message(f"Status: Image is up to date for {reference.familiar}")
+
+
+async def pull_all(engine: "Engine", reference: Reference, credentials: Credentials) -> "AsyncIterator[dict[str, Any]]":
+    """Pull every tag of a repository."""
+    async with Registry(engine.settings, reference, credentials) as registry:
+        try:
+            tags = await registry.tags()
+        except RegistryError as error:
+            raise pull_refusal(error, reference) from error
+    for tag in tags:
+        async for message in pull(engine, Reference(reference.domain, reference.path, tag), credentials):
+            yield message
+
+
+class _Manifest:
+    """A manifest or an index, read."""
+
+    def __init__(self, digest: str, media_type: str, content: bytes) -> None:
+        self.digest, self.content = digest, content
+        try:
+            self.document = jsontext.loads(content)
+        except ValueError:
+            raise InvalidParameter(f"the registry's manifest {digest} is not JSON") from None
+        if not isinstance(self.document, dict):
+            raise InvalidParameter(f"the registry's manifest {digest} is not an object")
+        stated = self.document.get("mediaType") or media_type
+        if self.document.get("schemaVersion") == 1:
+            raise InvalidParameter(
+                "Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed. "
+                "Suggest the author of the image to upgrade it to the OCI Format or Docker Image manifest version 2, "
+                "schema 2. More information at https://docs.docker.com/go/deprecated-image-specs/"
+            )
+        self.is_index = stated in INDEXES or "manifests" in self.document
+        if not self.is_index and (stated not in MANIFESTS and "layers" not in self.document):
+            raise InvalidParameter(f"unsupported manifest media type {stated}")
+
+    def choose(self, wanted: "Platform") -> str:
+        """The digest of the manifest for a platform. Raises NotFound."""
+        best, best_rank = "", -1
+        for entry in self.document.get("manifests") or ():
+            if (entry.get("annotations") or {}).get("vnd.docker.reference.type") == "attestation-manifest":
+                continue
+            rank = platforms.rank(wanted, entry.get("platform") or {})
+            if rank >= 0 and (best_rank < 0 or rank < best_rank):
+                best, best_rank = entry["digest"], rank
+        if not best:
+            raise NotFound(f"no matching manifest for {platforms.text(wanted)} in the manifest list entries")
+        return best
+
+
+class _Pull:
+    """The layers of one manifest on their way."""
+
+    def __init__(self, engine: "Engine", registry: Registry, lease: Lease, manifest: _Manifest) -> None:
+        self.engine, self.registry, self.lease, self.manifest = engine, registry, lease, manifest
+        self.messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self.downloads = asyncio.Semaphore(DOWNLOADS)
+        self.unpackings = asyncio.Semaphore(UNPACKING)
+
+    async def run(self) -> "tuple[bytes, list[LayerRow]]":
+        """The configuration, and the layers registered. The end of `messages` is told whatever happens."""
+        try:
+            return await self._run()
+        finally:
+            self.messages.put_nowait(None)
+
+    async def _run(self) -> "tuple[bytes, list[LayerRow]]":
+        document = self.manifest.document
+        here = await self.engine.thread(self._here, document["config"]["digest"])
+        if here is not None:
+            return here
+        config = await self.registry.document(document["config"]["digest"])
+        diff_ids = image_config.diff_ids(image_config.parse(config))
+        descriptors = document.get("layers") or []
+        if len(descriptors) != len(diff_ids):
+            raise InvalidParameter("layers from manifest don't match image configuration")
+        chain_ids = image_config.chain_ids(diff_ids)
+        held = [await self.engine.thread(held_layer, self.engine, self.lease, chain_id) for chain_id in chain_ids]
+        for descriptor, row in zip(descriptors, held, strict=True):
+            state = "Already exists" if row is not None else "Pulling fs layer"
+            self.messages.put_nowait(progress.update(_shown(descriptor["digest"]), state))
+        tasks = [
+            None if row is not None else asyncio.ensure_future(self._layer(descriptor, diff_id))
+            for descriptor, diff_id, row in zip(descriptors, diff_ids, held, strict=True)
+        ]
+        rows: list[LayerRow] = []
+        try:
+            for row, task, chain_id, descriptor in zip(held, tasks, chain_ids, descriptors, strict=True):
+                if task is None:
+                    assert row is not None
+                    rows.append(row)
+                    continue
+                unpacked = await task
+                rows.append(await self.engine.thread(register, self.engine, self.lease, unpacked, chain_id, list(rows)))
+                self.messages.put_nowait(progress.update(_shown(descriptor["digest"]), "Pull complete"))
+        finally:
+            await self._abandon([task for task in tasks[len(rows) :] if task is not None])
+        return config, rows
+
+    def _here(self, image_id: str) -> "tuple[bytes, list[LayerRow]] | None":
+        """The image itself, when it is here already: then its layers are not spoken of."""
+        database = self.engine.store
+        with database.write():
+            if not store.exists(database, image_id):
+                return None
+            rows = store.layers_of(database, image_id)
+            self.lease.hold(*(row.chain_id for row in rows))
+            return store.get(database, image_id).config.encode(), rows
+
+    @staticmethod
+    async def _abandon(tasks: "list[asyncio.Task[unpacking.Unpacked]]") -> None:
+        """Stop what is still on its way, and remove what came of it."""
+        for task in tasks:
+            task.cancel()
+        for done in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(done, unpacking.Unpacked):
+                done.discard()
+
+    async def _layer(self, descriptor: "dict[str, Any]", diff_id: str) -> "unpacking.Unpacked":
+        digest, size = descriptor["digest"], int(descriptor.get("size") or 0)
+        shown = _shown(digest)
+        if self.downloads.locked():
+            self.messages.put_nowait(progress.update(shown, "Waiting"))
+        async with self.downloads:
+            await self._download(digest, size)
+        self.messages.put_nowait(progress.update(shown, "Download complete"))
+        async with self.unpackings:
+            unpacked = await self._unpacked(digest, size)
+        if unpacked.diff_id != diff_id:
+            await self.engine.thread(unpacked.discard)
+            raise SystemFailure("failed to register layer: layers from manifest don't match image configuration")
+        media_type = descriptor.get("mediaType") or tarball.DOCKER_LAYER_GZIP
+        await self.engine.thread(self._note, diff_id, digest, media_type, size)
+        return unpacked
+
+    async def _unpacked(self, digest: str, size: int) -> "unpacking.Unpacked":
+        """Unpack in a thread. A thread cannot be stopped: when we are, what it makes is removed once it is done."""
+        inner = asyncio.ensure_future(self.engine.thread(self._unpack, digest, size, asyncio.get_running_loop()))
+        try:
+            return await asyncio.shield(inner)
+        except asyncio.CancelledError:
+            inner.add_done_callback(lambda done: done.exception() or done.result().discard())
+            raise
+
+    def _note(self, diff_id: str, digest: str, media_type: str, size: int) -> None:
+        with self.engine.store.write():
+            store.add_layer_blob(
+                self.engine.store,
+                diff_id,
+                digest,
+                media_type,
+                size,
+                f"{self.registry.domain}/{self.registry.repository}",
+            )
+
+    def _unpack(self, digest: str, size: int, loop: asyncio.AbstractEventLoop) -> "unpacking.Unpacked":
+        shown = _shown(digest)
+        told = [0.0]
+        with open(blobs.path(self.engine.settings, digest), "rb") as file:
+
+            def read(count: int) -> bytes:
+                piece = file.read(count)
+                now = loop.time()
+                if not piece or now - told[0] > _SHOWN_EVERY:
+                    told[0] = now
+                    loop.call_soon_threadsafe(
+                        self.messages.put_nowait, progress.bar(shown, "Extracting", file.tell(), size)
+                    )
+                return piece
+
+            try:
+                return unpacking.unpack(self.engine.settings, unpacking.decompressed(read))
+            except SystemFailure as error:
+                raise SystemFailure(f"failed to register layer: {error.message}") from error
+
+    async def _download(self, digest: str, size: int) -> None:
+        """Have the blob, one download of it at a time in this process. Raises MoorageError after several attempts."""
+        engine, shown = self.engine, _shown(digest)
+        key = (engine.settings.root, digest)
+        lock = _downloading.setdefault(key, asyncio.Lock())
+        async with lock:
+            await engine.thread(self.lease.hold, digest)
+            if blobs.size(engine.settings, digest) >= 0:
+                return
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    await self._attempt(digest, size)
+                    break
+                except Interrupted as error:
+                    if attempt == ATTEMPTS:
+                        raise SystemFailure(error.message) from error
+                for second in range(attempt, 0, -1):
+                    plural = "" if second == 1 else "s"
+                    self.messages.put_nowait(progress.update(shown, f"Retrying in {second} second{plural}"))
+                    await asyncio.sleep(1)
+        if not lock.locked():
+            _downloading.pop(key, None)
+
+    async def _attempt(self, digest: str, size: int) -> None:
+        engine, shown = self.engine, _shown(digest)
+        writer = await engine.thread(blobs.Partial, engine.settings, digest)
+        loop = asyncio.get_running_loop()
+        told = 0.0
+        try:
+            async for piece in self.registry.blob(digest, writer.size):
+                if not piece:
+                    await engine.thread(writer.restart)
+                    continue
+                await engine.thread(writer.write, piece)
+                if size and writer.size > size:
+                    await engine.thread(writer.restart)
+                    raise SystemFailure(f"the registry sent more than the {size} bytes of {digest}")
+                if loop.time() - told > _SHOWN_EVERY:
+                    told = loop.time()
+                    self.messages.put_nowait(progress.bar(shown, "Downloading", writer.size, size))
+            if writer.size < size:
+                raise Interrupted("unexpected EOF")
+            self.messages.put_nowait(progress.update(shown, "Verifying Checksum"))
+            await engine.thread(writer.commit)
+        except RegistryError as error:
+            if error.status == 416:  # what was kept is longer than the blob: begin again
+                await engine.thread(writer.restart)
+                raise Interrupted(error.message) from error
+            raise
+        finally:
+            writer.close()
+
+
+def _register(
+    engine: "Engine", reference: Reference, digest: str, manifest: _Manifest, config: bytes, rows: "list[LayerRow]"
+) -> bool:
+    """The one commit of a pull. Whether the name means something new now."""
+    blob = blobs.put(engine.settings, manifest.content)
+    row = image_row(config, rows, blob)
+    blobs.flush(engine.settings)
+    with engine.store.write():
+        before = store.by_reference(engine.store, reference.stored)
+        store.insert(engine.store, row, [layer.chain_id for layer in rows])
+        if not reference.digest:
+            if before != row.id:
+                store.tag(engine.store, reference.stored, row.id, timestamps.now_ns())
+        store.add_digest(engine.store, f"{reference.repository}@{digest}", row.id)
+        image_events.record(engine.store, "pull", row, reference.familiar_repository, actor=reference.familiar)
+    bell.ring(engine.settings.bell)
+    return before != row.id
+
+
+def _shown(digest: str) -> str:
+    return digest.rpartition(":")[2][:12]

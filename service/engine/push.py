@@ -1,0 +1,245 @@
+"""`push`: an image to a registry (API: ImagePush).
+
+The manifest that an image came with is pushed again as it is, so that its digest stays; else one is made (Docker's
+schema 2) from the configuration and the layers' blobs. A blob that the registry has is not sent; one that another of
+its repositories is known to have is mounted from there.
+"""
+
+import asyncio
+
+from service import bell, jsontext
+from service.content import blobs, image_config
+from service.content.reference import Reference, familiar
+from service.content.registry import DOCKER_MANIFEST, Credentials, Interrupted, Registry, RegistryError
+from service.content.tarball import DOCKER_LAYER_GZIP
+from service.engine import image_events, progress
+from service.engine.layers import Lease
+from service.errors import MoorageError, NotFound, SystemFailure, Unauthorized
+from service.store import images as store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import Any
+
+    from service.engine.engine import Engine
+
+UPLOADS = 5  # at a time, as dockerd's max-concurrent-uploads
+ATTEMPTS = 5
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+_SHOWN_EVERY = 0.1  # seconds between two bars of one layer
+_PIECE = 1 << 20
+
+
+async def push(engine: "Engine", reference: Reference, credentials: Credentials) -> "AsyncIterator[dict[str, Any]]":
+    """Push one tag, or (without a tag) every tag of the repository. Raises NotFound before the first message."""
+    if reference.tag:
+        names = [reference.stored]
+    else:
+        names = [name for name, _ in store.tags_in(engine.store, reference.repository)]
+    if not names or store.by_reference(engine.store, names[0]) is None:
+        raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_repository}")
+    yield progress.message(f"The push refers to repository [{reference.repository}]")
+    async with Registry(engine.settings, reference, credentials) as registry:
+        registry.scopes = {f"repository:{reference.path}:pull,push"}
+        for name in names:
+            async for message in _push_one(engine, registry, name):
+                yield message
+
+
+async def _push_one(engine: "Engine", registry: Registry, name: str) -> "AsyncIterator[dict[str, Any]]":
+    image_id = store.by_reference(engine.store, name)
+    if image_id is None:
+        raise NotFound(f"tag does not exist: {familiar(name)}")
+    tag = name.rpartition(":")[2]
+    with Lease(engine) as lease:
+        work = await engine.thread(_Push, engine, registry, lease, image_id)
+        task = asyncio.ensure_future(work.run(tag))
+        try:
+            while (message := await work.messages.get()) is not None:
+                yield message
+            digest, size = await task
+        except RegistryError as error:
+            raise _refusal(error) from error
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+    await engine.thread(_register, engine, image_id, name, digest)
+    yield progress.message(f"{tag}: digest: {digest} size: {size}")
+    yield {"progressDetail": {}, "aux": {"Tag": tag, "Digest": digest, "Size": size}}
+
+
+def _register(engine: "Engine", image_id: str, name: str, digest: str) -> None:
+    repository = name.rpartition(":")[0]
+    with engine.store.write():
+        if store.exists(engine.store, image_id):
+            store.add_digest(engine.store, f"{repository}@{digest}", image_id)
+            image_events.record(
+                engine.store, "push", store.get(engine.store, image_id), familiar(repository), actor=familiar(name)
+            )
+    bell.ring(engine.settings.bell)
+
+
+def _refusal(error: RegistryError) -> MoorageError:
+    """A refusal in the words of dockerd's push."""
+    if error.code == "DENIED":
+        return Unauthorized(error.message)
+    return error
+
+
+class _Blob:
+    """One layer's blob to be sent."""
+
+    __slots__ = ("digest", "media_type", "shown", "size", "sources")
+
+    def __init__(self, diff_id: str, digest: str, media_type: str, size: int, sources: "list[str]") -> None:
+        self.shown = diff_id[7:19]
+        self.digest, self.media_type, self.size, self.sources = digest, media_type, size, sources
+
+
+class _Push:
+    """One image on its way out."""
+
+    def __init__(self, engine: "Engine", registry: Registry, lease: Lease, image_id: str) -> None:
+        self.engine, self.registry, self.image_id = engine, registry, image_id
+        self.messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self.uploads = asyncio.Semaphore(UPLOADS)
+        database = engine.store
+        with database.write():
+            self.row = store.get(database, image_id)
+            self.blobs = [self._blob(layer.diff_id) for layer in store.layers_of(database, image_id)]
+            lease.hold(*(blob.digest for blob in self.blobs), *filter(None, [self.row.manifest]))
+        self.config = self.row.config.encode()
+
+    def _blob(self, diff_id: str) -> _Blob:
+        known = store.layer_blobs(self.engine.store, diff_id)
+        for digest, media_type, size, _ in known:
+            if blobs.size(self.engine.settings, digest) >= 0:
+                home = self.registry.domain + "/"
+                sources = [
+                    repository.removeprefix(home)
+                    for other, _, _, repository in known
+                    if other == digest and repository.startswith(home)
+                ]
+                return _Blob(diff_id, digest, media_type, size, sources)
+        raise SystemFailure(f"the blob of layer {diff_id} is not here")
+
+    def manifest(self) -> "tuple[str, bytes]":
+        """(media type, content): the one it came with, or one of our own."""
+        if self.row.manifest and blobs.size(self.engine.settings, self.row.manifest) >= 0:
+            content = blobs.read(self.engine.settings, self.row.manifest)
+            document = jsontext.loads(content)
+            kept = [layer["digest"] for layer in document.get("layers") or ()]
+            media_type = document.get("mediaType") or "application/vnd.oci.image.manifest.v1+json"
+            if kept == [blob.digest for blob in self.blobs]:
+                return media_type, content
+        document = {
+            "schemaVersion": 2,
+            "mediaType": DOCKER_MANIFEST,
+            "config": {
+                "mediaType": DOCKER_CONFIG,
+                "size": len(self.config),
+                "digest": image_config.digest(self.config),
+            },
+            "layers": [
+                {"mediaType": _docker_type(blob.media_type), "size": blob.size, "digest": blob.digest}
+                for blob in self.blobs
+            ],
+        }
+        return DOCKER_MANIFEST, jsontext.dump_bytes(document)
+
+    async def run(self, tag: str) -> "tuple[str, int]":
+        """Send what is missing, then the manifest; its digest and size. The end of `messages` is always told."""
+        try:
+            return await self._run(tag)
+        finally:
+            self.messages.put_nowait(None)
+
+    async def _run(self, tag: str) -> "tuple[str, int]":
+        for blob in reversed(self.blobs):
+            self.messages.put_nowait(progress.update(blob.shown, "Preparing"))
+        await self.registry.connect()
+        await self.registry.has_blob(self.image_id)  # authenticates once, before several would at the same time
+        tasks = [asyncio.ensure_future(self._send(blob)) for blob in dict.fromkeys(reversed(self.blobs))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if not await self.registry.has_blob(self.image_id):
+            await self.registry.upload(self.image_id, lambda: _whole(self.config), len(self.config))
+        media_type, content = await self.engine.thread(self.manifest)
+        await self.registry.put_manifest(tag, media_type, content)
+        return image_config.digest(content), len(content)
+
+    async def _send(self, blob: _Blob) -> None:
+        if self.uploads.locked():
+            self.messages.put_nowait(progress.update(blob.shown, "Waiting"))
+        async with self.uploads:
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    await self._attempt(blob)
+                    break
+                except Interrupted as error:
+                    if attempt == ATTEMPTS:
+                        raise SystemFailure(error.message) from error
+                for second in range(attempt, 0, -1):
+                    plural = "" if second == 1 else "s"
+                    self.messages.put_nowait(progress.update(blob.shown, f"Retrying in {second} second{plural}"))
+                    await asyncio.sleep(1)
+        await self.engine.thread(self._note, blob)
+
+    async def _attempt(self, blob: _Blob) -> None:
+        if await self.registry.has_blob(blob.digest):
+            self.messages.put_nowait(progress.update(blob.shown, "Layer already exists"))
+            return
+        location = ""
+        for source in blob.sources:
+            if source == self.registry.repository:
+                continue
+            try:
+                place = await self.registry.mount(blob.digest, source)
+            except RegistryError:
+                continue  # not ours to read: upload it
+            if place is None:
+                self.messages.put_nowait(progress.update(blob.shown, f"Mounted from {source}"))
+                return
+            location = place
+        await self.registry.upload(blob.digest, lambda: self._pieces(blob), blob.size, location)
+        self.messages.put_nowait(progress.update(blob.shown, "Pushed"))
+
+    async def _pieces(self, blob: _Blob) -> "AsyncIterator[bytes]":
+        loop = asyncio.get_running_loop()
+        sent, told = 0, 0.0
+        file = await self.engine.thread(open, blobs.path(self.engine.settings, blob.digest), "rb")
+        try:
+            while piece := await self.engine.thread(file.read, _PIECE):
+                yield piece
+                sent += len(piece)
+                if loop.time() - told > _SHOWN_EVERY or sent == blob.size:
+                    told = loop.time()
+                    self.messages.put_nowait(progress.bar(blob.shown, "Pushing", sent, blob.size))
+        finally:
+            file.close()
+
+    def _note(self, blob: _Blob) -> None:
+        """Remember that the registry has it, for mounting from there."""
+        diff_id = store.diff_id_of_blob(self.engine.store, blob.digest)
+        if diff_id is None:
+            return
+        with self.engine.store.write():
+            where = f"{self.registry.domain}/{self.registry.repository}"
+            store.add_layer_blob(self.engine.store, diff_id, blob.digest, blob.media_type, blob.size, where)
+
+
+async def _whole(content: bytes) -> "AsyncIterator[bytes]":
+    yield content
+
+
+def _docker_type(media_type: str) -> str:
+    """A layer's media type for a schema 2 manifest: gzip's has a name of Docker's own."""
+    if media_type.endswith("+zstd"):
+        return "application/vnd.docker.image.rootfs.diff.tar.zstd"
+    return DOCKER_LAYER_GZIP

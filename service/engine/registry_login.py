@@ -1,0 +1,57 @@
+"""`login` and what a registry says of an image without pulling it (API: SystemAuth, DistributionInspect)."""
+
+from service import jsontext
+from service.content import platforms
+from service.content.reference import Reference
+from service.content.registry import INDEXES, Credentials, Interrupted, Registry, RegistryError, pull_refusal
+from service.errors import SystemFailure, Unauthorized
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from service.engine.engine import Engine
+
+
+async def login(engine: "Engine", address: str, given: "dict[str, Any]") -> "dict[str, str]":
+    """Try credentials at a registry. Raises Unauthorized when it does not take them, SystemFailure when it is away."""
+    domain = address.removeprefix("https://").removeprefix("http://").partition("/")[0] or "docker.io"
+    if domain in ("index.docker.io", "registry-1.docker.io"):
+        domain = "docker.io"
+    registry = Registry(engine.settings, Reference(domain, ""), Credentials.from_document(given))
+    registry.scopes = set()
+    async with registry:
+        try:
+            response = await registry.request("GET", "/v2/")
+            response.release()
+        except RegistryError as error:
+            if error.status == 401:
+                raise Unauthorized(
+                    f"login attempt to {registry.base}/v2/ failed with status: 401 Unauthorized"
+                ) from error
+            raise
+        except Interrupted as error:
+            raise SystemFailure(error.message) from error
+    return {"IdentityToken": "", "Status": "Login Succeeded"}
+
+
+async def distribution(engine: "Engine", reference: Reference, credentials: Credentials) -> "dict[str, Any]":
+    """The descriptor and platforms of an image in its registry, in Docker's shape. Raises MoorageError."""
+    reference = reference.with_default_tag()
+    async with Registry(engine.settings, reference, credentials) as registry:
+        try:
+            digest, media_type, content = await registry.manifest(reference.digest or reference.tag)
+            document = jsontext.loads(content)
+            if media_type in INDEXES or "manifests" in document:
+                found = [entry["platform"] for entry in document.get("manifests") or () if entry.get("platform")]
+            else:
+                config = jsontext.loads(await registry.document(document["config"]["digest"]))
+                system, architecture, _ = platforms.stated(config)
+                found = [{"architecture": architecture, "os": system}]
+                if config.get("variant"):
+                    found[0]["variant"] = config["variant"]
+        except RegistryError as error:
+            raise pull_refusal(error, reference) from error
+        except Interrupted as error:
+            raise SystemFailure(error.message) from error
+    return {"Descriptor": {"mediaType": media_type, "digest": digest, "size": len(content)}, "Platforms": found}

@@ -1,0 +1,83 @@
+"""Debian's docker-registry on loopback: open, behind basic authentication, or behind a token service of the test's."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from types import TracebackType
+from typing import Any
+
+USER, PASSWORD = "mole", "open-sesame"
+# bcrypt of the password above, the one form that docker-registry reads
+_HTPASSWD = f"{USER}:$2b$05$abcdefghijklmnopqrstuutXu9KzOt.1yBoZUeFWoT/914/JfszCO\n"
+
+
+class Registry:
+    """One registry, empty at first. Use as a context manager; `address` is host:port."""
+
+    def __init__(self, *, basic: bool = False, token: "dict[str, Any] | None" = None) -> None:
+        self.basic, self.token = basic, token
+        self.folder = tempfile.mkdtemp(prefix="registry-")
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Registry":
+        config: dict[str, Any] = {
+            "version": 0.1,
+            "log": {"level": "info"},
+            "storage": {"filesystem": {"rootdirectory": f"{self.folder}/data"}, "delete": {"enabled": True}},
+            "http": {"addr": self.address},
+        }
+        if self.basic:
+            with open(f"{self.folder}/htpasswd", "w", encoding="ascii") as file:
+                file.write(_HTPASSWD)
+            config["auth"] = {"htpasswd": {"realm": "moles", "path": f"{self.folder}/htpasswd"}}
+        if self.token:
+            config["auth"] = {"token": self.token}
+        with open(f"{self.folder}/config.yml", "w", encoding="ascii") as file:
+            json.dump(config, file)  # JSON is YAML
+        with open(f"{self.folder}/log", "wb") as log:
+            self._process = subprocess.Popen(
+                ["docker-registry", "serve", f"{self.folder}/config.yml"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": os.environ["PATH"]},
+            )  # fmt: skip
+        end = time.monotonic() + 15
+        while not self._answers():
+            assert time.monotonic() < end and self._process.poll() is None, self.log()
+            time.sleep(0.05)
+        return self
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"http://{self.address}/v2/", timeout=2).close()
+        except urllib.error.HTTPError as error:
+            return error.code == 401
+        except OSError:
+            return False
+        return True
+
+    def log(self) -> str:
+        """What it wrote."""
+        with open(f"{self.folder}/log", encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
