@@ -78,8 +78,7 @@ class exclusively:  # noqa: N801 - reads as a word in `with exclusively(...)`
 
 def predefined(settings: "Settings", database: "Database") -> None:
     """Register `bridge`, `host` and `none`, with ids that stay, when they are missing."""
-    row = database.row("SELECT count(*) FROM networks WHERE name IN ('bridge', 'host', 'none')")
-    if row is not None and row[0] == len(PREDEFINED):
+    if PREDEFINED.keys() <= stored.ids_by_name(database).keys():
         return
     with database.write():
         for name, driver in PREDEFINED.items():

@@ -8,7 +8,7 @@ import pytest
 from service.engine import endpoints, networks
 from service.errors import Conflict, Forbidden, InvalidParameter, MoorageError, NotFound, SystemFailure
 from service.store import containers, events
-from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call
+from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, run
 
 Serve = Callable[..., Server]
 WEB = {"80/tcp": [{"HostPort": "8080"}]}
@@ -164,18 +164,17 @@ def test_ipv6(host: Host, serve: Serve) -> None:
         host.run("ip", "addr", "add", "2001:db8::1/64", "dev", "up0", "nodad")
     except AssertionError as error:
         pytest.skip(f"this machine has no IPv6: {error}")
-    from tests.service.network.conftest import run
-
     run(host.outside, "ip", "addr", "add", "2001:db8::2/64", "dev", "eth0", "nodad")
     host.network("six", EnableIPv6=True, **ipam("fd00:7::/64"))
     web = host.container("web", "six", ports=WEB)
-    serve(web.namespace, 80, "::")
+    server = serve(web.namespace, 80, "::")
     serve(host.outside, 7000, "::")
     assert web.plan.endpoints[0]["IPv6"] == "fd00:7::2"
     assert [port["HostIP"] for port in web.plan.ports] == ["0.0.0.0", "::"]
     assert call(host.outside, "2001:db8::1", 8080) == "2001:db8::2"
     assert call(host.outside, "192.0.2.1", 8080) == "::ffff:192.0.2.2"
     assert call(web.namespace, "2001:db8::2", 7000) == "2001:db8::1"
+    server.close()  # a socket keeps its namespace
     web.release()
     assert host.left_behind() == []
 
@@ -253,7 +252,10 @@ def test_prune_spares_what_containers_will_need(host: Host) -> None:
     for name in ("free", "wanted", "labelled"):
         host.network(name, Labels={"keep": ""} if name == "labelled" else {})
     host.record("sleeper", "wanted")
-    prune = lambda filters: host.do(networks.prune, host.settings, host.engine.store, filters)  # noqa: E731 - short
+
+    def prune(filters: dict[str, list[str]]) -> list[str] | None:
+        return host.do(networks.prune, host.settings, host.engine.store, filters)
+
     assert prune({"label!": ["keep"]}) == ["free"]
     assert prune({}) == ["labelled"]
     assert prune({}) is None
