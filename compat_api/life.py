@@ -14,7 +14,6 @@ from service.settings import Settings
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Callable
     from typing import Any
 
 USAGE = "usage: python -I -S service/__main__.py [--socket PATH]"
@@ -89,13 +88,12 @@ class Life:
     def engine(self) -> "Any":
         """The engine, made at its first use: the state of the machine and the store are brought together then."""
         if self.engine_or_none is None:
+            from service.engine import reconcile
             from service.engine.engine import Engine
 
             engine = Engine(self.settings)
             engine.open()
-            reconcile = _reconcile()
-            if reconcile:
-                reconcile(engine)
+            reconcile.at_start(engine)
             self.engine_or_none = engine
         return self.engine_or_none
 
@@ -124,18 +122,3 @@ class Life:
                 os.unlink(self.path)
             except FileNotFoundError:
                 pass  # somebody tidied up before us
-
-
-def _reconcile() -> "Callable[[Any], None] | None":
-    try:
-        from service.engine import reconcile
-    except ModuleNotFoundError as missing:
-        if missing.name != "service.engine.reconcile":
-            raise
-        return None
-    except ImportError as missing:
-        if "cannot import name 'reconcile'" not in str(missing):
-            raise
-        return None
-    found: Callable[[Any], None] = reconcile.at_start
-    return found

@@ -5,6 +5,8 @@ How to add a row: find the shape's name (the one a handler passes to `Reply.json
     since((1, 48), "ImageManifestDescriptor")          a field that versions below 1.48 do not have
     until((1, 44), _virtual_size)                      a function that versions below 1.44 need: it edits one object
 
+What an operation does differently, and which parameters it has, stands in `SINCE`: handlers ask `has(…, version)`.
+
 A path may go down (`HostConfig.Annotations`) and `*` stands for every value of an object or every item of a list. A
 list answered under a shape gets the rows for each of its items. Documents are edited in place: a handler gives them
 away.
@@ -22,6 +24,22 @@ if TYPE_CHECKING:
 
 MULTIPLEXED = b"application/vnd.docker.multiplexed-stream"
 RAW = b"application/vnd.docker.raw-stream"
+
+
+SINCE: "dict[str, Version]" = {
+    "networks listed without their containers": (1, 28),
+    "wait answers before the exit": (1, 30),  # its header, that is; conditions are known from then on as well
+    "images filter by reference only": (1, 41),  # before, `filter` was a parameter of its own
+    "images shared-size": (1, 42),
+    "volume prune keeps named ones": (1, 42),  # unless `all` says otherwise
+    "image history platform": (1, 48),
+    "image inspect platform": (1, 49),
+}
+
+
+def has(what: str, version: "Version") -> bool:
+    """Whether `version` has that behaviour or parameter; `what` is a key of `SINCE`."""
+    return version >= SINCE[what]
 
 
 def apply(shape: str, document: "Any", version: "Version") -> "Any":

@@ -24,12 +24,9 @@ if __name__ == "__main__":
     import gc
 
     gc.disable()  # a tenth of the time that imports take
-    if not sys.flags.no_site:
+    if not sys.flags.safe_path:
         sys.path.pop(0)  # the script's own folder, whose `process` and `errors` must not be top-level names
-    else:
-        find_packages()
-    if ROOT not in sys.path:
-        sys.path.insert(0, ROOT)
+    find_packages()
     from compat_api import life
 
     life.main(sys.argv[1:])

@@ -24,19 +24,13 @@ CHAPTERS = {
     "networks": ("networks",),
     "volumes": ("volumes",),
 }
-_AWAITED = {"containers", "containers_attach", "containers_logs", "containers_top", "execs", "images", "distribution",
-            "auth", "networks", "volumes", "system", "events"}  # fmt: skip
 _loaded: set[str] = set()
 
 
 def load(name: str) -> None:
     """Import the module of that name, which declares its operations."""
     if name not in _loaded:
-        try:
-            __import__("compat_api.operations." + name)
-        except ModuleNotFoundError as missing:
-            if missing.name != "compat_api.operations." + name or name not in _AWAITED:
-                raise
+        __import__("compat_api.operations." + name)
         _loaded.add(name)
 
 

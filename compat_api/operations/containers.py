@@ -2,6 +2,7 @@
 
 from compat_api.declaration import ApiVersion, Filters, Flag, Int, Text, delete, get, post
 from compat_api.reply import Reply, Stream
+from compat_api.versions import has
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,8 +141,9 @@ async def container_wait(
     """Wait for an exit (API: ContainerWait). From 1.30 the headers go out before it, and conditions are known."""
     from service.engine import lifecycle
 
-    waiter = lifecycle.Waiter(engine, id, condition or "not-running" if version >= (1, 30) else "not-running")
-    if version < (1, 30):
+    early = has("wait answers before the exit", version)
+    waiter = lifecycle.Waiter(engine, id, condition or "not-running" if early else "not-running")
+    if not early:
         code, error = await waiter.result()
         return Reply.json(_exit(code, error))
     return Stream(_when_ended(waiter))

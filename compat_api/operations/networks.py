@@ -2,6 +2,7 @@
 
 from compat_api.declaration import ApiVersion, Filters, Flag, Text, delete, get, post
 from compat_api.reply import Reply
+from compat_api.versions import has
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ def network_list(
     from service.engine import networks
 
     found = [
-        networks.describe(engine.store, network, members=version < (1, 28))
+        networks.describe(engine.store, network, members=not has("networks listed without their containers", version))
         for network in networks.matching(engine.settings, engine.store, filters)
     ]
     return Reply.json(found, "Network")

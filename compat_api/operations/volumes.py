@@ -2,6 +2,7 @@
 
 from compat_api.declaration import ApiVersion, Filters, Flag, delete, get, post, put
 from compat_api.reply import Reply
+from compat_api.versions import has
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ async def volume_prune(
     """Remove unused volumes (API: VolumePrune): from 1.42 only anonymous ones, unless `all` says so."""
     from service.engine import volumes
 
-    named_too = version < (1, 42) or any(text in ("true", "1") for text in filters.get("all", ()))
+    named_too = not has("volume prune keeps named ones", version) or any(
+        text in ("true", "1") for text in filters.get("all", ())
+    )
     gone, freed = await engine.thread(
         lambda: volumes.prune(engine.settings, engine.store, filters, named_too=named_too)
     )

@@ -16,7 +16,7 @@ class IPAMConfig(BaseModel):
     AuxiliaryAddresses: dict[str, str] | None = None
 
 
-class IPAM(BaseModel):
+class IPAMBody(BaseModel):
     """API: IPAM."""
 
     Driver: str | None = None
@@ -42,7 +42,7 @@ class NetworkCreateRequest(BaseModel):
     Ingress: bool | None = None
     ConfigOnly: bool | None = None
     ConfigFrom: ConfigReference | None = None
-    IPAM: IPAM | None = None
+    IPAM: IPAMBody | None = None
     EnableIPv4: bool | None = None
     EnableIPv6: bool | None = None
     Options: dict[str, str] | None = None

@@ -22,7 +22,7 @@ _COLUMNS = "record, " + ", ".join(_STATE)
 
 def _container(row: "tuple[Any, ...]") -> "Container":
     state = {name: bool(value) if name in _BOOLEANS else value for name, value in zip(_STATE, row[1:], strict=True)}
-    return {"record": jsontext.loads(row[0]), "state": state}  # type: ignore[typeddict-item] - columns are the keys
+    return {"record": jsontext.loads(row[0]), "state": state}  # type: ignore[typeddict-item]  # columns are the keys
 
 
 def insert(database: Database, record: "ContainerRecord", created_ns: int) -> None:

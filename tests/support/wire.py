@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PRODUCT = (sys.executable, "-I", "-S", f"{ROOT}/service/__main__.py")
 SERVICE = (sys.executable, "-I", "-S", f"{ROOT}/tests/support/wire_service.py")
 ACTIVATOR = (sys.executable, "-I", "-S", f"{ROOT}/service/activator.py")
 
