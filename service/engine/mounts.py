@@ -8,6 +8,7 @@ import os
 
 from service.engine import volumes
 from service.errors import InvalidParameter, SystemFailure
+from service.runtime import mounts as bind_mounts
 from service.store import volumes as stored_volumes
 
 TYPE_CHECKING = False
@@ -117,7 +118,8 @@ def _from_bind(engine: "Engine", planned: Plan, text: str, host: "dict[str, Any]
         if "nocopy" in options:
             mount["NoCopy"] = True
         return mount
-    propagation = next((option for option in options if option in _PROPAGATIONS), "rprivate")
+    asked = next((option for option in options if option in _PROPAGATIONS), "")
+    propagation = _propagation(engine, os.path.normpath(source), asked)
     _make_source(os.path.normpath(source))
     return {
         "Type": "bind",
@@ -127,6 +129,22 @@ def _from_bind(engine: "Engine", planned: Plan, text: str, host: "dict[str, Any]
         "RW": "ro" not in options,
         "Propagation": propagation,
     }
+
+
+def _propagation(engine: "Engine", source: str, asked: str) -> str:
+    """`asked`, or Docker's default: rprivate, but rslave for a path that holds or lies in our own directories.
+
+    A private copy of other containers' mounts would keep them alive after their end. Raises InvalidParameter when just
+    that is asked for (moby: daemon/volumes_linux.go validateBindDaemonRoot).
+    """
+    if not bind_mounts.touches(source, (engine.settings.root, engine.settings.run)):
+        return asked or "rprivate"
+    if asked in ("", "rslave", "rshared"):
+        return asked or "rslave"
+    raise InvalidParameter(
+        'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the '
+        f'daemon root, daemon root: "{engine.settings.root}", bind mount source: "{source}", propagation: "{asked}"'
+    )
 
 
 def _make_source(path: str) -> None:
@@ -173,9 +191,10 @@ def _from_mount(engine: "Engine", planned: Plan, wanted: "dict[str, Any]") -> "M
             if not options.get("CreateMountpoint"):
                 raise bad(f"bind source path does not exist: {source}")
             _make_source(os.path.normpath(source))
-        propagation = options.get("Propagation") or "rprivate"
-        if propagation not in _PROPAGATIONS:
+        propagation = options.get("Propagation") or ""
+        if propagation and propagation not in _PROPAGATIONS:
             raise bad(f"invalid propagation mode: {propagation}")
+        propagation = _propagation(engine, os.path.normpath(source), propagation)
         return {
             "Type": "bind",
             "Source": os.path.normpath(source),

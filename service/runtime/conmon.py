@@ -141,7 +141,7 @@ class ExecCreation(Creation):
         raise runc.failure(runc.last_sentence(said) or "the monitor ended without a reason", self._verb)
 
     def wait_exit(self) -> "int | None":
-        """After `wait`: the exit code, which conmon reports once its attach socket is closed. None: conmon was killed."""
+        """After `wait`: the exit code, reported once the attach socket is closed. None: conmon was killed."""
         report = self._reported or (_line(self._sync) if self._sync >= 0 else b"")
         if not report:
             return None

@@ -4,7 +4,7 @@ import os
 
 from service import settings as settings_module
 from service.kernel import cgroup
-from service.runtime import apparmor, capabilities, devices, spec, users
+from service.runtime import apparmor, capabilities, devices, mounts, spec, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def gather(
     if spec.wants_init(host):
         facts.init_path = init_path()
     _devices(facts, host)
-    facts.propagations = _propagations(record)
+    facts.propagations = _propagations(settings, record)
     return facts
 
 
@@ -140,7 +140,7 @@ def _devices(facts: spec.SpecFacts, host: "dict[str, Any]") -> None:
         facts.device_rules += rules
 
 
-def _propagations(record: "ContainerRecord") -> dict[str, tuple[str, str]]:
+def _propagations(settings: "Settings", record: "ContainerRecord") -> dict[str, tuple[str, str]]:
     """How the mounts of those bind sources propagate that ask for more than privacy."""
     from service.kernel import mount
 
@@ -149,5 +149,7 @@ def _propagations(record: "ContainerRecord") -> dict[str, tuple[str, str]]:
         if point["Type"] == "bind" and point["Propagation"].removeprefix("r") in ("shared", "slave"):
             entry = mount.mount_of(point["Source"])
             kind = "shared" if entry.shared else "slave" if entry.slave else "private"
+            if kind == "private" and mounts.touches(point["Source"], (settings.root, settings.run)):
+                kind = mounts.OURS
             found[point["Source"]] = (kind, entry.point)
     return found

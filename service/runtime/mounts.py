@@ -29,6 +29,7 @@ _DEFAULT: "tuple[tuple[str, str, str, tuple[str, ...]], ...]" = (
 
 # What a read-only root leaves writable: the runtime's own file systems, which hold nothing of the image.
 _STAYS_WRITABLE = frozenset(("/proc", "/dev/pts", "/dev/shm", "/dev/mqueue", "/dev"))
+OURS = "ours"
 PROPAGATIONS = frozenset(("private", "rprivate", "shared", "rshared", "slave", "rslave"))
 
 
@@ -43,6 +44,12 @@ def default_mounts(shm_size: int, ipc_mode: str, taken: "frozenset[str]") -> "li
         size = [f"size={shm_size}"] if destination == "/dev/shm" else []
         kept.append({"destination": destination, "type": kind, "source": source, "options": [*options, *size]})
     return kept
+
+
+def touches(path: str, roots: "Sequence[str]") -> bool:
+    """Whether a path holds one of `roots` or lies in one."""
+    inside = path.rstrip("/") + "/"
+    return any(inside.startswith(root.rstrip("/") + "/") or (root + "/").startswith(inside) for root in roots)
 
 
 def by_depth(destination: str) -> int:
@@ -124,8 +131,9 @@ def of_point(point: "MountPoint", *, recursive_read_only: bool) -> "OciMount":
 def root_propagation(points: "Sequence[MountPoint]", sources: "Mapping[str, tuple[str, str]]") -> str:
     """The propagation that the root must have so that the binds' works; "" when it does not matter.
 
-    `sources` says of a host path whether its mount is `shared`, `slave` or `private`, and where that is mounted. Raises
-    InvalidParameter when a bind asks for more than its source's mount gives.
+    `sources` says of a host path whether its mount is `shared`, `slave` or `private`, and where that is mounted; OURS
+    is a private one that got its propagation without asking. Raises InvalidParameter when a bind asks for more than its
+    source's mount gives.
     """
     wanted = ""
     for point in points:
@@ -133,6 +141,8 @@ def root_propagation(points: "Sequence[MountPoint]", sources: "Mapping[str, tupl
         if point["Type"] != "bind" or propagation not in ("shared", "slave"):
             continue
         kind, mounted = sources.get(point["Source"], ("private", "/"))
+        if kind == OURS:
+            continue
         enough = ("shared",) if propagation == "shared" else ("shared", "slave")
         if kind not in enough:
             asked = " or ".join(enough)

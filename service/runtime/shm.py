@@ -1,4 +1,4 @@
-"""/dev/shm of a container whose IPC namespace others may join (`--ipc shareable`): a tmpfs on the host, bound into each.
+"""/dev/shm of a container whose IPC namespace others may join (`--ipc shareable`): a host tmpfs, bound into each.
 
 A container with a private IPC namespace has its own tmpfs inside, and needs nothing of this.
 """

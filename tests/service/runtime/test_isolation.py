@@ -143,6 +143,18 @@ async def test_binds_read_only_below_as_well(workshop: Workshop, tmp_path: Path)
     assert (source / "new").exists()
 
 
+async def test_the_whole_host_is_bound_without_keeping_our_mounts(workshop: Workshop) -> None:
+    """What is bound holds our own mounts, so it must follow their end: rslave, though the host's root is private."""
+    record = workshop.record("sh", "-c", "ls /host/etc/passwd")
+    record["Mounts"] = [
+        {"Type": "bind", "Source": "/", "Destination": "/host", "Mode": "", "RW": False, "Propagation": "rslave"}
+    ]
+    workshop.create(record)
+    stream = await workshop.attach(record)
+    runc.start(workshop.settings, record["Id"])
+    assert await drain(stream) == ("/host/etc/passwd\n", "")
+
+
 async def test_init_is_the_first_process_and_reaps(workshop: Workshop) -> None:
     if not facts.init_path():
         pytest.skip("no static init (tini-static, catatonit) is installed")
