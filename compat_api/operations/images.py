@@ -1,12 +1,13 @@
 """/images."""
 
-from compat_api.declaration import STREAM, ApiVersion, Filters, Flag, Header, Text, delete, get, post
+from compat_api.declaration import STREAM, ApiVersion, Filters, Flag, Header, Int, Text, Texts, delete, get, post
 from compat_api.reply import Reply, Stream
 from compat_api.versions import has
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from typing import Any
 
     from service.engine.engine import Engine
 
@@ -53,22 +54,41 @@ async def image_load(
 async def image_create(
     engine: "Engine",
     fromImage: str = Text(),  # noqa: N803 - the API's name
+    fromSrc: str = Text(),  # noqa: N803 - the API's name
+    repo: str = Text(),
     tag: str = Text(),
+    message: str = Text(),
+    changes: "list[str]" = Texts(),
     platform: str = Text(),
     auth: str = Header(name="x-registry-auth"),
     *,
     body: "AsyncIterator[bytes]",
 ) -> Stream:
-    """Pull an image (API: ImageCreate). Errors before the first message are statuses."""
+    """Pull or import an image (API: ImageCreate). Errors before the first message are statuses."""
+    from service.engine import messages
+
+    if fromImage:
+        return Stream(await messages.begun(_pulled(engine, fromImage, tag, platform, auth)))
+    from service.engine import images, import_
+
+    target = images.parse_repo_tag(repo, tag)
+    source = messages.Body(body if fromSrc == "-" else import_.fetched(fromSrc))
+    comment = message or f"Imported from {fromSrc}"
+
+    def work(report: "Callable[[dict[str, Any]], None]") -> None:
+        image_id = import_.import_(engine, source.read, target, message=comment, changes=changes, platform=platform)
+        report({"status": image_id})
+
+    return Stream(await messages.begun(messages.from_thread(engine, work)))
+
+
+def _pulled(engine: "Engine", name: str, tag: str, platform: str, auth: str) -> "AsyncIterator[dict[str, Any]]":
     from service.content import reference
     from service.content.registry import Credentials
-    from service.engine import messages, pull
-    from service.errors import Forbidden, InvalidParameter, NotImplemented_
+    from service.engine import pull
+    from service.errors import Forbidden, InvalidParameter
 
-    del body
-    if not fromImage:
-        raise NotImplemented_("importing an image is not offered yet")
-    named = reference.parse(fromImage.removesuffix(":"))
+    named = reference.parse(name.removesuffix(":"))
     if tag:
         if reference.is_digest(tag):
             named = reference.Reference(named.domain, named.path, "", tag)
@@ -80,8 +100,43 @@ async def image_create(
         raise Forbidden("'scratch' is a reserved name")
     credentials = Credentials.decode(auth)
     if named.is_name_only:
-        return Stream(await messages.begun(pull.pull_all(engine, named, credentials)))
-    return Stream(await messages.begun(pull.pull(engine, named, credentials, platform)))
+        return pull.pull_all(engine, named, credentials)
+    return pull.pull(engine, named, credentials, platform)
+
+
+@get("/images/get")
+async def image_get_all(
+    engine: "Engine", names: "list[str]" = Texts(), platform: str = Text(), version: tuple[int, int] = ApiVersion()
+) -> Stream:
+    """Save images into one archive (API: ImageGetAll)."""
+    return await _saved(engine, names, platform if version >= (1, 48) else "")
+
+
+@get("/images/{name*}/get")
+async def image_get(
+    engine: "Engine", name: str, platform: str = Text(), version: tuple[int, int] = ApiVersion()
+) -> Stream:
+    """Save one image (API: ImageGet)."""
+    return await _saved(engine, [name], platform if version >= (1, 48) else "")
+
+
+async def _saved(engine: "Engine", names: "Sequence[str]", platform: str) -> Stream:
+    from service.content import platforms
+    from service.engine import messages, save
+
+    wanted = platforms.text(platforms.from_json(platform)) if platform else ""
+    pieces = await messages.first_awaited(save.stream(engine, names, wanted))
+    return Stream(pieces, content_type=b"application/x-tar")
+
+
+@get("/images/search")
+async def image_search(
+    engine: "Engine", term: str = Text(), limit: int = Int(), filters: "dict[str, list[str]]" = Filters()
+) -> Reply:
+    """Search Docker Hub, or the registry that the term names (API: ImageSearch)."""
+    from service.engine import search
+
+    return Reply.json(await search.search(engine, term, limit, filters))
 
 
 @get("/images/{name*}/json")

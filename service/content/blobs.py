@@ -53,7 +53,7 @@ class Writer:
 
     def __init__(self, settings: "Settings") -> None:
         self.settings = settings
-        for folder in ("/tmp", "/blobs", "/blobs/sha256"):  # noqa: S108 - our own directory below the root
+        for folder in ("/tmp", "/blobs", "/blobs/sha256"):
             if not os.path.isdir(settings.root + folder):
                 os.makedirs(settings.root + folder, 0o700, exist_ok=True)
         self.path = f"{settings.root}/tmp/blob-{os.urandom(8).hex()}"

@@ -31,7 +31,7 @@ _NAME_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 class Unpacked:
     """A filled layer directory that the store does not know yet. `keep` or `discard` it."""
 
-    __slots__ = ("diff_id", "implied", "name", "path", "size", "_lock")
+    __slots__ = ("_lock", "diff_id", "implied", "name", "path", "size")
 
     def __init__(self, path: str, lock: int) -> None:
         self.path, self._lock = path, lock

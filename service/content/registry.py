@@ -15,6 +15,7 @@ import ssl
 import aiohttp
 
 from service import jsontext
+from service.content.registry_types import INDEXES, MANIFESTS
 from service.errors import InvalidParameter, MoorageError, NotFound, SystemFailure, Unauthorized
 
 TYPE_CHECKING = False
@@ -28,12 +29,6 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 20
 LARGEST_DOCUMENT = 16 << 20  # bytes of a manifest, a configuration, a token answer
-DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-INDEXES = (DOCKER_INDEX, OCI_INDEX)
-MANIFESTS = (DOCKER_MANIFEST, OCI_MANIFEST)
 _ACCEPT = ", ".join((*MANIFESTS, *INDEXES))
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 

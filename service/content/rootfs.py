@@ -161,7 +161,7 @@ def graph_data(settings: "Settings", container_id: str, layers: "Sequence[str]")
 
 # What a runtime needs to find: places for its own mounts, so that it need not make them in the writable layer (where
 # `docker diff` and `commit` would show them). Below the image's layers, so that the image's own always win.
-_BASE_DIRECTORIES = ("dev", "dev/pts", "dev/shm", "etc", "proc", "sys")  # noqa: S108 - places in a container
+_BASE_DIRECTORIES = ("dev", "dev/pts", "dev/shm", "etc", "proc", "sys")
 _BASE_FILES = (".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf")
 
 

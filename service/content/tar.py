@@ -303,3 +303,20 @@ def clean(name: str) -> str:
         elif part not in ("", "."):
             parts.append(part)
     return "/".join(parts)
+
+
+def header(name: str, size: int, mode: int = 0o644, mtime: int = 0, kind: str = "0") -> bytes:
+    """The header block of a member whose name is at most 100 bytes of ASCII (ustar), owned by root."""
+    block = bytearray(BLOCK)
+    block[0 : len(name)] = name.encode("ascii")
+    for at, width, value in ((100, 8, mode), (108, 8, 0), (116, 8, 0), (136, 12, mtime)):
+        block[at : at + width] = b"%0*o\0" % (width - 1, value)
+    if size < 8**11:
+        block[124:136] = b"%011o\0" % size
+    else:
+        block[124:136] = (1 << 95 | size).to_bytes(12, "big")
+    block[148:156] = b" " * 8
+    block[156:157] = kind.encode()
+    block[257:265] = b"ustar\x0000"
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)

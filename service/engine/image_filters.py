@@ -17,8 +17,8 @@ class Selection:
     """The filters of one list, read and checked."""
 
     def __init__(self, engine: "Engine", filters: "Mapping[str, list[str]]", *, all: bool = False) -> None:
-        from service.engine.images import find
         from service.engine import prune
+        from service.engine.images import find
         from service.store import images
 
         for name in filters:

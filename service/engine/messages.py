@@ -125,3 +125,15 @@ async def _chained(first: "dict[str, Any]", rest: "AsyncIterator[dict[str, Any]]
     yield first
     async for message in rest:
         yield message
+
+
+async def first_awaited(pieces: "AsyncIterator[bytes]") -> "AsyncIterator[bytes]":
+    """The pieces, once there is a first one: until then an error is raised, and becomes the answer's status."""
+    first = await anext(pieces)
+    return _joined(first, pieces)
+
+
+async def _joined(first: bytes, rest: "AsyncIterator[bytes]") -> "AsyncIterator[bytes]":
+    yield first
+    async for piece in rest:
+        yield piece

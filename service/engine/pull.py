@@ -6,21 +6,19 @@ download that broke off goes on where it stopped, in this pull or in a later one
 """
 
 import asyncio
-import os
 
 from service import bell, jsontext, timestamps
 from service.content import blobs, image_config, platforms, tarball
 from service.content import layers as unpacking
 from service.content.reference import Reference
 from service.content.registry import (
-    INDEXES,
-    MANIFESTS,
     Credentials,
     Interrupted,
     Registry,
     RegistryError,
     pull_refusal,
 )
+from service.content.registry_types import INDEXES, MANIFESTS
 from service.engine import image_events, progress
 from service.engine.layers import Lease, held_layer, image_row, register
 from service.errors import InvalidParameter, NotFound, SystemFailure

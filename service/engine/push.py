@@ -7,13 +7,13 @@ its repositories is known to have is mounted from there.
 
 import asyncio
 
-from service import bell, jsontext
+from service import bell
 from service.content import blobs, image_config
 from service.content.reference import Reference, familiar
-from service.content.registry import DOCKER_MANIFEST, Credentials, Interrupted, Registry, RegistryError
-from service.content.tarball import DOCKER_LAYER_GZIP
-from service.engine import image_events, progress
+from service.content.registry import Credentials, Interrupted, Registry, RegistryError
+from service.engine import image_events, manifests, progress
 from service.engine.layers import Lease
+from service.engine.manifests import LayerBlob
 from service.errors import MoorageError, NotFound, SystemFailure, Unauthorized
 from service.store import images as store
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 UPLOADS = 5  # at a time, as dockerd's max-concurrent-uploads
 ATTEMPTS = 5
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 _SHOWN_EVERY = 0.1  # seconds between two bars of one layer
 _PIECE = 1 << 20
 
@@ -88,16 +87,6 @@ def _refusal(error: RegistryError) -> MoorageError:
     return error
 
 
-class _Blob:
-    """One layer's blob to be sent."""
-
-    __slots__ = ("digest", "media_type", "shown", "size", "sources")
-
-    def __init__(self, diff_id: str, digest: str, media_type: str, size: int, sources: "list[str]") -> None:
-        self.shown = diff_id[7:19]
-        self.digest, self.media_type, self.size, self.sources = digest, media_type, size, sources
-
-
 class _Push:
     """One image on its way out."""
 
@@ -108,46 +97,9 @@ class _Push:
         database = engine.store
         with database.write():
             self.row = store.get(database, image_id)
-            self.blobs = [self._blob(layer.diff_id) for layer in store.layers_of(database, image_id)]
+            self.blobs = manifests.layer_blobs(engine, image_id)
             lease.hold(*(blob.digest for blob in self.blobs), *filter(None, [self.row.manifest]))
         self.config = self.row.config.encode()
-
-    def _blob(self, diff_id: str) -> _Blob:
-        known = store.layer_blobs(self.engine.store, diff_id)
-        for digest, media_type, size, _ in known:
-            if blobs.size(self.engine.settings, digest) >= 0:
-                home = self.registry.domain + "/"
-                sources = [
-                    repository.removeprefix(home)
-                    for other, _, _, repository in known
-                    if other == digest and repository.startswith(home)
-                ]
-                return _Blob(diff_id, digest, media_type, size, sources)
-        raise SystemFailure(f"the blob of layer {diff_id} is not here")
-
-    def manifest(self) -> "tuple[str, bytes]":
-        """(media type, content): the one it came with, or one of our own."""
-        if self.row.manifest and blobs.size(self.engine.settings, self.row.manifest) >= 0:
-            content = blobs.read(self.engine.settings, self.row.manifest)
-            document = jsontext.loads(content)
-            kept = [layer["digest"] for layer in document.get("layers") or ()]
-            media_type = document.get("mediaType") or "application/vnd.oci.image.manifest.v1+json"
-            if kept == [blob.digest for blob in self.blobs]:
-                return media_type, content
-        document = {
-            "schemaVersion": 2,
-            "mediaType": DOCKER_MANIFEST,
-            "config": {
-                "mediaType": DOCKER_CONFIG,
-                "size": len(self.config),
-                "digest": image_config.digest(self.config),
-            },
-            "layers": [
-                {"mediaType": _docker_type(blob.media_type), "size": blob.size, "digest": blob.digest}
-                for blob in self.blobs
-            ],
-        }
-        return DOCKER_MANIFEST, jsontext.dump_bytes(document)
 
     async def run(self, tag: str) -> "tuple[str, int]":
         """Send what is missing, then the manifest; its digest and size. The end of `messages` is always told."""
@@ -158,7 +110,7 @@ class _Push:
 
     async def _run(self, tag: str) -> "tuple[str, int]":
         for blob in reversed(self.blobs):
-            self.messages.put_nowait(progress.update(blob.shown, "Preparing"))
+            self.messages.put_nowait(progress.update(_shown(blob), "Preparing"))
         await self.registry.connect()
         await self.registry.has_blob(self.image_id)  # authenticates once, before several would at the same time
         tasks = [asyncio.ensure_future(self._send(blob)) for blob in dict.fromkeys(reversed(self.blobs))]
@@ -170,13 +122,15 @@ class _Push:
             await asyncio.gather(*tasks, return_exceptions=True)
         if not await self.registry.has_blob(self.image_id):
             await self.registry.upload(self.image_id, lambda: _whole(self.config), len(self.config))
-        media_type, content = await self.engine.thread(self.manifest)
+        media_type, content = await self.engine.thread(
+            lambda: manifests.manifest(self.engine, self.row, self.blobs, oci=False)
+        )
         await self.registry.put_manifest(tag, media_type, content)
         return image_config.digest(content), len(content)
 
-    async def _send(self, blob: _Blob) -> None:
+    async def _send(self, blob: LayerBlob) -> None:
         if self.uploads.locked():
-            self.messages.put_nowait(progress.update(blob.shown, "Waiting"))
+            self.messages.put_nowait(progress.update(_shown(blob), "Waiting"))
         async with self.uploads:
             for attempt in range(1, ATTEMPTS + 1):
                 try:
@@ -187,30 +141,31 @@ class _Push:
                         raise SystemFailure(error.message) from error
                 for second in range(attempt, 0, -1):
                     plural = "" if second == 1 else "s"
-                    self.messages.put_nowait(progress.update(blob.shown, f"Retrying in {second} second{plural}"))
+                    self.messages.put_nowait(progress.update(_shown(blob), f"Retrying in {second} second{plural}"))
                     await asyncio.sleep(1)
         await self.engine.thread(self._note, blob)
 
-    async def _attempt(self, blob: _Blob) -> None:
+    async def _attempt(self, blob: LayerBlob) -> None:
         if await self.registry.has_blob(blob.digest):
-            self.messages.put_nowait(progress.update(blob.shown, "Layer already exists"))
+            self.messages.put_nowait(progress.update(_shown(blob), "Layer already exists"))
             return
         location = ""
-        for source in blob.sources:
-            if source == self.registry.repository:
+        for repository in blob.repositories:
+            domain, _, source = repository.partition("/")
+            if domain != self.registry.domain or source == self.registry.repository:
                 continue
             try:
                 place = await self.registry.mount(blob.digest, source)
             except RegistryError:
                 continue  # not ours to read: upload it
             if place is None:
-                self.messages.put_nowait(progress.update(blob.shown, f"Mounted from {source}"))
+                self.messages.put_nowait(progress.update(_shown(blob), f"Mounted from {source}"))
                 return
             location = place
         await self.registry.upload(blob.digest, lambda: self._pieces(blob), blob.size, location)
-        self.messages.put_nowait(progress.update(blob.shown, "Pushed"))
+        self.messages.put_nowait(progress.update(_shown(blob), "Pushed"))
 
-    async def _pieces(self, blob: _Blob) -> "AsyncIterator[bytes]":
+    async def _pieces(self, blob: LayerBlob) -> "AsyncIterator[bytes]":
         loop = asyncio.get_running_loop()
         sent, told = 0, 0.0
         file = await self.engine.thread(open, blobs.path(self.engine.settings, blob.digest), "rb")
@@ -220,26 +175,20 @@ class _Push:
                 sent += len(piece)
                 if loop.time() - told > _SHOWN_EVERY or sent == blob.size:
                     told = loop.time()
-                    self.messages.put_nowait(progress.bar(blob.shown, "Pushing", sent, blob.size))
+                    self.messages.put_nowait(progress.bar(_shown(blob), "Pushing", sent, blob.size))
         finally:
             file.close()
 
-    def _note(self, blob: _Blob) -> None:
+    def _note(self, blob: LayerBlob) -> None:
         """Remember that the registry has it, for mounting from there."""
-        diff_id = store.diff_id_of_blob(self.engine.store, blob.digest)
-        if diff_id is None:
-            return
         with self.engine.store.write():
             where = f"{self.registry.domain}/{self.registry.repository}"
-            store.add_layer_blob(self.engine.store, diff_id, blob.digest, blob.media_type, blob.size, where)
+            store.add_layer_blob(self.engine.store, blob.diff_id, blob.digest, blob.media_type, blob.size, where)
 
 
 async def _whole(content: bytes) -> "AsyncIterator[bytes]":
     yield content
 
 
-def _docker_type(media_type: str) -> str:
-    """A layer's media type for a schema 2 manifest: gzip's has a name of Docker's own."""
-    if media_type.endswith("+zstd"):
-        return "application/vnd.docker.image.rootfs.diff.tar.zstd"
-    return DOCKER_LAYER_GZIP
+def _shown(blob: LayerBlob) -> str:
+    return blob.diff_id[7:19]

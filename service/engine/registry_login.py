@@ -3,7 +3,8 @@
 from service import jsontext
 from service.content import platforms
 from service.content.reference import Reference
-from service.content.registry import INDEXES, Credentials, Interrupted, Registry, RegistryError, pull_refusal
+from service.content.registry import Credentials, Interrupted, Registry, RegistryError, pull_refusal
+from service.content.registry_types import INDEXES
 from service.errors import SystemFailure, Unauthorized
 
 TYPE_CHECKING = False
