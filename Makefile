@@ -1,7 +1,7 @@
 # `make help` lists what there is; a target without a `##` sentence is a step of another one.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run stop uninstall test check format bench packages-run packages-test
+.PHONY: help run stop uninstall test check format table bench packages-run packages-test
 unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON := .venv/bin/python
@@ -32,6 +32,9 @@ check: .make/test ## Format, lint and types
 format: .make/test ## Format all Python files
 	@$(PYTHON) -m ruff format --quiet .
 	@$(PYTHON) -m ruff check --quiet --fix-only .
+
+table: .make/test ## Write the README's table of served operations anew
+	@$(PYTHON) -m tests.house.operations_table
 
 bench: packages-test .make/test ## Measure against dockerd and podman where they are installed (docs/performance.md)
 	@$(PYTHON) -m tests.bench
