@@ -20,7 +20,13 @@ def main(*, purge: bool) -> None:
         raise SystemExit("make uninstall needs root")
     stop_containers()
     service.remove()
-    for command in (["ip", "link", "delete", "moorage0"], ["nft", "delete", "table", "inet", "moorage"]):
+    for command in (
+        ["ip", "link", "delete", "moorage0"],
+        ["nft", "delete", "table", "inet", "moorage"],
+        ["iptables", "-w", "-D", "FORWARD", "-j", "MOORAGE-FORWARD"],  # there where the host drops what is forwarded
+        ["iptables", "-w", "-F", "MOORAGE-FORWARD"],
+        ["iptables", "-w", "-X", "MOORAGE-FORWARD"],
+    ):
         if shutil.which(command[0]):
             subprocess.run(command, check=False, capture_output=True)  # fails where it was never made
     shutil.rmtree(service.RUN, ignore_errors=True)

@@ -7,8 +7,8 @@ from service import bell, timestamps
 from service.engine import endpoints
 from service.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id, short
-from service.kernel import netlink
-from service.network import bridge, ipam, rules, veth
+from service.kernel import netlink, nftables
+from service.network import bridge, forward, ipam, rules, veth
 from service.store import containers, events
 from service.store import networks as stored
 
@@ -308,6 +308,8 @@ def _remove(settings: "Settings", database: "Database", network: "NetworkRecord"
 def _dismantle(settings: "Settings", database: "Database", network: "NetworkRecord") -> None:
     with netlink.Channel() as channel:
         bridge.delete(channel, network)
+    with nftables.channel() as nf:
+        forward.close_for(settings, nf, rules.bridge_name(network))
     rules.write(settings, endpoints.bridges(database), stored.all_ports(database), endpoints.is_closed(settings))
 
 

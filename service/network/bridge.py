@@ -24,7 +24,8 @@ def ensure(channel: "Channel", network: "NetworkRecord", ports: "Iterable[str]" 
     name = bridge_name(network)
     found = netlink.link(channel, name)
     if found is None:
-        channel.request(netlink.add_bridge(name, mtu=mtu(network)))
+        mac = bytes.fromhex(ipam.random_mac().replace(":", ""))  # of its own, or it changes with every port
+        channel.request(netlink.add_bridge(name, mac=mac, mtu=mtu(network)))
         found = netlink.link(channel, name)
         if found is None:
             raise SystemFailure(f"the bridge {name} vanished while it was made")

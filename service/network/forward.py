@@ -12,6 +12,7 @@ from service.kernel.nftables import IPV4
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from service.kernel.netlink import Channel
+    from service.process import Finished
     from service.settings import Settings
 
 _DROP = 0
@@ -32,17 +33,12 @@ def open_for(settings: "Settings", nf: "Channel", bridge: str) -> None:
     chain = chain_name(settings)
     if _knows(nf, "FORWARD", chain) and _knows(nf, chain, bridge):
         return
-    from service import process
-    from service.settings import find_program
-
-    def iptables(*arguments: str) -> "process.Finished":
-        argv = [program, "-w", "10", "-t", "filter", *arguments]
-        return process.run(argv, environment=settings.environment())
-
-    try:
-        program = find_program("iptables")
-    except FileNotFoundError:
+    if not _installed():
         return  # a chain that looks like iptables' but was made by hand: its owner decides
+
+    def iptables(*arguments: str) -> "Finished":
+        return _iptables(settings, *arguments)
+
     if iptables("-n", "-L", chain).code:
         iptables("-N", chain).check()
     if nftables.has_chain(nf, IPV4, "filter", "DOCKER-USER") and not _knows(nf, chain, "DOCKER-USER"):
@@ -52,6 +48,32 @@ def open_for(settings: "Settings", nf: "Channel", bridge: str) -> None:
         iptables("-A", chain, "-o", bridge, "-j", "ACCEPT").check()
     if not _knows(nf, "FORWARD", chain):
         iptables("-I", "FORWARD", "-j", chain).check()
+
+
+def close_for(settings: "Settings", nf: "Channel", bridge: str) -> None:
+    """Take back what `open_for` did for a bridge. Raises SystemFailure."""
+    chain = chain_name(settings)
+    if _knows(nf, chain, bridge) and _installed():
+        for direction in ("-i", "-o"):
+            _iptables(settings, "-D", chain, direction, bridge, "-j", "ACCEPT").check()
+
+
+def _installed() -> bool:
+    from service.settings import find_program
+
+    try:
+        find_program("iptables")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _iptables(settings: "Settings", *arguments: str) -> "Finished":
+    from service import process
+    from service.settings import find_program
+
+    argv = [find_program("iptables"), "-w", "10", "-t", "filter", *arguments]
+    return process.run(argv, environment=settings.environment())
 
 
 def _drops(nf: "Channel") -> bool:

@@ -332,6 +332,10 @@ class Instance:
             subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
         for family in ("inet", "ip", "ip6", "bridge"):
             subprocess.run(["nft", "delete", "table", family, self.nft_table], check=False, capture_output=True)
+        chain = self.nft_table.upper() + "-FORWARD"  # made where the host's FORWARD chain drops
+        for rule in (["-D", "FORWARD", "-j", chain], ["-F", chain], ["-X", chain]):
+            if shutil.which("iptables"):
+                subprocess.run(["iptables", "-w", *rule], check=False, capture_output=True)
         for path in reversed(self._cgroups()):
             try:
                 os.rmdir(path)

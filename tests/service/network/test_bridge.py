@@ -195,3 +195,19 @@ def test_container_mode_shares_the_namespace(host: Host, serve: Serve) -> None:
     joiner.release()
     serve(host.outside, 7000)
     assert call(owner.namespace, "192.0.2.2", 7000) == "192.0.2.1"
+
+
+def test_the_gateway_keeps_its_mac_while_containers_come_and_go(host: Host) -> None:
+    """A bridge without a MAC of its own takes its lowest port's; its neighbours would talk to nobody then."""
+
+    def mac() -> str:
+        return host.run("ip", "-br", "link").split("mtest0")[1].split()[1]
+
+    first = host.container("first")
+    before = mac()
+    others = [host.container(f"c{number}") for number in range(4)]
+    first.release()
+    for other in others:
+        other.release()
+    assert host.left_behind() == []
+    assert mac() == before

@@ -248,6 +248,14 @@ def test_remove(host: Host) -> None:
     assert actions == ["create", "connect", "disconnect", "destroy"]
 
 
+def test_iptables_forgets_a_removed_network(host: Host) -> None:
+    host.run("iptables", "-P", "FORWARD", "DROP")
+    network_id = host.network("gone")
+    assert network_id[:12] in host.run("iptables", "-S")
+    remove(host, "gone")
+    assert network_id[:12] not in host.run("iptables", "-S")
+
+
 def test_prune_spares_what_containers_will_need(host: Host) -> None:
     for name in ("free", "wanted", "labelled"):
         host.network(name, Labels={"keep": ""} if name == "labelled" else {})
