@@ -96,17 +96,26 @@ def exec_inspect(moorage: Instance, session: str) -> Any:
 
 def frames(data: bytes) -> list[tuple[int, bytes]]:
     """The frames of a multiplexed stream, read without the code under test. Raises AssertionError for a broken one."""
-    found = []
-    while data:
-        assert data[0] in (1, 2), data[:20]
-        assert data[1:4] == b"\0\0\0", data[:20]
-        length = int.from_bytes(data[4:8], "big")
-        assert len(data) >= 8 + length, f"{len(data) - 8} of {length} bytes"
-        found.append((data[0], data[8 : 8 + length]))
-        data = data[8 + length :]
+    found, at = [], 0
+    while at < len(data):
+        assert data[at] in (1, 2), data[at : at + 20]
+        assert data[at + 1 : at + 4] == b"\0\0\0", data[at : at + 20]
+        length = int.from_bytes(data[at + 4 : at + 8], "big")
+        assert len(data) >= at + 8 + length, f"{len(data) - at - 8} of {length} bytes"
+        found.append((data[at], data[at + 8 : at + 8 + length]))
+        at += 8 + length
     return found
 
 
 def of_stream(data: bytes, stream: int) -> bytes:
     """The bytes of one stream in a multiplexed one."""
     return b"".join(piece for number, piece in frames(data) if number == stream)
+
+
+def everything(wire: Wire) -> bytes:
+    """Everything until the other side closes, for streams too large for `Wire.rest`."""
+    pieces = [wire.received]
+    while piece := wire.socket.recv(1 << 20):
+        pieces.append(piece)
+    wire.received = b""
+    return b"".join(pieces)

@@ -1,0 +1,72 @@
+"""top: the host's ps, for the processes of one container."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from service.engine.top import parse
+from service.errors import SystemFailure
+from tests.support.instance import Instance
+from tests.support.streams import call, create, inspect, remove, run
+
+
+@pytest.fixture(scope="module")
+def container(moorage: Instance) -> Iterator[str]:
+    made = run(moorage, "sh", "-c", "sleep 1000 & sleep 2000")
+    yield made
+    remove(moorage, made)
+
+
+def test_default(moorage: Instance, container: str) -> None:
+    said = call(moorage, f"GET /containers/{container}/top").json
+    assert said["Titles"] == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
+    assert sorted(row[-1] for row in said["Processes"]) == ["sleep 1000", "sleep 2000"]  # the shell became the last one
+    assert str(inspect(moorage, container)["State"]["Pid"]) in [row[1] for row in said["Processes"]]
+
+
+def test_arguments(moorage: Instance, container: str) -> None:
+    said = call(moorage, f"GET /containers/{container}/top?ps_args=aux").json
+    assert said["Titles"][:3] == ["USER", "PID", "%CPU"]
+    assert len(said["Processes"]) == 2
+    said = call(moorage, f"GET /containers/{container}/top?ps_args=-o%20pid%2Ccomm").json
+    assert said["Titles"] == ["PID", "COMMAND"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("-o%20comm", "Couldn't find PID field in ps output"),
+        ("-o%20x%3DPID", 'specifying "x=PID" is not allowed'),
+        ("--nope", "ps: error: unknown gnu long option"),
+    ],
+)
+def test_bad_arguments(moorage: Instance, container: str, arguments: str, text: str) -> None:
+    answer = call(moorage, f"GET /containers/{container}/top?ps_args={arguments}")
+    assert (answer.status, answer.json["message"]) == (500, text)
+
+
+def test_not_running(moorage: Instance) -> None:
+    container = create(moorage, "true")
+    answer = call(moorage, f"GET /containers/{container}/top")
+    assert (answer.status, answer.json["message"]) == (409, f"container {container} is not running")
+    remove(moorage, container)
+
+
+def test_the_cli(moorage: Instance, container: str) -> None:
+    said = moorage.docker("top", container, "-o", "pid,args").stdout.splitlines()
+    assert said[0].split() == ["PID", "COMMAND"]
+    assert len(said) == 3
+
+
+def test_docker_py(moorage: Instance, container: str) -> None:
+    assert len(moorage.client().containers.get(container).top()["Processes"]) == 2
+
+
+def test_thread_rows_belong_to_the_process_before_them() -> None:
+    output = "PID TID CMD\n1 - init\n- 1 -\n7 - mine  with  blanks\n- 7 -\n- 8 -\n9 - other\n- 9 -\n"
+    assert parse(output, frozenset((7,))) == (
+        ["PID", "TID", "CMD"],
+        [["7", "-", "mine with blanks"], ["-", "7", "-"], ["-", "8", "-"]],
+    )
+    with pytest.raises(SystemFailure, match="Couldn't find PID"):
+        parse("TID\n1\n", frozenset((1,)))
