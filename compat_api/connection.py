@@ -221,6 +221,11 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
         return False
 
+    def cut(self) -> None:
+        """End the answer where it stands: the client sees that it is not complete."""
+        self.cycle.disconnected = True
+        self.transport.close()
+
     # taking over
 
     def hijack(self, head: bytes) -> HijackedConnection:

@@ -89,10 +89,12 @@ class _Int(Parameter):
     def read(self, texts: "list[str]") -> "Any":
         if not texts[0]:
             return self.default
-        try:
-            return int(texts[0])
-        except ValueError:
-            raise InvalidParameter(f'strconv.Atoi: parsing "{texts[0]}": invalid syntax') from None
+        digits = texts[0][1:] if texts[0][0] in "+-" else texts[0]
+        if not digits.isascii() or not digits.isdigit():  # int() takes blanks and underscores as well
+            raise InvalidParameter(f'strconv.Atoi: parsing "{texts[0]}": invalid syntax')
+        if not -(1 << 63) <= int(texts[0][:21]) < 1 << 63:
+            raise InvalidParameter(f'strconv.Atoi: parsing "{texts[0]}": value out of range')
+        return int(texts[0])
 
 
 class _Filters(Parameter):

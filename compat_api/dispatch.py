@@ -79,6 +79,8 @@ class Dispatcher:
                 await send_stream(answer, version, scope, receive, send)
             else:
                 await hand_over(answer, version, scope)
+        except asyncio.CancelledError:  # the service is told to stop
+            scope["extensions"]["moorage"]["protocol"].cut()
         finally:
             self.followers.discard(task)
 
@@ -182,6 +184,7 @@ async def _pump(stream: Stream, headers: "list[tuple[bytes, bytes]]", send: "Sen
     async for piece in stream.pieces:
         if piece:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.sleep(0)  # pieces that are always ready must let others, and the end of the client, be seen
     await send({"type": "http.response.body", "body": b""})
 
 

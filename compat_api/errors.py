@@ -7,7 +7,7 @@ traceback goes to stderr (the journal).
 import sys
 
 from compat_api.reply import Reply
-from service import errors
+from service import errors, journal
 
 STATUS: "dict[type, int]" = {
     errors.InvalidParameter: 400,
@@ -62,4 +62,5 @@ def answer(error: BaseException) -> Reply:
 
 def report(error: BaseException) -> None:
     """Write an unforeseen error with its traceback to stderr, which is the journal."""
+    journal.write("error", f"server error: {type(error).__name__}: {error}")
     sys.excepthook(type(error), error, error.__traceback__)

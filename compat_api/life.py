@@ -6,7 +6,7 @@ import posix
 import sys
 
 from compat_api.stage0 import Stage0
-from service import activation
+from service import activation, journal
 from service.errors import MoorageError
 from service.idle import Idle, grace_left
 from service.settings import Settings
@@ -22,6 +22,7 @@ USAGE = "usage: python -I -S service/__main__.py [--socket PATH]"
 def main(arguments: list[str]) -> None:
     """Run the service process; never returns."""
     settings = Settings()
+    journal.set_level(settings.log_level)
     path = ""
     if len(arguments) == 2 and arguments[0] == "--socket":
         path = arguments[1]

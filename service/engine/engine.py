@@ -6,7 +6,7 @@ on is in the store; an attribute here is only for the connections that this proc
 
 import os
 
-from service import bell
+from service import bell, journal
 from service.store.database import Database
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ class Engine:
 
     def log(self, message: str) -> None:
         """A line for the journal: the service's stderr."""
-        os.write(2, f"{message}\n".encode("utf-8", "replace"))
+        journal.write("info", message)
 
     async def thread(self, work: "Callable[..., Result]", *arguments: "Any") -> "Result":
         """Run blocking work (a write to the store, a mount, a program) off the event loop."""

@@ -58,6 +58,9 @@ def test_docker_reads_booleans_its_own_way(text: str, meaning: bool) -> None:
     ("query", "message"),
     [
         (b"limit=x", 'strconv.Atoi: parsing "x": invalid syntax'),
+        (b"limit=1_0", 'strconv.Atoi: parsing "1_0": invalid syntax'),
+        (b"limit=-", 'strconv.Atoi: parsing "-": invalid syntax'),
+        (b"limit=9223372036854775808", 'strconv.Atoi: parsing "9223372036854775808": value out of range'),
         (b"filters=x", "invalid filter"),
         (b"filters=%5B%5D", "invalid filter"),
         (b'filters={"a":1}', "invalid filter"),

@@ -121,6 +121,8 @@ async def transform(*, body: "Any") -> Stream:
 async def stream(count: int = Int(), size: int = Int()) -> Stream:
     """Pieces, as fast as the client takes them."""
 
+    seen["stream closed"] = False
+
     async def pieces() -> "AsyncIterator[bytes]":
         try:
             for number in range(count):
