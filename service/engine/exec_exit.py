@@ -95,6 +95,8 @@ def _end(database: "Database", session: "Exec", exit_code: int, announced: bool)
     exec_id = session["record"]["ID"]
     if not execs.claim_exit(database, exec_id, exit_code, time.time_ns()):
         return False
-    container = containers.get(database, session["record"]["ContainerID"])
-    events.container(database, container["record"], "exec_die", {"execID": exec_id, "exitCode": str(exit_code)})
+    if announced:
+        container = containers.get(database, session["record"]["ContainerID"])
+        attributes = {"execID": exec_id, "exitCode": str(exit_code)}
+        events.container(database, container["record"], "exec_die", attributes)
     return True

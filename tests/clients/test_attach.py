@@ -1,6 +1,7 @@
 """attach: the hijack's promises, kept by real containers."""
 
 import hashlib
+import json
 import os
 import pty
 import select
@@ -117,8 +118,17 @@ def test_nothing_is_lost_of_what_prints_and_exits_at_once(moorage: Instance) -> 
     expected = hashlib.sha256(b"x" * 1_048_576).hexdigest()
     for _ in range(50):
         done = subprocess.run(
-            ["docker", "run", "--rm", "--network", "none", "busybox"]
-            + ["sh", "-c", "head -c 1048576 /dev/zero | tr '\\0' x"],
+            [
+                "docker",
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                "busybox",
+                "sh",
+                "-c",
+                "head -c 1048576 /dev/zero | tr '\\0' x",
+            ],
             env=moorage.client_environment,
             capture_output=True,
             timeout=60,
@@ -256,14 +266,12 @@ def test_events(moorage: Instance, containers: list[str]) -> None:
         wire.send(b"\x10\x11")
         assert wire.rest() == b""
     asked = f"GET /events?since={begin:.3f}&until={time.time() + 0.1:.3f}"
-    said = moorage_events(moorage, asked, container)
+    said = told_of(moorage, asked, container)
     assert said == ["create", "start", "attach", "detach"]
 
 
-def moorage_events(moorage: Instance, line: str, container: str) -> list[str]:
+def told_of(moorage: Instance, line: str, container: str) -> list[str]:
     """The actions told of one container."""
-    import json
-
     with Wire(moorage.socket, 10) as wire:
         wire.send(request(line))
         told = [json.loads(text) for text in wire.answer().body.splitlines() if text]

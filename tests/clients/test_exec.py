@@ -150,6 +150,7 @@ def test_what_cannot_be_run_detached(moorage: Instance, container: str) -> None:
     assert answer.status == 400
     assert 'exec: "nope": executable file not found in $PATH' in answer.json["message"]
     assert exec_inspect(moorage, session)["ExitCode"] == 127
+    assert exec_events(moorage, session) == ["exec_create: nope ", "exec_start: nope "]
 
 
 def test_user_directory_and_environment(moorage: Instance, container: str) -> None:
@@ -167,7 +168,8 @@ def test_user_directory_and_environment(moorage: Instance, container: str) -> No
     assert out("sh", "-c", "id -u; id -g", User="12:34") == "12\n34\n"
     effective = out("sh", "-c", "grep CapEff /proc/self/status").split()[1]
     assert effective == "00000000a80425fb"
-    own = open("/proc/self/status", encoding="ascii").read().split("CapBnd:")[1].split()[0]
+    with open("/proc/self/status", encoding="ascii") as file:
+        own = file.read().split("CapBnd:")[1].split()[0]
     assert out("sh", "-c", "grep CapEff /proc/self/status", Privileged=True).split()[1] == own
     assert out("sh", "-c", "grep CapEff /proc/self/status", User="1234").split()[1] == "0" * 16
     assert out("sh", "-c", "grep Seccomp: /proc/self/status").split()[1] == "2"
@@ -290,17 +292,20 @@ def test_the_size_of_the_terminal(moorage: Instance, container: str) -> None:
     os.kill(exec_inspect(moorage, session)["Pid"], 9)
 
 
+def exec_events(moorage: Instance, session: str) -> list[str]:
+    """The actions told of one session so far; an exit code in brackets."""
+    with Wire(moorage.socket, 10) as wire:
+        wire.send(request(f"GET /events?since=1&until={time.time() + 0.1:.3f}"))
+        told = [json.loads(text) for text in wire.answer().body.splitlines() if text]
+    mine = [(e["Action"], e["Actor"]["Attributes"]) for e in told if e["Actor"]["Attributes"].get("execID") == session]
+    return [action + (f"[{about['exitCode']}]" if "exitCode" in about else "") for action, about in mine]
+
+
 def test_events(moorage: Instance, container: str) -> None:
-    begin = time.time()
     session = exec_create(moorage, container, "sh", "-c", "exit 3")
     with hijack(moorage, f"/exec/{session}/start", START) as wire:
         wire.rest()
-    with Wire(moorage.socket, 10) as wire:
-        wire.send(request(f"GET /events?since={begin:.3f}&until={time.time() + 0.1:.3f}"))
-        told = [json.loads(text) for text in wire.answer().body.splitlines() if text]
-    mine = [event for event in told if event["Actor"]["Attributes"].get("execID") == session]
-    assert [event["Action"] for event in mine] == ["exec_create: sh -c exit 3", "exec_start: sh -c exit 3", "exec_die"]
-    assert mine[-1]["Actor"]["Attributes"]["exitCode"] == "3"
+    assert exec_events(moorage, session) == ["exec_create: sh -c exit 3", "exec_start: sh -c exit 3", "exec_die[3]"]
 
 
 def test_sessions_of_a_dead_container_are_over(moorage: Instance) -> None:
