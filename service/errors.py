@@ -24,27 +24,27 @@ class MoorageError(Exception):
         self.message = message
 
 
-class InvalidParameter(MoorageError):
+class InvalidParameter(MoorageError):  # noqa: N818 - Docker's own word for the meaning
     """The request cannot mean anything."""
 
 
-class Unauthorized(MoorageError):
+class Unauthorized(MoorageError):  # noqa: N818 - Docker's own word for the meaning
     """Credentials are missing or wrong."""
 
 
-class Forbidden(MoorageError):
+class Forbidden(MoorageError):  # noqa: N818 - Docker's own word for the meaning
     """Understood, and refused by a rule."""
 
 
-class NotFound(MoorageError):
+class NotFound(MoorageError):  # noqa: N818 - Docker's own word for the meaning
     """The object named does not exist."""
 
 
-class Conflict(MoorageError):
+class Conflict(MoorageError):  # noqa: N818 - Docker's own word for the meaning
     """The object's present state, or another object, forbids it."""
 
 
-class NotModified(MoorageError):
+class NotModified(MoorageError):  # noqa: N818 - Docker's own word for the meaning
     """It is already so; nothing was done."""
 
 
@@ -52,16 +52,16 @@ class NotImplemented_(MoorageError):  # noqa: N801, N818 - `NotImplemented` is a
     """Understood, and not offered here."""
 
 
-class Unavailable(MoorageError):
+class Unavailable(MoorageError):  # noqa: N818 - Docker's own word for the meaning
     """Cannot be served now; it may be later."""
 
 
-class SystemFailure(MoorageError):
+class SystemFailure(MoorageError):  # noqa: N818 - Docker's own word for the meaning
     """The machine, the runtime or a file failed."""
 
 
 class StartRefused(InvalidParameter):
-    """A process cannot be started as asked. `exit_code` is what Docker records: 127 no such command, 126 not runnable."""
+    """A process cannot be started as asked. `exit_code` as Docker records it: 127 no such command, 126 not runnable."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)

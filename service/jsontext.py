@@ -26,7 +26,7 @@ class _Grammar:
         raise ValueError(f"invalid character {name[0]!r} looking for beginning of value")
 
 
-_scan = _json.make_scanner(_Grammar)
+_scan = _json.make_scanner(_Grammar)  # type: ignore[arg-type]  # typeshed asks for what the C code does not
 _BLANKS = " \t\n\r"
 
 

@@ -57,6 +57,7 @@ class Settings:
 
     @property
     def database(self) -> str:
+        """The file of the store."""
         return self.root + "/moorage.db"
 
     @property

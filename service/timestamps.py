@@ -19,7 +19,8 @@ def rfc3339(nanoseconds: int) -> str:
     """The moment that many nanoseconds after 1970, as Go's RFC3339Nano writes it (trailing zeros dropped)."""
     seconds, fraction = divmod(nanoseconds, 1_000_000_000)
     moment = time.gmtime(seconds)
-    text = "%04d-%02d-%02dT%02d:%02d:%02d" % moment[:6]
+    year, month, day, hour, minute, second = moment[:6]
+    text = f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
     return f"{text}.{fraction:09d}".rstrip("0") + "Z" if fraction else text + "Z"
 
 

@@ -57,7 +57,7 @@ class Changes:
 
 def changes(engine: "Engine") -> Changes:
     """The watch of this engine's bell."""
-    watch = engine.watch
+    watch: Changes | None = engine.watch
     if watch is None:
         if not os.path.exists(engine.settings.bell):
             engine.open()

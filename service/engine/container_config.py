@@ -1,4 +1,4 @@
-"""ContainerConfig: what a request and an image say about the process, checked and merged (moby: daemon/commit.go merge)."""
+"""ContainerConfig: what a request and an image say about the process, checked and merged (moby: daemon/commit.go)."""
 
 from service.errors import InvalidParameter
 

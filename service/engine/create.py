@@ -4,8 +4,9 @@ import os
 
 from service import bell, ids, timestamps
 from service.engine import container_config, events, host_config, mounts, names
-from service.errors import Conflict, InvalidParameter
+from service.errors import Conflict, InvalidParameter, NotFound
 from service.store import containers
+from service.store import images as stored_images
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +73,6 @@ def create(engine: "Engine", name: str, request: "dict[str, Any]", platform: str
     }
     try:
         rootfs.prepare(settings, container_id)
-        os.chmod(settings.container_root(container_id), 0o710)
         mounts.populate(settings, record)
         _register(engine, record)
     except BaseException:
@@ -93,6 +93,8 @@ def _register(engine: "Engine", record: "ContainerRecord") -> None:
                 continue
         try:
             with engine.store.write():
+                if not stored_images.exists(engine.store, record["Image"]):  # removed since we looked
+                    raise NotFound(f"No such image: {record['Config']['Image']}")
                 containers.insert(engine.store, record, timestamps.nanoseconds(record["Created"]))
                 events.container(engine.store, record, "create")
             return

@@ -168,7 +168,8 @@ def _restart_policy(host: "dict[str, Any]") -> None:
     name, count = policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0
     if name not in ("no", "always", "unless-stopped", "on-failure"):
         raise InvalidParameter(
-            f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            f"invalid restart policy: unknown policy '{name}'; "
+            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
         )
     if count and name != "on-failure":
         raise InvalidParameter(

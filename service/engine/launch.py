@@ -160,4 +160,4 @@ def _failed(settings: "Settings", database: "Database", container: "Container", 
     try:
         release.everything(settings, database, current)
     except (OSError, SystemFailure):
-        return  # `holds` stays set: the next start, removal or reconcile tries again; the first error is the one to tell
+        return  # `holds` stays set, so the next start, removal or reconcile tries again; the first error is told

@@ -5,7 +5,8 @@ bell, so that it does not matter which process records it.
 """
 
 from service import bell
-from service.engine import events, launch, release, remove
+from service.engine import events, launch, remove
+from service.engine import exit as ended
 from service.engine.bell_watch import changes
 from service.errors import Conflict, InvalidParameter, NotFound, NotModified, SystemFailure
 from service.kernel.signals import KILL, TERM, signal_number
@@ -90,7 +91,18 @@ async def _until_down(engine: "Engine", container: "Container", seconds: float) 
             return True
         return state["generation"] != generation or state["status"] not in ("running", "paused")
 
-    return await changes(engine).until(over, seconds)
+    if not await changes(engine).until(over, seconds):
+        return False
+    await engine.thread(_let_go, engine, container_id)
+    return True
+
+
+def _let_go(engine: "Engine", container_id: str) -> None:
+    """Do what the exit hook does next, unless it was faster: the caller may count on free ports and mounts."""
+    try:
+        ended.finish(engine.settings, engine.store, container_id)
+    except NotFound:
+        return  # `--rm`: it is gone already
 
 
 async def stop(engine: "Engine", reference: str, seconds: "int | None" = None, signal: str = "") -> None:
@@ -297,13 +309,3 @@ async def delete(engine: "Engine", reference: str, *, force: bool, volumes: bool
         except NotFound:
             return  # `--rm` was faster
     engine.forget_lock(container_id)
-
-
-async def settle(engine: "Engine", container_id: str) -> None:
-    """Wait until an ended container has been let go of."""
-
-    def settled() -> None:
-        with release.exclusively(engine.settings, container_id):
-            return
-
-    await engine.thread(settled)

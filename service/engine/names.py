@@ -3,24 +3,24 @@
 from posix import urandom
 
 _HOW = (
-    "adrift amber ample ancient azure balmy bold brackish brave breezy bright brisk briny calm candid clear coastal "
-    "copper coral crisp deep distant eager early ebbing faithful fair feathered fluent foggy frosty gentle gilded "
-    "glassy golden grand hardy hazy hidden humble indigo ivory jolly keen kind laden leeward lively lofty lucid "
-    "lunar mellow merry misty modest northern nimble noble opal patient pearly placid polar quick quiet rapid ready "
-    "restful rolling rustic salty sandy serene sheltered shining silent silver sleek smooth snug soft solar solid "
-    "southern spry stalwart starlit steady still stout subtle sunlit sunny swift tender tidal tidy trim true velvet "
-    "verdant vivid warm watchful windward winged wise woven zesty"
-).split()
+    "adrift amber ample ancient azure balmy bold brackish brave breezy bright brisk briny calm candid clear "
+    "coastal copper coral crisp deep distant eager early ebbing faithful fair feathered fluent foggy frosty "
+    "gentle gilded glassy golden grand hardy hazy hidden humble indigo ivory jolly keen kind laden leeward "
+    "lively lofty lucid lunar mellow merry misty modest northern nimble noble opal patient pearly placid polar "
+    "quick quiet rapid ready restful rolling rustic salty sandy serene sheltered shining silent silver sleek "
+    "smooth snug soft solar solid southern spry stalwart starlit steady still stout subtle sunlit sunny swift "
+    "tender tidal tidy trim true velvet verdant vivid warm watchful windward winged wise woven zesty"
+).split()  # noqa: SIM905 - two hundred quoted words are harder to read
 _WHAT = (
-    "albatross anchor anchorage barge barnacle barque bay beacon berth boom bosun bow breakwater brig buoy cable "
-    "canal canoe capstan channel cleat cliff coast cockle compass coracle cove cutter delta dinghy dock dolphin dory "
-    "driftwood drydock estuary ferry fjord float galleon gangway gull gunwale halyard harbor harpoon haven hawser "
-    "headland helm heron hull inlet island jetty kayak keel ketch lagoon landing lantern ledge lighthouse lock "
-    "lookout lugger mainsail marina mast mooring narwhal oar osprey otter paddle pelican pennant petrel pier pilot "
-    "plover pontoon porpoise port prow punt quay raft reef rigging rudder sandbar schooner seal sextant shoal shore "
-    "skiff slipway sloop sound spar spray starfish stern strait tern tide tiller towpath trawler tugboat wake walrus "
-    "warp wave wharf whelk wherry winch yacht yawl"
-).split()
+    "albatross anchor anchorage barge barnacle barque bay beacon berth boom bosun bow breakwater brig buoy "
+    "cable canal canoe capstan channel cleat cliff coast cockle compass coracle cove cutter delta dinghy dock "
+    "dolphin dory driftwood drydock estuary ferry fjord float galleon gangway gull gunwale halyard harbor "
+    "harpoon haven hawser headland helm heron hull inlet island jetty kayak keel ketch lagoon landing lantern "
+    "ledge lighthouse lock lookout lugger mainsail marina mast mooring narwhal oar osprey otter paddle pelican "
+    "pennant petrel pier pilot plover pontoon porpoise port prow punt quay raft reef rigging rudder sandbar "
+    "schooner seal sextant shoal shore skiff slipway sloop sound spar spray starfish stern strait tern tide "
+    "tiller towpath trawler tugboat wake walrus warp wave wharf whelk wherry winch yacht yawl"
+).split()  # noqa: SIM905 - two hundred quoted words are harder to read
 
 
 def draw(attempt: int = 0) -> str:

@@ -6,13 +6,12 @@ Cheap when all is well: one query, and a look at /proc for every container that 
 import os
 
 from service import bell
-from service.engine import exec_exit
+from service.engine import exec_exit, release, remove
 from service.engine import exit as ended
-from service.engine import release, remove
 from service.errors import MoorageError, NotFound
 from service.kernel import pidfd
 from service.kernel.tree import remove_tree
-from service.store import containers, meta
+from service.store import containers, images, meta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +35,10 @@ def at_start(engine: "Engine") -> None:
             engine.log(f"reconcile: container {container_id}: {error}")
     exec_exit.reconcile(settings, store)
     _unregistered(engine)
+    if images.unfinished(store):
+        from service.engine import layers
+
+        layers.reconcile(engine)
     if rebooted:
         with store.write():
             meta.put(store, "boot_id", this_boot)
@@ -50,9 +53,7 @@ def _container(engine: "Engine", container: "Container", this_boot: str) -> None
         if state["boot_id"] != this_boot:
             ended.record(settings, store, container_id, state["generation"], unknown=True)
             _finish(engine, container_id)
-        elif not pidfd.is_running(state["conmon_pid"], "conmon"):
-            _unwatched(engine, container)
-        elif _never_started(engine, container):
+        elif not pidfd.is_running(state["conmon_pid"], "conmon") or _never_started(engine, container):
             _unwatched(engine, container)
         return
     if status == "restarting" and state["boot_id"] != this_boot:

@@ -168,9 +168,9 @@ def info(engine: "Engine") -> "dict[str, Any]":
 
 
 def _cgroup_driver(engine: "Engine") -> str:
-    from service.runtime import runc
+    from service.runtime import facts
 
-    return runc.cgroup_driver(engine.settings)
+    return "systemd" if facts.uses_systemd(engine.settings, cgroup.detect()) else "cgroupfs"
 
 
 def _os_release() -> dict[str, str]:

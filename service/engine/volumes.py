@@ -174,7 +174,7 @@ def matching(database: "Database", filters: "Mapping[str, list[str]]") -> "list[
     if "dangling" in filters:
         wanted = filters["dangling"]
         if any(text not in ("true", "false", "1", "0") for text in wanted) or len(wanted) != 1:
-            raise InvalidParameter("invalid filter 'dangling=[%s]'" % " ".join(wanted))
+            raise InvalidParameter(f"invalid filter 'dangling=[{' '.join(wanted)}]'")
         dangling = wanted[0] in ("true", "1")
         kept = [v for v in kept if (v["Name"] not in counts) == dangling]
     if filters.get("driver"):

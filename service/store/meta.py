@@ -11,7 +11,7 @@ def get(database: Database, key: str) -> str:
 
 def put(database: Database, key: str, value: str) -> None:
     """Set a value."""
-    database.change("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
+    database.change("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
 
 def keep(database: Database, key: str, proposed: str) -> str:

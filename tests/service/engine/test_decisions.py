@@ -10,7 +10,12 @@ from service.engine.create import check_name
 from service.engine.exit import backoff, restart_wanted
 from service.errors import InvalidParameter
 
-IMAGE = {"Env": ["PATH=/bin", "A=image"], "Cmd": ["sh"], "Entrypoint": ["/init"], "Labels": {"a": "image", "b": "image"}}
+IMAGE = {
+    "Env": ["PATH=/bin", "A=image"],
+    "Cmd": ["sh"],
+    "Entrypoint": ["/init"],
+    "Labels": {"a": "image", "b": "image"},
+}
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_an_exit_is_claimed_once_and_only_for_its_own_start(store: Database) -> 
 
 
 def test_a_failed_transaction_leaves_nothing(store: Database) -> None:
-    with pytest.raises(RuntimeError, match="half way"), store.write():
+    with pytest.raises(RuntimeError, match="half way"), store.write():  # noqa: PT012 - the block is what is tested
         containers.insert(store, _record("one"), 1)
         with store.write():  # joins the outer one
             events.append(store, 1, "container", "create", "x", {})
