@@ -2,7 +2,7 @@
 
 from posix import urandom
 
-_HOW = (
+_HOW = (  # noqa: SIM905 - two hundred quoted words are harder to read
     "adrift amber ample ancient azure balmy bold brackish brave breezy bright brisk briny calm candid clear "
     "coastal copper coral crisp deep distant eager early ebbing faithful fair feathered fluent foggy frosty "
     "gentle gilded glassy golden grand hardy hazy hidden humble indigo ivory jolly keen kind laden leeward "
@@ -10,8 +10,8 @@ _HOW = (
     "quick quiet rapid ready restful rolling rustic salty sandy serene sheltered shining silent silver sleek "
     "smooth snug soft solar solid southern spry stalwart starlit steady still stout subtle sunlit sunny swift "
     "tender tidal tidy trim true velvet verdant vivid warm watchful windward winged wise woven zesty"
-).split()  # noqa: SIM905 - two hundred quoted words are harder to read
-_WHAT = (
+).split()
+_WHAT = (  # noqa: SIM905 - as above
     "albatross anchor anchorage barge barnacle barque bay beacon berth boom bosun bow breakwater brig buoy "
     "cable canal canoe capstan channel cleat cliff coast cockle compass coracle cove cutter delta dinghy dock "
     "dolphin dory driftwood drydock estuary ferry fjord float galleon gangway gull gunwale halyard harbor "
@@ -20,7 +20,7 @@ _WHAT = (
     "pennant petrel pier pilot plover pontoon porpoise port prow punt quay raft reef rigging rudder sandbar "
     "schooner seal sextant shoal shore skiff slipway sloop sound spar spray starfish stern strait tern tide "
     "tiller towpath trawler tugboat wake walrus warp wave wharf whelk wherry winch yacht yawl"
-).split()  # noqa: SIM905 - two hundred quoted words are harder to read
+).split()
 
 
 def draw(attempt: int = 0) -> str:
