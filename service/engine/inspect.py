@@ -3,7 +3,7 @@
 import time
 
 from service import timestamps
-from service.engine import endpoints
+from service.engine import network_settings
 from service.errors import InvalidParameter, NotFound
 from service.store import containers, execs
 
@@ -52,7 +52,7 @@ def inspect(engine: "Engine", reference: str, *, size: bool = False) -> "dict[st
         },
         "Mounts": [_mount(mount) for mount in record["Mounts"]],
         "Config": record["Config"],
-        "NetworkSettings": endpoints.settings_for_inspect(settings, engine.store, record, state),
+        "NetworkSettings": network_settings.settings_for_inspect(settings, engine.store, record, state),
     }
     if size:
         document["SizeRw"], document["SizeRootFs"] = _sizes(engine, record)
@@ -121,7 +121,7 @@ def summaries(
         found = _filtered(engine, found, filters)
     if limit > 0:
         found = found[:limit]
-    bulk = endpoints.Summaries(engine.store)
+    bulk = network_settings.Summaries(engine.store)
     tags = _Tags(engine)
     now = time.time()
     return [_summary(engine, container, bulk, tags, now, size) for container in found]
@@ -148,7 +148,7 @@ class _Tags:
 
 
 def _summary(
-    engine: "Engine", container: "Container", bulk: endpoints.Summaries, tags: _Tags, now: float, size: bool
+    engine: "Engine", container: "Container", bulk: network_settings.Summaries, tags: _Tags, now: float, size: bool
 ) -> "dict[str, Any]":
     record, state = container["record"], container["state"]
     document: dict[str, Any] = {

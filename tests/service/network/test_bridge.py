@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.engine import endpoints
+from service.engine import network_settings
 from service.kernel import netns
 from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, run
 
@@ -191,7 +191,7 @@ def test_container_mode_shares_the_namespace(host: Host, serve: Serve) -> None:
     owner = host.container("owner")
     joiner = host.container("joiner", f"container:{owner.id}")
     assert joiner.namespace == owner.namespace
-    assert host.do(endpoints.Summaries, host.engine.store).endpoints.keys() == {owner.id}
+    assert host.do(network_settings.Summaries, host.engine.store).endpoints.keys() == {owner.id}
     joiner.release()
     serve(host.outside, 7000)
     assert call(owner.namespace, "192.0.2.2", 7000) == "192.0.2.1"

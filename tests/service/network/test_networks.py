@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.engine import endpoints, networks
+from service.engine import network_settings, networks
 from service.errors import Conflict, Forbidden, InvalidParameter, MoorageError, NotFound, SystemFailure
 from service.store import containers, events
 from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, run
@@ -37,7 +37,7 @@ def remove(host: Host, network: str) -> None:
 
 def shown(host: Host, container_id: str) -> dict[str, Any]:
     known = containers.get(host.engine.store, container_id)
-    return endpoints.settings_for_inspect(host.settings, host.engine.store, known["record"], known["state"])
+    return network_settings.settings_for_inspect(host.settings, host.engine.store, known["record"], known["state"])
 
 
 def test_the_predefined_networks(host: Host) -> None:
