@@ -14,6 +14,8 @@ from service.errors import SystemFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from service.settings import Settings
 
 
@@ -35,6 +37,11 @@ def read(settings: "Settings", digest: str) -> bytes:
     """A small blob, whole. Raises FileNotFoundError."""
     with open(path(settings, digest), "rb") as file:
         return file.read()
+
+
+def opened(settings: "Settings", digest: str) -> "BufferedReader":
+    """A blob, to be read. Raises FileNotFoundError."""
+    return open(path(settings, digest), "rb")
 
 
 def put(settings: "Settings", content: bytes) -> str:

@@ -19,6 +19,7 @@ from service.kernel.tree import remove_tree
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
     from service.settings import Settings
 
@@ -70,7 +71,7 @@ def new(settings: "Settings") -> Unpacked:
             os.close(lock)
             continue
         os.mkdir(path + "/diff", 0o755)
-        os.chmod(path + "/diff", 0o755)
+        os.chmod(path + "/diff", 0o755)  # noqa: S103 - the mode of "/" unless the layer says otherwise
         return Unpacked(path, lock)
 
 
@@ -254,11 +255,12 @@ def _members(kind: str, piece: bytes, read: "Callable[[int], bytes]") -> "Iterat
         raise SystemFailure(f"{kind}: {error}") from error
 
 
-def _decompressor(kind: str) -> "tuple[Callable[[], _Decoder], tuple[type[Exception], ...]]":
+def _decompressor(kind: str) -> "tuple[Callable[[], Any], tuple[type[Exception], ...]]":
+    """What makes a decoder with bz2.BZ2Decompressor's interface, and the errors that it raises for bad input."""
     if kind == "gzip":
-        from isal import igzip_lib
+        from isal import igzip_lib, isal_zlib
 
-        return lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP), (igzip_lib.error, EOFError)
+        return lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP), (isal_zlib.error, EOFError)
     if kind == "bzip2":
         import bz2
 
@@ -271,7 +273,7 @@ def _decompressor(kind: str) -> "tuple[Callable[[], _Decoder], tuple[type[Except
 def _zstd(first: bytes, read: "Callable[[int], bytes]") -> "Iterator[bytes]":
     import zstandard
 
-    source = _Rest(first, read)
+    source: Any = _Rest(first, read)
     # A frame may ask for a window of gigabytes; 128 MiB is what the zstd program itself allows without being told.
     decoder = zstandard.ZstdDecompressor(max_window_size=1 << 27)
     try:
@@ -293,14 +295,3 @@ class _Rest:
             first, self.first = self.first[:count], self.first[count:]
             return first
         return self.more(count)
-
-
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    class _Decoder(Protocol):
-        eof: bool
-        needs_input: bool
-        unused_data: bytes
-
-        def decompress(self, data: bytes, max_length: int = -1, /) -> bytes: ...

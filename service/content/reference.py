@@ -42,6 +42,7 @@ class Reference:
 
     @property
     def is_name_only(self) -> bool:
+        """Whether it has neither tag nor digest."""
         return not self.tag and not self.digest
 
     def with_default_tag(self) -> "Reference":
@@ -168,9 +169,7 @@ def _is_domain(text: str) -> bool:
         host, bracket, port = text[1:].partition("]")
         if not bracket or not host or not all(c in "0123456789abcdefABCDEF:" for c in host):
             return False
-        if port and not (port[0] == ":" and port[1:].isascii() and port[1:].isdigit()):
-            return False
-        return True
+        return not port or (port[0] == ":" and port[1:].isascii() and port[1:].isdigit())
     host, colon, port = text.partition(":")
     if colon and not (port.isascii() and port.isdigit()):
         return False

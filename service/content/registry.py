@@ -401,7 +401,7 @@ def _said(error: Exception) -> str:
 
 def pull_refusal(error: RegistryError, reference: "Reference") -> MoorageError:
     """A refusal in the words of dockerd's pull (moby: distribution/errors.go)."""
-    if error.code == "MANIFEST_UNKNOWN" or error.code == "NOT_FOUND":
+    if error.code in ("MANIFEST_UNKNOWN", "NOT_FOUND"):
         return NotFound(f"manifest for {reference.familiar} not found: {error.message}")
     if error.code == "NAME_UNKNOWN":
         return NotFound(f"repository {reference.familiar_repository} not found: {error.message}")

@@ -12,7 +12,7 @@ LARGEST_HEADER = 8 << 20  # bytes of pax records or of a long name: more is an a
 ZEROS = bytes(BLOCK)
 
 
-class BadArchive(Exception):
+class BadArchive(Exception):  # noqa: N818 - it says what is bad
     """The bytes are not a tar that we can unpack; the message says why."""
 
 

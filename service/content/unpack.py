@@ -181,7 +181,7 @@ class Unpacker:
             else:
                 if not self.plain:
                     os.chown(full, 0, 0)
-                    os.chmod(full, 0o755)
+                    os.chmod(full, 0o755)  # noqa: S103 - what dockerd gives a directory that no member describes
                 self.implied.append(path)
                 if path in self.whiteouts:
                     self._hide_lower(full)

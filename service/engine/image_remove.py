@@ -9,6 +9,7 @@ from service import bell
 from service.content.reference import familiar, parse
 from service.engine import events, image_events
 from service.engine.images import resolve
+from service.engine.layers import Lease
 from service.errors import Conflict, InvalidParameter, NotFound
 from service.ids import short
 from service.store import images as store
@@ -32,9 +33,10 @@ def remove(engine: "Engine", name: str, *, force: bool = False, prune: bool = Tr
 
     `prune` removes parents that nothing needs any more, too. Raises NotFound, InvalidParameter, Conflict.
     """
-    records, layers = _remove(engine, name, force=force, prune=prune)
-    if layers:
-        _discard(engine, layers)
+    with Lease(engine):
+        records, layers = _remove(engine, name, force=force, prune=prune)
+        if layers:
+            _discard(engine, layers)
     return records
 
 
@@ -193,8 +195,7 @@ def prune(engine: "Engine", filters: "Mapping[str, list[str]]") -> "tuple[Record
 
     Docker's records, and the bytes of the layers removed. Raises InvalidParameter for a bad filter.
     """
-    from service import jsontext
-    from service.engine.image_filters import boolean, labels_match
+    from service.engine.image_filters import boolean
     from service.engine.prune import moment
 
     for key in filters:
@@ -204,6 +205,20 @@ def prune(engine: "Engine", filters: "Mapping[str, list[str]]") -> "tuple[Record
     if len(filters.get("until", ())) > 1:
         raise InvalidParameter("more than one until filter specified")
     until = moment(filters["until"][0]) if filters.get("until") else None
+    with Lease(engine):
+        records, freed = _pruned(engine, filters, dangling=dangling, until=until)
+    with engine.store.write():
+        events.record(engine.store, "image", "prune", "", {"reclaimed": str(freed)})
+    bell.ring(engine.settings.bell)
+    return records, freed
+
+
+def _pruned(
+    engine: "Engine", filters: "Mapping[str, list[str]]", *, dangling: bool, until: "int | None"
+) -> "tuple[Records, int]":
+    from service import jsontext
+    from service.engine.image_filters import labels_match
+
     records: Records = []
     freed = 0
     for row in store.newest_first(engine.store):
@@ -227,7 +242,4 @@ def prune(engine: "Engine", filters: "Mapping[str, list[str]]") -> "tuple[Record
             records += removed
             freed += sum(layer.size for layer in layers)
             _discard(engine, layers)
-    with engine.store.write():
-        events.record(engine.store, "image", "prune", "", {"reclaimed": str(freed)})
-    bell.ring(engine.settings.bell)
     return records, freed

@@ -38,6 +38,7 @@ class Image:
 
     @property
     def config(self) -> "dict[str, Any]":
+        """The whole configuration."""
         if self._config is None:
             self._config = jsontext.loads(self.row.config)
         assert self._config is not None

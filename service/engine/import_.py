@@ -43,7 +43,10 @@ def import_(
     changes: "Sequence[str]" = (),
     platform: str = "",
 ) -> str:
-    """Make the image, and tag it; its id. Blocking. Raises InvalidParameter for bad changes, SystemFailure for a bad tar."""
+    """Make the image, and tag it; its id. Blocking.
+
+    Raises InvalidParameter for bad changes, SystemFailure for a bad tar.
+    """
     system, architecture, variant = platforms.parse(platform) if platform else image_config.host_platform()
     config: dict[str, Any] = {}
     apply(config, changes)

@@ -19,6 +19,7 @@ from service.store.images import ImageRow, LayerRow
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import TracebackType
 
     from service.engine.engine import Engine
 
@@ -26,18 +27,34 @@ BLOB_KEPT = 24 * 3600  # seconds that an unneeded blob stays after it was last w
 
 
 class Lease:
-    """Keeps what one verb needs from collection, from `with` until its end."""
+    """Keeps what one verb needs from collection, from `with` (or `async with`) until its end.
+
+    Its own row is there from the beginning: one that outlives its process says that something was left unfinished.
+    """
 
     def __init__(self, engine: "Engine") -> None:
-        self.database = engine.store
+        self.engine, self.database = engine, engine.store
         self.owner = store.lease_owner()
 
     def __enter__(self) -> "Lease":
+        self.hold(self.owner)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
+    ) -> None:
         with self.database.write():
             store.release(self.database, self.owner)
+        if kind is not None:
+            collect(self.engine)
+
+    async def __aenter__(self) -> "Lease":
+        return await self.engine.thread(self.__enter__)
+
+    async def __aexit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
+    ) -> None:
+        await self.engine.thread(self.__exit__, kind, error, trace)
 
     def hold(self, *objects: str) -> None:
         """Keep chain ids or blob digests. Call inside a transaction when they must still be there."""

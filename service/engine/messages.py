@@ -17,7 +17,7 @@ PIECE = 1 << 20
 WAITING = 1000  # messages that a slow client may be behind; progress beyond that is dropped
 
 
-class ClientGone(Exception):
+class ClientGone(Exception):  # noqa: N818 - no error of ours
     """The client that the work was for has left."""
 
 

@@ -58,7 +58,7 @@ async def pull(
         if manifest.is_index:
             child = manifest.choose(wanted)
             manifest = _Manifest(*(await registry.manifest(child)))
-        with Lease(engine) as lease:
+        async with Lease(engine) as lease:
             work = _Pull(engine, registry, lease, manifest)
             task = asyncio.ensure_future(work.run())
             try:
@@ -216,7 +216,7 @@ class _Pull:
         try:
             return await asyncio.shield(inner)
         except asyncio.CancelledError:
-            inner.add_done_callback(lambda done: done.exception() or done.result().discard())
+            inner.add_done_callback(_discard_result)
             raise
 
     def _note(self, diff_id: str, digest: str, media_type: str, size: int) -> None:
@@ -303,6 +303,11 @@ class _Pull:
             writer.close()
 
 
+def _discard_result(done: "asyncio.Future[unpacking.Unpacked]") -> None:
+    if not done.cancelled() and done.exception() is None:
+        done.result().discard()
+
+
 def _register(
     engine: "Engine", reference: Reference, digest: str, manifest: _Manifest, config: bytes, rows: "list[LayerRow]"
 ) -> bool:
@@ -313,9 +318,8 @@ def _register(
     with engine.store.write():
         before = store.by_reference(engine.store, reference.stored)
         store.insert(engine.store, row, [layer.chain_id for layer in rows])
-        if not reference.digest:
-            if before != row.id:
-                store.tag(engine.store, reference.stored, row.id, timestamps.now_ns())
+        if not reference.digest and before != row.id:
+            store.tag(engine.store, reference.stored, row.id, timestamps.now_ns())
         store.add_digest(engine.store, f"{reference.repository}@{digest}", row.id)
         image_events.record(engine.store, "pull", row, reference.familiar_repository, actor=reference.familiar)
     bell.ring(engine.settings.bell)

@@ -51,7 +51,7 @@ async def _push_one(engine: "Engine", registry: Registry, name: str) -> "AsyncIt
     if image_id is None:
         raise NotFound(f"tag does not exist: {familiar(name)}")
     tag = name.rpartition(":")[2]
-    with Lease(engine) as lease:
+    async with Lease(engine) as lease:
         work = await engine.thread(_Push, engine, registry, lease, image_id)
         task = asyncio.ensure_future(work.run(tag))
         try:
@@ -168,7 +168,7 @@ class _Push:
     async def _pieces(self, blob: LayerBlob) -> "AsyncIterator[bytes]":
         loop = asyncio.get_running_loop()
         sent, told = 0, 0.0
-        file = await self.engine.thread(open, blobs.path(self.engine.settings, blob.digest), "rb")
+        file = await self.engine.thread(blobs.opened, self.engine.settings, blob.digest)
         try:
             while piece := await self.engine.thread(file.read, _PIECE):
                 yield piece

@@ -61,14 +61,11 @@ def choose(engine: "Engine", names: "Sequence[str]", platform: str = "") -> "lis
 
 async def stream(engine: "Engine", names: "Sequence[str]", platform: str = "") -> "AsyncIterator[bytes]":
     """The archive. Raises NotFound before its first piece."""
-    lease = await engine.thread(Lease, engine)
-    try:
+    async with Lease(engine) as lease:
         saved = await engine.thread(_hold, engine, lease, names, platform)
         async for piece in _archive(engine, saved):
             yield piece
         await engine.thread(_announce, engine, saved)
-    finally:
-        await engine.thread(lease.__exit__)
 
 
 def _hold(engine: "Engine", lease: Lease, names: "Sequence[str]", platform: str) -> "list[_Saved]":
@@ -108,7 +105,7 @@ async def _archive(engine: "Engine", saved: "list[_Saved]") -> "AsyncIterator[by
 
 async def _blob(engine: "Engine", layer: "LayerBlob") -> "AsyncIterator[bytes]":
     yield header(_place(layer.digest), layer.size)
-    file = await engine.thread(open, blobs.path(engine.settings, layer.digest), "rb")
+    file = await engine.thread(blobs.opened, engine.settings, layer.digest)
     try:
         left = layer.size
         while left and (piece := await engine.thread(file.read, min(_PIECE, left))):

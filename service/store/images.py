@@ -197,7 +197,8 @@ class LayerRow:
     __slots__ = ("chain_id", "diff_id", "directory", "parent", "size")
 
     def __init__(self, chain_id: str, diff_id: str, parent: str, directory: str, size: int) -> None:
-        self.chain_id, self.diff_id, self.parent, self.directory, self.size = chain_id, diff_id, parent, directory, size
+        self.chain_id, self.diff_id, self.parent = chain_id, diff_id, parent
+        self.directory, self.size = directory, size
 
 
 def insert_layer(database: Database, layer: LayerRow) -> bool:
@@ -262,8 +263,8 @@ def drop_unused_layers(database: Database) -> list[LayerRow]:
     """
     _drop_dead_leases(database)
     gone = database.rows(
-        "SELECT chain_id, diff_id, parent, directory, size FROM layers WHERE chain_id NOT IN (SELECT chain_id FROM image_layers) "
-        "AND chain_id NOT IN (SELECT object FROM leases) AND directory NOT IN "
+        "SELECT chain_id, diff_id, parent, directory, size FROM layers "
+        "WHERE chain_id NOT IN (SELECT chain_id FROM image_layers) AND chain_id NOT IN (SELECT object FROM leases) AND directory NOT IN "
         "(SELECT held.value FROM containers, json_each(containers.record, '$.Layers') AS held)"
     )
     for row in gone:
@@ -290,7 +291,8 @@ def layer_blobs(database: Database, diff_id: str) -> "list[tuple[str, str, int, 
     return [
         (row[0], row[1], row[2], row[3])
         for row in database.rows(
-            "SELECT digest, media_type, size, repository FROM layer_blobs WHERE diff_id = ? ORDER BY repository, digest",
+            "SELECT digest, media_type, size, repository FROM layer_blobs WHERE diff_id = ? "
+            "ORDER BY repository, digest",
             (diff_id,),
         )
     ]
@@ -331,6 +333,11 @@ def lease(database: Database, owner: str, objects: "Sequence[str]", now_ns: int)
 def release(database: Database, owner: str) -> None:
     """End an owner's leases."""
     database.change("DELETE FROM leases WHERE owner = ?", (owner,))
+
+
+def unfinished(database: Database) -> bool:
+    """Whether any lease is there: at the start of a process, a verb that was killed has left it."""
+    return database.row("SELECT 1 FROM leases LIMIT 1") is not None
 
 
 def _drop_dead_leases(database: Database) -> None:
