@@ -193,6 +193,9 @@ def _log_config(host: "dict[str, Any]") -> None:
 
 def _resources(host: "dict[str, Any]", warnings: list[str]) -> None:
     """moby: daemon/daemon_unix.go verifyPlatformContainerResources, in its order and words."""
+    from service.kernel import cgroup
+    from service.runtime import limits
+
     memory, swap = host["Memory"], host["MemorySwap"]
     if 0 < memory < MINIMUM_MEMORY:
         raise InvalidParameter("Minimum memory limit allowed is 6MB")
@@ -234,6 +237,7 @@ def _resources(host: "dict[str, Any]", warnings: list[str]) -> None:
         host["PidsLimit"] = None if host["PidsLimit"] == 0 else -1
     if memory and swap == 0:
         host["MemorySwap"] = memory * 2
+    warnings += limits.discard_unsupported(host, limits.supported(cgroup.detect()))
     if host["NetworkMode"] == "host" and host["PortBindings"]:
         warnings.append("Published ports are discarded when using host network mode")
 

@@ -45,11 +45,9 @@ def memory(config: "dict[str, Any]", groups: "Cgroups") -> "dict[str, Any]":
 
 def swap_limit(groups: "Cgroups") -> bool:
     """Whether memory and swap can be limited together (swap accounting may be off on v1, absent on v2's root)."""
-    import os
+    from service.runtime import limits
 
-    if groups.version == 2:
-        return groups.has("memory") and os.path.exists("/proc/swaps")
-    return groups.has("memory") and os.path.exists(groups.directory("memory", "/") + "/memory.memsw.limit_in_bytes")
+    return "swap" in limits.supported(groups)
 
 
 def cpu(config: "dict[str, Any]", groups: "Cgroups") -> "dict[str, Any]":

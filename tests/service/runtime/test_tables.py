@@ -13,6 +13,7 @@ from service.runtime import (
     devices,
     environment,
     facts,
+    limits,
     mounts,
     resources,
     runc,
@@ -314,3 +315,29 @@ def test_a_line_of_the_mount_table() -> None:
     entry = MountEntry(line)
     assert (entry.point, entry.kind, entry.slave, entry.shared) == ("/mnt 2", "ext3", True, False)
     assert MountEntry("36 35 98:0 / / rw - tmpfs none rw").fields == []
+
+
+def test_limits_that_nobody_enforces_are_taken_back_with_a_warning() -> None:
+    host: dict[str, Any] = {
+        "Memory": 1 << 26, "MemorySwap": 1 << 27, "PidsLimit": 5, "CpuShares": 10, "CpusetCpus": "0",
+        "OomKillDisable": False, "BlkioWeight": 100, "CpuQuota": 5000,
+    }  # fmt: skip
+    warnings = limits.discard_unsupported(host, frozenset())
+    assert host == {
+        "Memory": 0, "MemorySwap": -1, "PidsLimit": None, "CpuShares": 0, "CpusetCpus": "", "CpusetMems": "",
+        "OomKillDisable": None, "BlkioWeight": 0, "CpuQuota": 0, "CpuPeriod": 0,
+    }  # fmt: skip
+    assert len(warnings) == 6
+    assert warnings[0] == (
+        "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded."
+    )
+    assert limits.discard_unsupported(host, frozenset()) == []
+    with pytest.raises(InvalidParameter, match=r"^NanoCPUs can not be set"):
+        limits.discard_unsupported({"NanoCpus": 1}, frozenset())
+    everything = frozenset(limits._V1)
+    untouched = {"Memory": 1 << 26, "MemorySwap": 1 << 27, "PidsLimit": 5, "BlkioWeight": 100, "OomKillDisable": True}
+    asked = dict(untouched)
+    assert limits.discard_unsupported(asked, everything) == []
+    assert asked == untouched
+    assert limits.supported(BARE_V2) == frozenset()
+    assert {"memory", "pids", "cfs", "weight"} <= limits.supported(V2)
