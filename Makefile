@@ -21,13 +21,11 @@ stop: ## Stop listening; containers go on
 uninstall: ## Stop containers and service, remove what was installed outside this folder (PURGE=1: images and volumes too)
 	@/usr/bin/python3 -m install.uninstall $(if $(PURGE),--purge)
 
-test: packages-test .make/test check ## Install what is missing, then lint, types and all tests (TESTS=tests/house for some)
-	@$(PYTHON) -m pytest $(PYTEST) $(TESTS)
+test: packages-test .make/test ## Install what is missing, then lint, types and all tests (TESTS=tests/house for some)
+	@$(MAKE) --no-print-directory check; checked=$$?; $(PYTHON) -m pytest $(PYTEST) $(TESTS) && exit $$checked
 
 check: .make/test ## Format, lint and types
-	@$(PYTHON) -m ruff format --check --quiet . || { $(PYTHON) -m ruff format --diff --quiet .; exit 1; }
-	@$(PYTHON) -m ruff check --quiet .
-	@$(PYTHON) -m mypy
+	@$(PYTHON) -m ruff format --check . && $(PYTHON) -m ruff check . && $(PYTHON) -m mypy
 
 format: .make/test ## Format all Python files
 	@$(PYTHON) -m ruff format --quiet .

@@ -16,6 +16,7 @@ LINK = "/usr/local/lib/moorage"  # where the units look; a link to the clone
 STATE, RUN = "/var/lib/moorage", "/run/moorage"
 SOCKET = f"{RUN}/moorage.sock"
 GROUP = "docker"
+# The third one stands for the machine: stopping it stops the containers.
 UNITS = ("moorage.socket", "moorage.service", "moorage-boot.service")
 UNIT_FOLDER = "/etc/systemd/system"
 SYSUSERS = "/etc/sysusers.d/moorage.conf"
@@ -52,7 +53,7 @@ def stop() -> bool:
     """Listen no more, and end the service process; containers go on. False when nothing was listening."""
     if under_systemd():
         was = subprocess.run(["systemctl", "is-active", "--quiet", "moorage.socket"], check=False).returncode == 0
-        present = [unit for unit in UNITS if os.path.exists(f"{UNIT_FOLDER}/{unit}")]
+        present = [unit for unit in UNITS[:2] if os.path.exists(f"{UNIT_FOLDER}/{unit}")]
         if present:
             subprocess.run(["systemctl", "stop", *present], check=True)
         return was
@@ -71,7 +72,7 @@ def remove() -> None:
     if under_systemd():
         present = [unit for unit in UNITS if os.path.exists(f"{UNIT_FOLDER}/{unit}")]
         if present:
-            subprocess.run(["systemctl", "disable", "--quiet", *present], check=True)
+            subprocess.run(["systemctl", "disable", "--quiet", "--now", *present], check=True)
     for path in (*(f"{UNIT_FOLDER}/{unit}" for unit in UNITS), SYSUSERS, LOG, LINK):
         if os.path.lexists(path):
             os.unlink(path)
@@ -101,6 +102,7 @@ def _start_units() -> None:
         subprocess.run(["systemctl", "daemon-reload"], check=True)
     subprocess.run(["systemctl", "enable", "--quiet", "moorage.socket", "moorage-boot.service"], check=True)
     subprocess.run(["systemctl", "stop", "moorage.service"], check=True)
+    subprocess.run(["systemctl", "start", "moorage-boot.service"], check=True)
     subprocess.run(["systemctl", "restart" if changed else "start", "moorage.socket"], check=True)
 
 

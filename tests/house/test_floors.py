@@ -6,7 +6,11 @@ from tests.house import source
 
 CRAFTS = ("runtime", "content", "network", "builder", "store")
 ROOF, WIRE, ENGINE, CRAFT, GROUND = 4, 3, 2, 1, 0
-SIDE_DOORS = ("service.exit_hook", "service.boot")  # programs of their own: they begin where the engine's verbs do
+SIDE_DOORS = (
+    "service.exit_hook",
+    "service.boot",
+    "service.shutdown",
+)  # programs of their own: they begin where the engine's verbs do
 
 
 def floor(module: str) -> int:

@@ -37,10 +37,11 @@ class Machine:
     def __init__(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="mtm", dir="/var/tmp")  # not /tmp: overlayfs wants a real file system
         self.tree = f"{self.folder}/tree"
-        self.name = os.path.basename(self.folder)
+        self.name = f"mtm{os.urandom(4).hex()}"  # a host name: no underscore, which mkdtemp uses
         self.console_path = f"{self.folder}/console"
         self._nspawn: subprocess.Popen[bytes] | None = None
         self.leader = 0
+        os.mkdir(f"{self.folder}/local")
         _furnish(self.tree)
 
     def __enter__(self) -> "Machine":
@@ -78,7 +79,7 @@ class Machine:
                 "--private-network",
             ),
             *("--machine", self.name, "--console=pipe", "--resolv-conf=off", "--timezone=off", "--link-journal=no"),
-            *("--bind-ro=/usr", "--tmpfs=/usr/local:mode=755", f"--bind-ro={ROOT}:{PROJECT}"),
+            *("--bind-ro=/usr", f"--bind={self.folder}/local:/usr/local", f"--bind-ro={ROOT}:{PROJECT}"),
         ]
         environment = {
             **os.environ,
