@@ -233,7 +233,7 @@ class Registry:
         if not realm.startswith("https://") and not (self.insecure and realm.startswith("http://")):
             raise SystemFailure(f"the registry {self.host} names no safe token service")
         assert self.session is not None
-        scopes = sorted(self.scopes | set(filter(None, challenge.get("scope", "").split(" "))))
+        scopes = _merged([*self.scopes, *challenge.get("scope", "").split(" ")])
         query = [("service", challenge.get("service", "")), *(("scope", scope) for scope in scopes)]
         try:
             if self.credentials.identity_token:
@@ -368,6 +368,16 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
             response.close()
             raise InvalidParameter(f"the registry's answer is larger than {LARGEST_DOCUMENT} bytes")
     return content
+
+
+def _merged(scopes: "list[str]") -> "list[str]":
+    """Scopes (type:name:actions) with the actions on one resource together, `pull` before `push`."""
+    actions: dict[str, set[str]] = {}
+    for scope in scopes:
+        resource, colon, wanted = scope.rpartition(":")
+        if colon:
+            actions.setdefault(resource, set()).update(wanted.split(","))
+    return [f"{resource}:{','.join(sorted(wanted))}" for resource, wanted in sorted(actions.items())]
 
 
 def _parameters(text: str) -> "dict[str, str]":

@@ -264,7 +264,8 @@ def drop_unused_layers(database: Database) -> list[LayerRow]:
     _drop_dead_leases(database)
     gone = database.rows(
         "SELECT chain_id, diff_id, parent, directory, size FROM layers "
-        "WHERE chain_id NOT IN (SELECT chain_id FROM image_layers) AND chain_id NOT IN (SELECT object FROM leases) AND directory NOT IN "
+        "WHERE chain_id NOT IN (SELECT chain_id FROM image_layers) AND chain_id NOT IN "
+        "(SELECT object FROM leases) AND directory NOT IN "
         "(SELECT held.value FROM containers, json_each(containers.record, '$.Layers') AS held)"
     )
     for row in gone:

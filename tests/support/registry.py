@@ -49,7 +49,8 @@ class Registry:
             )  # fmt: skip
         end = time.monotonic() + 15
         while not self._answers():
-            assert time.monotonic() < end and self._process.poll() is None, self.log()
+            assert time.monotonic() < end, self.log()
+            assert self._process.poll() is None, self.log()
             time.sleep(0.05)
         return self
 

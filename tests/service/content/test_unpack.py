@@ -36,7 +36,7 @@ class Tar:
 
     def __init__(self, form: int = tarfile.PAX_FORMAT) -> None:
         self.bytes = io.BytesIO()
-        self.tar = tarfile.open(fileobj=self.bytes, mode="w", format=form)
+        self.tar = tarfile.open(fileobj=self.bytes, mode="w", format=form)  # noqa: SIM115 - closed by `whole`
 
     def add(
         self, name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"", link: str = "", **more: object
