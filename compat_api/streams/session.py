@@ -33,6 +33,9 @@ if TYPE_CHECKING:
             """End of file for the process."""
 
 
+_LAST_WORDS = 0.1  # seconds in which a process may still answer what was typed last: `echo command | docker attach …`
+
+
 async def join(connection: "Connection", session: "Session", *, multiplexed: bool, keys: "bytes | None") -> bool:
     """Carry bytes both ways until one side is done. True when the client left by its detach keys.
 
@@ -47,7 +50,10 @@ async def join(connection: "Connection", session: "Session", *, multiplexed: boo
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if output in done or gone in done:
                 break
-            if typed.result() or (session.takes_stdin and not session.passes_eof):
+            if typed.result():
+                break
+            if session.takes_stdin and not session.passes_eof:
+                await asyncio.wait((output, gone), timeout=_LAST_WORDS, return_when=asyncio.FIRST_COMPLETED)
                 break
             tasks.discard(typed)  # the client has said all; the process may still speak
         if output.done():

@@ -104,6 +104,16 @@ def test_stdin_that_stays_open_outlives_its_clients(moorage: Instance, container
     assert inspect(moorage, container)["State"]["Running"]
 
 
+def test_the_answer_to_what_was_typed_last_arrives(moorage: Instance, containers: list[str]) -> None:
+    """`echo command | docker attach …` to a container whose stdin stays open."""
+    container = run(moorage, "cat", OpenStdin=True)
+    containers.append(container)
+    for _ in range(10):
+        with hijack(moorage, f"/containers/{container}/attach?{ALL}", stdin=b"command\n") as wire:
+            wire.socket.shutdown(socket.SHUT_WR)
+            assert of_stream(wire.rest(), 1) == b"command\n"
+
+
 def test_a_client_without_stdin_may_close_its_side(moorage: Instance, containers: list[str]) -> None:
     container = create(moorage, "sh", "-c", "sleep 0.3; echo end")
     containers.append(container)
