@@ -33,6 +33,7 @@ SINCE: "dict[str, Version]" = {
     "images shared-size": (1, 42),
     "volume prune keeps named ones": (1, 42),  # unless `all` says otherwise
     "image history platform": (1, 48),
+    "image load and save platform": (1, 48),
     "image inspect platform": (1, 49),
 }
 

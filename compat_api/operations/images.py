@@ -32,14 +32,19 @@ def image_list(
 
 @post("/images/load", body=STREAM)
 async def image_load(
-    engine: "Engine", quiet: bool = Flag(default=True), platform: str = Text(), *, body: "AsyncIterator[bytes]"
+    engine: "Engine",
+    quiet: bool = Flag(default=True),
+    platform: str = Text(),
+    version: tuple[int, int] = ApiVersion(),
+    *,
+    body: "AsyncIterator[bytes]",
 ) -> Stream:
     """Load images from an archive (API: ImageLoad). Every error is told in the stream, as dockerd does."""
     from service.content import platforms
     from service.engine import load, messages
 
     source = messages.Body(body)
-    wanted = platforms.from_json(platform) if platform else None
+    wanted = platforms.from_json(platform) if platform and has("image load and save platform", version) else None
 
     def fits(stated: "dict[str, object]") -> bool:
         return wanted is None or platforms.matches(wanted, stated)
@@ -109,7 +114,7 @@ async def image_get_all(
     engine: "Engine", names: "list[str]" = Texts(), platform: str = Text(), version: tuple[int, int] = ApiVersion()
 ) -> Stream:
     """Save images into one archive (API: ImageGetAll)."""
-    return await _saved(engine, names, platform if version >= (1, 48) else "")
+    return await _saved(engine, names, platform if has("image load and save platform", version) else "")
 
 
 @get("/images/{name*}/get")
@@ -117,7 +122,7 @@ async def image_get(
     engine: "Engine", name: str, platform: str = Text(), version: tuple[int, int] = ApiVersion()
 ) -> Stream:
     """Save one image (API: ImageGet)."""
-    return await _saved(engine, [name], platform if version >= (1, 48) else "")
+    return await _saved(engine, [name], platform if has("image load and save platform", version) else "")
 
 
 async def _saved(engine: "Engine", names: "Sequence[str]", platform: str) -> Stream:

@@ -260,7 +260,8 @@ def _decompressor(kind: str) -> "tuple[Callable[[], Any], tuple[type[Exception],
     if kind == "gzip":
         from isal import igzip_lib, isal_zlib
 
-        return lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP), (isal_zlib.error, EOFError)
+        errors: Any = (isal_zlib.error, EOFError)  # isal's stubs call its exception class an exception
+        return lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP), errors
     if kind == "bzip2":
         import bz2
 

@@ -1,4 +1,4 @@
-"""Images through the real CLI and docker-py: load, list, inspect, history, tag, remove, save, import, filters, events."""
+"""Images through the real CLI and docker-py: load, list, inspect, tag, remove, save, import, filters, events."""
 
 import io
 import json
