@@ -46,19 +46,26 @@ def starts(service: WireService) -> int:
 class Client(threading.Thread):
     """One client, working until told to stop. What goes wrong is counted by kind in `lost`."""
 
-    def __init__(self, service: WireService, number: int, work: "Callable[[Client], None]", pause: float) -> None:
+    def __init__(
+        self, service: WireService, number: int, work: "Callable[[Client], None]", pause: float, begun: float
+    ) -> None:
         super().__init__(daemon=True)
         self.service, self.work, self.pause = service, work, pause
         self.stop = threading.Event()
         self.jitter, self.volley = random.Random(number), random.Random(1)
-        self.at = time.monotonic()
+        self.at, self.sent = begun, REQUESTS[0]
         self.done = 0
         self.lost: Counts = collections.Counter()
         self.kept: Wire | None = None
 
     def run(self) -> None:
         while not self.stop.is_set():
-            self.at += self.volley.uniform(WINDOW, WINDOW * 1.9) + self.volley.choice((0.0, 0.02, 0.06)) + self.pause
+            while self.at < time.monotonic():  # volleys that were missed are left out: all clients keep in step
+                gap = self.volley.uniform(WINDOW, WINDOW * 1.9) + self.volley.choice((0.0, 0.02, 0.06))
+                self.at += gap + self.pause
+                (self.sent,) = self.volley.choices(
+                    REQUESTS, (6, 6, 2, 1)
+                )  # the last two cost a life the loop's imports
             time.sleep(max(0.0, self.at + self.jitter.uniform(-0.006, 0.006) - time.monotonic()))
             try:
                 self.work(self)
@@ -69,9 +76,8 @@ class Client(threading.Thread):
 
     def ask(self, wire: Wire) -> None:
         """One request and its answer."""
-        sent = self.jitter.choice(REQUESTS)
-        wire.send(sent)
-        answer = wire.answer(head_only=sent.startswith(b"HEAD"))
+        wire.send(self.sent)
+        answer = wire.answer(head_only=self.sent.startswith(b"HEAD"))
         assert answer.status in (200, 201, 204), answer.status
         self.done += 1
 
@@ -129,7 +135,8 @@ ROUNDS: tuple[tuple[Callable[[Client], None], int, int, float], ...] = (
 
 def hammer(service: WireService, kind: Callable[[Client], None], count: int, lives: int, pause: float) -> list[Client]:
     """Let `count` clients of one kind work for `lives` starts of the service."""
-    clients = [Client(service, number, kind, pause) for number in range(count)]
+    begun = time.monotonic()
+    clients = [Client(service, number, kind, pause, begun) for number in range(count)]
     goal, end = starts(service) + lives, time.monotonic() + LONGEST
     for client in clients:
         client.start()
