@@ -8,7 +8,7 @@ them; `running` is committed before `runc start`, so an exit hook can never be f
 import os
 
 from service import bell, timestamps
-from service.engine import events, release
+from service.engine import events, release, remove
 from service.errors import Conflict, InvalidParameter, MoorageError, NotModified, SystemFailure
 from service.kernel import pidfd
 from service.store import containers
@@ -159,5 +159,8 @@ def _failed(settings: "Settings", database: "Database", container: "Container", 
     current = containers.get(database, record["Id"])
     try:
         release.everything(settings, database, current)
+        if record["HostConfig"]["AutoRemove"]:
+            remove.files_and_record(settings, database, current, anonymous_volumes=True)
+            bell.ring(settings.bell)  # somebody may wait for the removal
     except (OSError, SystemFailure):
         return  # `holds` stays set, so the next start, removal or reconcile tries again; the first error is told

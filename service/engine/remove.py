@@ -27,10 +27,10 @@ def remove(settings: "Settings", database: "Database", container_id: str, *, ano
 def running_text(container: "Container") -> str:
     """dockerd's sentence for a container that must be stopped before it can go."""
     status = container["state"]["status"]
-    shown = f'container "/{container["record"]["Name"]}" is {status}: '
+    shown = f'cannot remove container "/{container["record"]["Name"]}": container is {status}: '
     if status == "paused":
-        return f"cannot remove {shown}unpause and then stop the container before removing or force remove"
-    return f"cannot remove {shown}stop the container before removing or force remove"
+        return shown.removesuffix(": ") + " and must be unpaused first"
+    return f"{shown}stop the container before removing or force remove"
 
 
 def files_and_record(

@@ -30,8 +30,8 @@ def forget_udp(address: str, port: int) -> None:
 
     Nothing where the kernel has no connection tracking yet. Raises OSError.
     """
-    from _socket import AF_INET as FAMILY  # noqa: N811 - inet_pton wants Python's own
-    from _socket import AF_INET6 as FAMILY6  # noqa: N811 - as above
+    from _socket import AF_INET as FAMILY
+    from _socket import AF_INET6 as FAMILY6
     from _socket import inet_pton
 
     ipv6 = ":" in address
