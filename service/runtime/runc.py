@@ -160,9 +160,13 @@ def start(settings: "Settings", container_id: str) -> None:
 def _release(settings: "Settings", container_id: str) -> bool:
     """Open the fifo on which the created container's first process waits, read its one byte, and take it away.
 
-    That is all that `runc start` does. False when there is no such fifo or nobody waits at it.
+    That is all that `runc start` does. False when there is no such fifo or nobody waits there, and for any runtime but
+    runc: another one may use the fifo the other way round.
     """
     import select
+
+    if os.path.basename(program(settings)) != "runc":
+        return False
 
     fifo = f"{root(settings)}/{container_id}/exec.fifo"
     try:
