@@ -1,5 +1,6 @@
 """The end of an exec session, recorded once by whoever comes first: its exit hook, the service, the container's end."""
 
+import os
 import time
 
 from service import bell
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from service.store.database import Database
     from service.store.execs import Exec
 
+_EXPLAINED = 2.0  # seconds in which a service that lives has told why its session did not start
+_UNDER_WAY = 5.0  # seconds in which a monitor that was spawned has written its pid file
 LOST = 255  # of a process whose monitor was killed: nobody knows
 KILLED = 137  # the exit code of a process that went down with its container (128 + SIGKILL)
 
@@ -36,14 +39,23 @@ def record(settings: "Settings", database: "Database", exec_id: str, exit_code: 
 def record_from_monitor(settings: "Settings", database: "Database", container_id: str, exec_id: str) -> None:
     """What the exit hook does: record what conmon wrote.
 
-    Without an exit file the process never ran: the service that wanted to start it knows why and records that, or
-    `reconcile` does when that service is gone.
+    Without an exit file conmon failed. Either the process never ran: the service that wanted to start it knows why and
+    is given the time to say so. Or that service was killed, which conmon does not survive while it starts a process:
+    the process then runs on without a monitor, and this hook waits for its end.
     """
-    from service.runtime import exits
+    from service.kernel import pidfd
+    from service.runtime import conmon, exits
 
     ended = exits.read_exec(settings, container_id, exec_id)
     if ended is not None:
         record(settings, database, exec_id, ended.exit_code)
+        return
+    pid = _number(conmon.exec_path(settings, container_id, exec_id) + "/pid")
+    if not pid:
+        time.sleep(_EXPLAINED)
+    while pid and pidfd.is_alive(pid):
+        pidfd.wait_gone(pid, 3600.0)
+    record(settings, database, exec_id, LOST)
 
 
 def reconcile(settings: "Settings", database: "Database") -> None:
@@ -63,15 +75,23 @@ def reconcile(settings: "Settings", database: "Database") -> None:
 
 
 def _adopt(settings: "Settings", database: "Database", session: "Exec") -> bool:
-    """The service was killed before it wrote down a session's pids: find them where conmon put them."""
+    """The service was killed before it wrote down a session's pids: find them where conmon put them.
+
+    Also true for a monitor that may only be on its way: its hook, or the next reconcile, will tell.
+    """
     from service.kernel import pidfd
     from service.runtime import conmon
 
     asked = session["record"]
     folder = conmon.exec_path(settings, asked["ContainerID"], asked["ID"])
     monitor, pid = _number(folder + "/conmon.pid"), _number(folder + "/pid")
-    if not monitor or not pid or not pidfd.is_running(monitor, "conmon"):
-        return False
+    if not monitor:
+        try:
+            return not session["conmon_pid"] and time.time() - os.stat(folder).st_mtime < _UNDER_WAY
+        except FileNotFoundError:
+            return False
+    if not pidfd.is_running(monitor, "conmon"):
+        return bool(pid) and pidfd.is_alive(pid)  # its hook waits for it
     with database.write():
         execs.set_process(database, asked["ID"], pid, monitor)
     return True

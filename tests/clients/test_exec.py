@@ -348,6 +348,31 @@ def test_kill_of_the_service_loses_no_exit_code(moorage: Instance) -> None:
     remove(moorage, container)
 
 
+@pytest.mark.parametrize("detach", [True, False])
+def test_kill_of_the_service_in_the_middle_of_a_start(moorage: Instance, detach: bool) -> None:
+    """Wherever the service dies, the session ends up as one that ran to its end, or that never ran."""
+    container = run(moorage, "sleep", "1000")
+    for milliseconds in (0, 3, 6, 10, 15, 20, 30, 45, 60, 90):
+        session = exec_create(moorage, container, "sh", "-c", "sleep 0.2; exit 4")
+        with Wire(moorage.socket) as wire:
+            body = json.dumps({"Detach": detach}).encode()
+            wire.send(request(f"POST /v1.51/exec/{session}/start", body, Content_Type="application/json"))
+            time.sleep(milliseconds / 1000)
+            moorage.kill_service()
+        end = time.monotonic() + 5
+        while (now := exec_inspect(moorage, session))["Running"]:
+            assert time.monotonic() < end, now
+            time.sleep(0.05)
+        assert now["ExitCode"] in (None, 4, 255), now
+        if now["ExitCode"] is None:
+            done(call(moorage, f"POST /exec/{session}/start", {"Detach": True}))
+    time.sleep(0.5)
+    with Wire(moorage.socket, 10) as wire:
+        wire.send(request(f"GET /v1.51/containers/{container}/top?ps_args=-o%20pid,args"))
+        assert [row[-1] for row in wire.answer().json["Processes"]] == ["sleep 1000"]
+    remove(moorage, container)
+
+
 def test_the_cli(moorage: Instance, container: str) -> None:
     said = moorage.docker(
         "exec", "-i", "-e", "X=1", "-w", "/etc", container, "sh", "-c", "cat; echo $X; pwd", stdin="in\n"
