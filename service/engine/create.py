@@ -40,6 +40,10 @@ def create(engine: "Engine", name: str, request: "dict[str, Any]", platform: str
         owner = containers.name_owner(store, name)
         if owner:
             raise containers.name_taken(name, owner)
+    if not any(request.values()):
+        raise InvalidParameter("config cannot be empty in order to create a container")
+    if not any(request.get(key) for key in ("Image", "Cmd", "Entrypoint")):
+        raise InvalidParameter("no command specified")
     asked = dict(request)
     host = asked.pop("HostConfig", None) or {}
     networking = asked.pop("NetworkingConfig", None) or {}

@@ -3,8 +3,10 @@
 import time
 
 from service import bell, timestamps
+from service.engine import events, remove
 from service.engine.volumes import has_label
 from service.errors import Conflict, InvalidParameter, NotFound
+from service.kernel.tree import disk_usage
 from service.store import containers as stored
 
 TYPE_CHECKING = False

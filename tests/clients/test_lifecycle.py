@@ -169,3 +169,28 @@ def test_the_engine_describes_itself(client: "docker.DockerClient") -> None:
     assert (info["Driver"], info["OSType"], info["Swarm"]["LocalNodeState"]) == ("overlay2", "linux", "inactive")
     assert (version["ApiVersion"], version["MinAPIVersion"], version["Os"]) == ("1.51", "1.24", "linux")
     assert "Engine" in [component["Name"] for component in version["Components"]]
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({}, "config cannot be empty in order to create a container"),
+        ({"Image": "", "Hostname": "x"}, "no command specified"),
+        ({"Image": "busybox", "HostConfig": {"IpcMode": "invalid"}}, "invalid IPC mode: invalid"),
+        ({"Image": "busybox", "Env": ["=x"]}, "invalid environment variable: =x"),
+    ],
+)
+def test_bodies_that_mean_nothing(client: "docker.DockerClient", body: dict[str, Any], text: str) -> None:
+    answer = client.api._post_json(client.api._url("/containers/create"), data=body)
+    assert (answer.status_code, answer.json()) == (400, {"message": text})
+    assert client.containers.list(all=True) == []
+
+
+def test_prune_takes_what_does_not_run(client: "docker.DockerClient") -> None:
+    stopped = client.containers.create("busybox", "true", labels={"old": "1"})
+    kept = client.containers.create("busybox", "true")
+    running = client.containers.run("busybox", "sleep 100", detach=True, labels={"old": "1"})
+    assert client.containers.prune(filters={"label": "old"})["ContainersDeleted"] == [stopped.id]
+    assert client.containers.prune()["ContainersDeleted"] == [kept.id]
+    assert client.containers.prune()["ContainersDeleted"] is None
+    running.remove(force=True)
