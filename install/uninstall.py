@@ -60,6 +60,9 @@ def remove_packages() -> None:
         ours = sorted(set(file.read().split()))
     plan = subprocess.run(["apt-get", "-s", "remove", *ours], check=False, capture_output=True, text=True).stdout
     going = {line.split()[1] for line in plan.splitlines() if line.startswith("Remv ")}
+    if not going:
+        os.unlink(PACKAGES)
+        return
     if going <= set(ours):
         # This program needs python3 itself, which may be among them: apt takes its place.
         say(f"removing {len(going)} packages that make installed")

@@ -4,6 +4,7 @@ import base64
 import http.server
 import json
 import os
+import shutil
 import ssl
 import subprocess
 import threading
@@ -21,7 +22,7 @@ from tests.support import image
 from tests.support.instance import Instance
 from tests.support.registry import PASSWORD, USER, Registry
 
-pytestmark = pytest.mark.skipif(not os.path.exists("/usr/bin/docker-registry"), reason="docker-registry is missing")
+pytestmark = pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is missing")
 
 
 @pytest.fixture(scope="module")
