@@ -3,7 +3,7 @@
 import os
 
 from service import bell, ids, timestamps
-from service.engine import container_config, events, host_config, mounts, names
+from service.engine import container_config, events, host_config, mounts, names, unsupported
 from service.errors import Conflict, InvalidParameter, NotFound
 from service.store import containers
 from service.store import images as stored_images
@@ -52,6 +52,7 @@ def create(engine: "Engine", name: str, request: "dict[str, Any]", platform: str
     host = host_config.complete(host, warnings)
     image = images.find(engine, asked.get("Image") or "", platform)
     config = container_config.merge(asked, image.config.get("config") or {})
+    warnings += unsupported.warnings(config, host)
     container_id = ids.new_id()
     if not config["Hostname"] and not host["NetworkMode"].startswith(("host", "container:")):
         config["Hostname"] = ids.short(container_id)

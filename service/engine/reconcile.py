@@ -11,7 +11,7 @@ from service.engine import exit as ended
 from service.errors import MoorageError, NotFound
 from service.kernel import pidfd
 from service.kernel.tree import remove_tree
-from service.store import containers, images, meta
+from service.store import containers, events, images, meta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ def at_start(engine: "Engine") -> None:
         from service.engine import layers
 
         layers.reconcile(engine)
+    if events.overdue(store):
+        with store.write():
+            events.trim(store)
     if rebooted:
         with store.write():
             meta.put(store, "boot_id", this_boot)

@@ -54,6 +54,12 @@ def last(database: Database) -> int:
     return (row and row[0]) or 0
 
 
+def overdue(database: Database) -> bool:
+    """Whether so many events have come together that `trim` is worth a write."""
+    oldest = database.row("SELECT min(seq) FROM events")
+    return bool(oldest and oldest[0] and last(database) - oldest[0] > KEPT * 11 // 10)
+
+
 def trim(database: Database) -> None:
     """Drop all but the newest `KEPT` events."""
     database.change("DELETE FROM events WHERE seq <= ?", (last(database) - KEPT,))

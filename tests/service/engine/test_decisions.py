@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.engine import container_config, host_config, inspect, names, prune
+from service.engine import container_config, host_config, inspect, names, prune, unsupported
 from service.engine.create import check_name
 from service.engine.exit import backoff, restart_wanted
 from service.errors import InvalidParameter
@@ -165,3 +165,14 @@ def test_restart_policies(container: Any, code: int, wanted: bool) -> None:
 def test_backoff_doubles_up_to_a_minute_and_forgets() -> None:
     assert [backoff(_container("always", restart_count=n)) for n in (0, 1, 2, 50)] == [0.1, 0.2, 0.4, 60.0]
     assert backoff(_container("always", restart_count=9, finished_at="2026-01-01T00:00:11Z")) == 0.1
+
+
+def test_what_has_no_effect_is_said() -> None:
+    config = container_config.merge({"Healthcheck": {"Test": ["CMD", "true"]}}, {})
+    host = host_config.complete(
+        {"Links": ["a:b"], "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}}}, []
+    )
+    said = " ".join(unsupported.warnings(config, host))
+    assert all(word in said for word in ("HEALTHCHECK", "Links", "max-size"))
+    plain = container_config.merge({"Healthcheck": {"Test": ["NONE"]}}, {})
+    assert unsupported.warnings(plain, host_config.complete({}, [])) == []

@@ -125,3 +125,17 @@ def test_events_of_one_object(store: Database) -> None:
             events.append(store, number, "container", f"act{number}", actor, {"n": str(number)})
     assert [event["Action"] for event in events.of_actor(store, "a", 0)] == ["act0", "act2"]
     assert [event["Action"] for event in events.after(store, 1, since_ns=2)] == ["act2"]
+
+
+def test_old_events_are_dropped_now_and_then(store: Database) -> None:
+    with store.write():
+        for number in range(events.KEPT + 10):
+            events.append(store, number, "container", "create", "x", {})
+    assert not events.overdue(store)
+    with store.write():
+        for number in range(events.KEPT // 5):
+            events.append(store, number, "container", "create", "x", {})
+    assert events.overdue(store)
+    with store.write():
+        events.trim(store)
+    assert len(events.after(store, 0, limit=10**6)) == events.KEPT
