@@ -13,6 +13,14 @@ from tests.support.streams import call, create, inspect, remove, run
 @pytest.fixture(scope="module")
 def container(moorage: Instance) -> Iterator[str]:
     made = run(moorage, "sh", "-c", "sleep 1000 & sleep 2000")
+    moorage.until(
+        lambda: (
+            "sleep 2000" in str(call(moorage, f"GET /containers/{made}/top").json)
+            and "sleep 1000" in str(call(moorage, f"GET /containers/{made}/top").json)
+        ),
+        10,
+        "the shell did not start both",
+    )
     yield made
     remove(moorage, made)
 

@@ -174,6 +174,8 @@ def _normal(config: Any) -> Any:
     process["rlimits"] = process.get("rlimits") or []
     process.pop("consoleSize", None)  # 20.10 passes it on for Windows only
     process["capabilities"] = {kind: sorted(names) for kind, names in process["capabilities"].items() if names}
+    # what GroupAdd adds comes in the order of a Go map, another one each time
+    process["user"]["additionalGids"] = sorted(process["user"].get("additionalGids") or ())
     config.setdefault("hostname", "")
     if not config["hostname"]:
         config.pop("hostname")
