@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +10,8 @@ import tempfile
 import time
 from types import TracebackType
 from typing import Any
+
+from tests.support import folder
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PRODUCT = (sys.executable, "-I", "-S", f"{ROOT}/service/__main__.py")
@@ -196,4 +197,4 @@ class WireService:
         try:
             self.stop()
         finally:
-            shutil.rmtree(self.folder)
+            folder.remove(self.folder)

@@ -7,7 +7,6 @@ only ones there, whatever the machine under the test has.
 """
 
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -24,6 +23,7 @@ from service.engine.engine import Engine
 from service.kernel import netlink, netns
 from service.settings import Settings
 from service.store import containers
+from tests.support import folder
 
 Result = TypeVar("Result")
 UNREACHABLE = (TimeoutError, ConnectionRefusedError)
@@ -111,7 +111,7 @@ class Host:
             netns.delete(f"{held}/{name}")
         for path in (self.namespace, self.outside):
             netns.delete(path)
-        shutil.rmtree(self.folder)
+        folder.remove(self.folder)
 
     def do(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """`work(*arguments)` on the host."""
