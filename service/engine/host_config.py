@@ -105,6 +105,10 @@ def complete(asked: "dict[str, Any]", warnings: list[str]) -> "dict[str, Any]":
         host["MaskedPaths"] = None if host["Privileged"] else list(MASKED_PATHS)
     if asked.get("ReadonlyPaths") is None:
         host["ReadonlyPaths"] = None if host["Privileged"] else list(READONLY_PATHS)
+    _security(host)
+    _ports(host)
+    if "" in (host.get("Annotations") or {}):
+        raise InvalidParameter("invalid Annotations: the empty string is not permitted as an annotation key")
     for option in host["SecurityOpt"] or ():
         if option == "systempaths=unconfined":
             host["MaskedPaths"], host["ReadonlyPaths"] = [], []
@@ -118,6 +122,26 @@ def complete(asked: "dict[str, Any]", warnings: list[str]) -> "dict[str, Any]":
         if address != "host-gateway" and not _is_address(address):
             raise InvalidParameter(f"invalid IP address in add-host: {address!r}".replace("'", '"'))
     return host
+
+
+def _security(host: "dict[str, Any]") -> None:
+    """Refuse at once what could only fail at the start: a misspelt CapDrop must not pass for one that is kept."""
+    from service.runtime import capabilities, security
+
+    security.parse(host["SecurityOpt"])
+    for field in ("CapAdd", "CapDrop"):
+        try:
+            capabilities.normalize(host[field] or ())
+        except InvalidParameter as error:
+            raise InvalidParameter(f"invalid {field}: {error.message}") from None
+
+
+def _ports(host: "dict[str, Any]") -> None:
+    from service.network import ports
+
+    for wish in ports.wishes(host, {}):
+        if wish.host_ip and not _is_address(wish.host_ip):
+            raise InvalidParameter(f"invalid host IP address: {wish.host_ip}")
 
 
 def _is_address(text: str) -> bool:
@@ -214,9 +238,7 @@ def _resources(host: "dict[str, Any]", warnings: list[str]) -> None:
     if host["NanoCpus"] and (host["CpuPeriod"] or host["CpuQuota"]):
         which = "CPU Period" if host["CpuPeriod"] else "CPU Quota"
         raise InvalidParameter(f"Conflicting options: Nano CPUs and {which} cannot both be set")
-    if host["NanoCpus"] < 0:
-        raise InvalidParameter("range of CPUs is from 0.01 to " + _cpus())
-    if host["NanoCpus"] > _cpu_count() * 1_000_000_000:
+    if not 0 <= host["NanoCpus"] <= _cpu_count() * 1_000_000_000:
         raise InvalidParameter(
             f"range of CPUs is from 0.01 to {_cpus()}, as there are only {_cpu_count()} CPUs available"
         )

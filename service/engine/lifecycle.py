@@ -37,8 +37,11 @@ async def start(engine: "Engine", reference: str) -> None:
 
 async def kill(engine: "Engine", reference: str, signal: str = "") -> None:
     """API: ContainerKill. Raises InvalidParameter for a bad signal, Conflict when nothing runs."""
-    number = signal_number(signal) if signal else KILL
-    container = containers.find(engine.store, reference)
+    try:
+        number = signal_number(signal) if signal else KILL
+        container = containers.find(engine.store, reference)
+    except (InvalidParameter, NotFound) as error:
+        raise type(error)(f"cannot kill container: {reference}: {error.message}") from None
     if container["state"]["status"] not in ("running", "paused"):
         raise Conflict(f"cannot kill container: {reference}: container {container['record']['Id']} is not running")
     own_stop = signal_number(container["record"]["Config"].get("StopSignal") or "SIGTERM")
@@ -264,6 +267,9 @@ class Waiter:
         return False
 
 
+_RENAME = "Error when allocating new name: "
+
+
 async def rename(engine: "Engine", reference: str, new_name: str) -> None:
     """API: ContainerRename. Raises InvalidParameter for a bad or unchanged name, Conflict for one in use."""
     from service.engine.create import check_name
@@ -271,8 +277,11 @@ async def rename(engine: "Engine", reference: str, new_name: str) -> None:
     container = containers.find(engine.store, reference)
     if not new_name:
         raise InvalidParameter("Neither old nor new names may be empty")
-    bare = check_name(new_name)
     record = container["record"]
+    try:
+        bare = check_name("/" + new_name.removeprefix("/"))
+    except InvalidParameter as error:
+        raise InvalidParameter(_RENAME + error.message) from None
     if bare == record["Name"]:
         raise InvalidParameter("Renaming a container with the same name as its current name")
 
@@ -284,7 +293,10 @@ async def rename(engine: "Engine", reference: str, new_name: str) -> None:
             events.container(engine.store, fresh, "rename", {"oldName": f"/{old}"})
         bell.ring(engine.settings.bell)
 
-    await engine.thread(change)
+    try:
+        await engine.thread(change)
+    except Conflict as error:
+        raise Conflict(_RENAME + error.message) from None
 
 
 async def delete(engine: "Engine", reference: str, *, force: bool, volumes: bool) -> None:

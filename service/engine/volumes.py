@@ -30,7 +30,9 @@ def check_name(name: str) -> None:
     """Raise InvalidParameter unless `name` may name a volume: it becomes a directory."""
     if len(name) < 2 or name[0] not in _NAME_START or any(c not in _NAME for c in name):
         if len(name) == 1:
-            raise InvalidParameter("volume name is too short, names should be at least two alphanumeric characters")
+            raise InvalidParameter(
+                f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+            )
         raise InvalidParameter(
             f'create {name}: "{name}" includes invalid characters for a local volume name, only '
             '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
@@ -60,7 +62,7 @@ def create(
     check_name(name)
     if driver not in ("", "local"):
         raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
-    _check_options(options or {})
+    _check_options(name, options or {})
     there = volumes.get(database, name)
     if there is not None:
         if driver and there["Driver"] != driver:
@@ -84,13 +86,14 @@ def create(
     return volumes.get(database, name) or volume
 
 
-def _check_options(options: "Mapping[str, str]") -> None:
+def _check_options(name: str, options: "Mapping[str, str]") -> None:
     """The local driver's options: type, o, device, size (moby: volume/local/local_unix.go)."""
     for key in options:
         if key not in ("type", "o", "device", "size"):
-            raise InvalidParameter(f'create: invalid option: "{key}"')
-    if options and not options.get("device") and "size" not in options:
-        raise InvalidParameter('create: missing required option: "device"')
+            raise InvalidParameter(f'create {name}: invalid option: "{key}"')
+    for key in ("type", "device"):
+        if options and not options.get(key) and set(options) != {"size"}:
+            raise InvalidParameter(f'create {name}: missing required option: "{key}"')
 
 
 def find(database: "Database", name: str) -> "Volume":

@@ -17,7 +17,7 @@ def signal_number(name: str) -> int:
         number = int(name)
         if 0 < number <= 64:
             return number
-        raise InvalidParameter(f"Invalid signal: {name}")
+        raise InvalidParameter(f"invalid signal: {name}")
     word = name.upper().removeprefix("SIG")
     if word in _NUMBERS:
         return _NUMBERS[word]
@@ -26,4 +26,4 @@ def signal_number(name: str) -> int:
             number = _NUMBERS[base[:5]] + sign * int(word[6:])
             if 34 <= number <= 64:
                 return number
-    raise InvalidParameter(f"Invalid signal: {name}")
+    raise InvalidParameter(f"invalid signal: {name}")

@@ -40,7 +40,7 @@ def parse_port(text: str) -> "tuple[int, str]":
     if protocol not in PROTOCOLS:
         raise InvalidParameter(f"invalid proto: {protocol}")
     if not number.isdigit() or not 0 < int(number) < 65536:
-        raise InvalidParameter(f"invalid port specification: {text!r}")
+        raise InvalidParameter(f'invalid port specification: "{number}"')
     return int(number), protocol
 
 
@@ -48,7 +48,7 @@ def _range(text: str) -> "tuple[int, int]":
     first, dash, last = text.partition("-")
     numbers = (first, last if dash else first)
     if not all(number.isdigit() and int(number) < 65536 for number in numbers) or int(first) > int(numbers[1]):
-        raise InvalidParameter(f"invalid port specification: {text!r}")
+        raise InvalidParameter(f'invalid port specification: "{text}"')
     return int(first), int(numbers[1])
 
 

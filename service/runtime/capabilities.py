@@ -40,7 +40,7 @@ def normalize(names: "Sequence[str]", available: "Sequence[str]" = NAMES) -> lis
         if not upper.startswith("CAP_"):
             upper = "CAP_" + upper
         if upper not in NAMES:
-            raise InvalidParameter(f'unknown capability: "{name}"')
+            raise InvalidParameter(f'unknown capability: "{upper}"')
         if upper not in available:
             raise InvalidParameter(f'capability not supported by your kernel or not available in the current environment: "{name}"')  # fmt: skip  # noqa: E501 - dockerd's sentence, one piece
         result.append(upper)

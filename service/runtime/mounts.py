@@ -86,7 +86,7 @@ def tmpfs(destination: str, options: "Sequence[str]" = ()) -> "OciMount":
             continue
         name = option.partition("=")[0]
         if name not in _TMPFS_FLAGS and not (name in _TMPFS_VALUES and "=" in option):
-            raise InvalidParameter(f'invalid tmpfs option ["{option}"]')
+            raise InvalidParameter(f'invalid tmpfs option "{option}"')
         replaces = _TMPFS_FLAGS.get(name, name)
         merged = [old for old in merged if _TMPFS_FLAGS.get(old.partition("=")[0], old.partition("=")[0]) != replaces]
         merged.append(option)

@@ -79,7 +79,7 @@ def test_signals(text: str, number: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "65", "SIGNOPE", "RTMIN+40", "-9"])
 def test_signals_that_are_none(text: str) -> None:
-    with pytest.raises(InvalidParameter, match="Invalid signal"):
+    with pytest.raises(InvalidParameter, match="invalid signal"):
         signal_number(text)
 
 

@@ -47,7 +47,7 @@ def test_environment_and_labels_are_united_and_the_request_wins() -> None:
         ({"Env": ["=foo"]}, "invalid environment variable: =foo"),
         ({"WorkingDir": "a"}, "the working directory 'a' is invalid, it needs to be an absolute path"),
         ({"Healthcheck": {"Interval": 5}}, "Interval in Healthcheck cannot be less than 1ms"),
-        ({"StopSignal": "NOPE"}, "Invalid signal: NOPE"),
+        ({"StopSignal": "NOPE"}, "invalid signal: NOPE"),
     ],
 )
 def test_config_errors(config: Any, text: str) -> None:
