@@ -9,7 +9,7 @@ import pytest
 
 from service.errors import StartRefused
 from service.kernel import cgroup
-from service.runtime import devices, facts, runc, shm
+from service.runtime import devices, runc, shm
 from tests.service.runtime.conftest import Workshop, drain
 
 _DEFAULT_CAPABILITIES = 0xA80425FB
@@ -158,8 +158,6 @@ async def test_the_whole_host_is_bound_without_keeping_our_mounts(workshop: Work
 
 
 async def test_init_is_the_first_process_and_reaps(workshop: Workshop) -> None:
-    if not facts.init_path():
-        pytest.skip("no static init (tini-static, catatonit) is installed")
     code, out, _ = await workshop.run("sh", "-c", "readlink /proc/1/exe; exit 9", Init=True)
     assert (code, out) == (9, "/sbin/docker-init\n")
 
