@@ -1,7 +1,7 @@
 # `make help` lists what there is; a target without a `##` sentence is a step of another one.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run stop uninstall test check format table bench packages-run packages-test
+.PHONY: help run stop uninstall test check format table bench mounts packages-run packages-test
 unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON := .venv/bin/python
@@ -12,7 +12,7 @@ PYTEST ?=
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-run: packages-run .make/run ## Install what is missing, start the service, run a container through it
+run: packages-run mounts .make/run ## Install what is missing, start the service, run a container through it
 	@$(PYTHON) -m install.run
 
 stop: ## Stop listening; containers go on
@@ -21,7 +21,7 @@ stop: ## Stop listening; containers go on
 uninstall: ## Stop containers and service, remove what was installed outside this folder (PURGE=1: images and volumes too)
 	@/usr/bin/python3 -m install.uninstall $(if $(PURGE),--purge)
 
-test: packages-test .make/test ## Install what is missing, then lint, types and all tests (TESTS=tests/house for some)
+test: packages-test mounts .make/test ## Install what is missing, then lint, types and all tests (TESTS=tests/house for some)
 	@$(MAKE) --no-print-directory check; checked=$$?; $(PYTHON) -m pytest $(PYTEST) $(TESTS) && exit $$checked
 
 check: .make/test ## Format, lint and types
@@ -36,6 +36,9 @@ table: .make/test ## Write the README's table of served operations anew
 
 bench: packages-test .make/test ## Measure against dockerd and podman where they are installed (docs/performance.md)
 	@$(PYTHON) -m tests.bench
+
+mounts:
+	@/usr/bin/python3 -m install.mounts
 
 packages-run:
 	@install/packages run

@@ -18,8 +18,6 @@ def main() -> None:
         raise SystemExit("make run needs root (docs/rootless.md)")
     compileall.compile_dir(f"{service.ROOT}/service", quiet=1)
     compileall.compile_dir(f"{service.ROOT}/compat_api", quiet=1)
-    for mounted in service.mount_missing():
-        say(f"mounted {mounted}: nothing was there")
     service.start()
     load_busybox()
     run_container()

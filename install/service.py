@@ -30,16 +30,6 @@ def under_systemd() -> bool:
     return os.path.isdir("/run/systemd/system")
 
 
-def mount_missing() -> list[str]:
-    """Mount what containers cannot do without and a bare chroot lacks; what was mounted, for the user to read."""
-    mounted = []
-    for kind, target in (("proc", "/proc"), ("sysfs", "/sys"), ("cgroup2", "/sys/fs/cgroup")):
-        if not os.listdir(target):
-            subprocess.run(["mount", "-t", kind, kind, target], check=True)
-            mounted.append(f"{kind} on {target}")
-    return mounted
-
-
 def start() -> None:
     """Install what the machine needs to know, and listen. New code is used from the next request on."""
     _link()

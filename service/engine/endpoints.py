@@ -12,6 +12,7 @@ import fcntl
 import os
 
 from service import timestamps
+from service.engine.network_mode import mode_of
 from service.errors import Conflict, Forbidden, InvalidParameter, SystemFailure
 from service.ids import new_id, short
 from service.kernel import netlink, nftables
@@ -162,24 +163,6 @@ def _forwarding_memory(settings: "Settings") -> str:
 
 
 # prepare
-
-
-def mode_of(record: "ContainerRecord") -> str:
-    """The container's network mode, `default` read as what it means: bridge."""
-    mode = record["HostConfig"].get("NetworkMode") or "default"
-    return "bridge" if mode == "default" else mode
-
-
-def asked_networks(record: "ContainerRecord") -> "dict[str, dict[str, Any]]":
-    """The networks that a container asked to be on, with what it asked of each."""
-    mode = mode_of(record)
-    if mode.startswith("container:"):
-        return {}
-    asked = {
-        ("bridge" if name == "default" else name): value or {} for name, value in record["EndpointsConfig"].items()
-    }
-    asked.setdefault(mode, {})
-    return asked
 
 
 def prepare(settings: "Settings", database: "Database", record: "ContainerRecord") -> Plan:

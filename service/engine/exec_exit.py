@@ -60,10 +60,10 @@ def record_from_monitor(settings: "Settings", database: "Database", container_id
 
 def reconcile(settings: "Settings", database: "Database") -> None:
     """Set right the sessions that are said to run and whose monitor is gone: a hook or the service was killed."""
-    from service.kernel import pidfd
-    from service.runtime import exits
-
     for session in execs.running(database):
+        from service.kernel import pidfd
+        from service.runtime import exits
+
         asked = session["record"]
         if session["conmon_pid"] and pidfd.is_running(session["conmon_pid"], "conmon"):
             continue

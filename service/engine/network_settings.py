@@ -4,7 +4,7 @@ Light to import: `docker ps` on a cold process reads it.
 """
 
 from service import timestamps
-from service.engine import endpoints
+from service.engine import network_mode
 from service.network import ports
 from service.store import networks as stored
 
@@ -40,7 +40,7 @@ class Summaries:
         A container that was never started has not been told its networks' ids yet.
         """
         shown = {}
-        for name, asked in endpoints.asked_networks(record).items():
+        for name, asked in network_mode.asked_networks(record).items():
             shown[name] = _settings(asked, None)
             if state["started_at"] != timestamps.NEVER:
                 shown[name]["NetworkID"] = self._network_id(name)
@@ -55,7 +55,7 @@ class Summaries:
 
     def port_list(self, record: "ContainerRecord") -> "list[dict[str, Any]]":
         """Docker's Ports of `GET /containers/json`: published ones with their host side, exposed ones without."""
-        if record["Id"] not in self.endpoints or endpoints.mode_of(record) == "host":
+        if record["Id"] not in self.endpoints or network_mode.mode_of(record) == "host":
             return []
         published = self.ports.get(record["Id"], ())
         shown: list[dict[str, Any]] = [
@@ -75,7 +75,7 @@ class Summaries:
 
     def port_map(self, record: "ContainerRecord") -> "dict[str, list[dict[str, str]] | None]":
         """Docker's NetworkSettings.Ports of inspect: "80/tcp" → host side, or None when it is only exposed."""
-        if record["Id"] not in self.endpoints or endpoints.mode_of(record) == "host":
+        if record["Id"] not in self.endpoints or network_mode.mode_of(record) == "host":
             return {}
         shown: dict[str, list[dict[str, str]] | None] = {
             f"{number}/{protocol}": None for number, protocol in _exposed(record)
@@ -126,7 +126,7 @@ def settings_for_inspect(
     top = shown.get("bridge") or _settings({}, None)
     key = ""
     if present and state["status"] != "created":
-        key = f"{settings.run}/netns/" + ("default" if endpoints.mode_of(record) == "host" else record["Id"])
+        key = f"{settings.run}/netns/" + ("default" if network_mode.mode_of(record) == "host" else record["Id"])
     return {
         "Bridge": "",
         "SandboxID": present[0]["SandboxId"] if present else "",

@@ -4,7 +4,7 @@ The verbs that change something block; the service calls them in a thread. Error
 """
 
 from service import bell, timestamps
-from service.engine import endpoints
+from service.engine import endpoints, network_mode
 from service.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id, short
 from service.kernel import netlink, nftables
@@ -333,7 +333,7 @@ def prune(settings: "Settings", database: "Database", filters: "Mapping[str, lis
     until = _moment(filters["until"]) if filters.get("until") else None
     used = stored.used_ids(database)
     for container in containers.newest_first(database):
-        for name in endpoints.asked_networks(container["record"]):
+        for name in network_mode.asked_networks(container["record"]):
             known = stored.by_name(database, name)
             if known is not None:
                 used.add(known["Id"])
@@ -391,7 +391,7 @@ def connect(
 
 
 def _check_joinable(record: "ContainerRecord", network: "NetworkRecord") -> None:
-    mode = endpoints.mode_of(record)
+    mode = network_mode.mode_of(record)
     if mode == "host" or mode.startswith("container:"):
         raise InvalidParameter(
             "container sharing network namespace with another container or host cannot be connected to any other "
@@ -407,10 +407,10 @@ def _check_joinable(record: "ContainerRecord", network: "NetworkRecord") -> None
 
 def _remember(database: "Database", record: "ContainerRecord", name: str, asked: "dict[str, Any] | None") -> None:
     """Change what the container's record says of a network; None: it is no longer on it."""
-    wanted = endpoints.asked_networks(record)
+    wanted = network_mode.asked_networks(record)
     if asked is None:
         wanted.pop(name, None)
-        if endpoints.mode_of(record) == name:  # the mode names the first network that is left
+        if network_mode.mode_of(record) == name:  # the mode names the first network that is left
             record["HostConfig"]["NetworkMode"] = next(iter(sorted(wanted)), "none")
     else:
         wanted[name] = asked
@@ -464,7 +464,7 @@ def disconnect(
     with release.exclusively(settings, container_id):
         found = containers.get(database, container_id)
         record = found["record"]
-        if network["Driver"] == "host" and endpoints.mode_of(record) == "host":
+        if network["Driver"] == "host" and network_mode.mode_of(record) == "host":
             raise InvalidParameter("container cannot be disconnected from host network or connected to host network")
         if found["state"]["status"] in ("running", "paused"):
             known = [e for e in stored.endpoints_of(database, container_id) if e["NetworkId"] == network["Id"]]
@@ -473,7 +473,7 @@ def disconnect(
             _leave(settings, database, record, known[0])
             endpoints.rewrite_files(settings, database, record)
         else:
-            if network["Name"] not in endpoints.asked_networks(record):
+            if network["Name"] not in network_mode.asked_networks(record):
                 raise _not_connected(container_id, network)
             with database.write():
                 _remember(database, record, network["Name"], None)

@@ -1,16 +1,15 @@
 """Setting right what a crash, a kill or a reboot left: run when a service process begins, before its first answer.
 
-Cheap when all is well: one query, and a look at /proc for every container that is said to run.
+Cheap when all is well: one query, and a look at /proc for every container that is said to run. What repairs is imported
+where something is to be repaired: the first answer of every process waits for this module.
 """
 
 import os
 
 from service import bell
-from service.engine import exec_exit, release, remove
-from service.engine import exit as ended
+from service.engine import exec_exit
 from service.errors import MoorageError, NotFound
 from service.kernel import pidfd
-from service.kernel.tree import remove_tree
 from service.store import containers, events, images, meta
 
 TYPE_CHECKING = False
@@ -54,6 +53,8 @@ def _container(engine: "Engine", container: "Container", this_boot: str) -> None
     container_id, status = record["Id"], state["status"]
     if status in ("running", "paused"):
         if state["boot_id"] != this_boot:
+            from service.engine import exit as ended
+
             ended.record(settings, store, container_id, state["generation"], unknown=True)
             _finish(engine, container_id)
         elif not pidfd.is_running(state["conmon_pid"], "conmon") or _never_started(engine, container):
@@ -63,6 +64,8 @@ def _container(engine: "Engine", container: "Container", this_boot: str) -> None
         with store.write():
             containers.set_state(store, container_id, status="exited")
     if status == "removing":
+        from service.engine import release, remove
+
         with release.exclusively(settings, container_id, wait=False):
             release.leftovers(settings, store, container)
             remove.files_and_record(settings, store, containers.get(store, container_id), anonymous_volumes=False)
@@ -73,6 +76,9 @@ def _container(engine: "Engine", container: "Container", this_boot: str) -> None
 
 
 def _finish(engine: "Engine", container_id: str) -> None:
+    from service.engine import exit as ended
+    from service.engine import release
+
     with release.exclusively(engine.settings, container_id, wait=False):
         pass
     ended.finish(engine.settings, engine.store, container_id)
@@ -80,6 +86,8 @@ def _finish(engine: "Engine", container_id: str) -> None:
 
 def _unwatched(engine: "Engine", container: "Container") -> None:
     """conmon is gone, or a launch was killed before `runc start`: whatever still runs is ended, and recorded."""
+    from service.engine import exit as ended
+    from service.engine import release
     from service.runtime import runc
 
     settings, store = engine.settings, engine.store
@@ -96,19 +104,21 @@ def _never_started(engine: "Engine", container: "Container") -> bool:
 
     if not runc.awaits_start(engine.settings, container["record"]["Id"]):
         return False
+    from service.engine import release
+
     with release.exclusively(engine.settings, container["record"]["Id"], wait=False):
         return runc.awaits_start(engine.settings, container["record"]["Id"])
 
 
 def _unregistered(engine: "Engine") -> None:
     """Directories of containers that were never registered: a create was killed in the middle."""
-    from service.content import rootfs
-
     settings = engine.settings
     known = set(containers.all_ids(engine.store))
     for folder in (settings.root + "/containers", settings.run + "/containers"):
         for name in os.listdir(folder):
-            container_id = name.removesuffix(".lock")
-            if container_id not in known:
-                rootfs.remove(settings, container_id)
+            if name.removesuffix(".lock") not in known:
+                from service.content import rootfs
+                from service.kernel.tree import remove_tree
+
+                rootfs.remove(settings, name.removesuffix(".lock"))
                 remove_tree(f"{folder}/{name}")

@@ -97,5 +97,5 @@ def send_signal(pid: int, signal: int, start_time: int = 0) -> bool:
 
 def boot_id() -> str:
     """The random id of this boot of the kernel."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:  # as bytes: a codec is a module more
+        return file.read().strip().decode()

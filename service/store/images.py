@@ -8,6 +8,7 @@ import os
 
 from service.errors import NotFound
 from service.ids import is_hex
+from service.kernel import pidfd
 from service.store.database import Database
 
 TYPE_CHECKING = False
@@ -322,7 +323,7 @@ def needed_blobs(database: Database) -> set[str]:
 
 def lease_owner() -> str:
     """A new owner for leases: this process (pid and start time in this boot) and one verb of it."""
-    return f"{_boot()}:{os.getpid()}:{_started(os.getpid())}:{os.urandom(4).hex()}"
+    return f"{pidfd.boot_id()}:{os.getpid()}:{pidfd.process_start_time(os.getpid())}:{os.urandom(4).hex()}"
 
 
 def lease(database: Database, owner: str, objects: "Sequence[str]", now_ns: int) -> None:
@@ -344,19 +345,5 @@ def unfinished(database: Database) -> bool:
 def _drop_dead_leases(database: Database) -> None:
     for (owner,) in database.rows("SELECT DISTINCT owner FROM leases"):
         boot, pid, started, _ = owner.split(":")
-        if boot != _boot() or _started(int(pid)) != started:
+        if boot != pidfd.boot_id() or not pidfd.is_alive(int(pid), int(started)):
             release(database, owner)
-
-
-def _boot() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
-
-
-def _started(pid: int) -> str:
-    """When a process started, in ticks since boot (proc(5), stat field 22); empty when there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19].decode()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
