@@ -112,11 +112,15 @@ class _Filters(Parameter):
             given = jsontext.loads(texts[0])
         except ValueError:
             raise InvalidParameter("invalid filter") from None
+        if given is None:
+            return {}
         if not isinstance(given, dict):
             raise InvalidParameter("invalid filter")
         read: dict[str, list[str]] = {}
         for key, values in given.items():
-            if isinstance(values, dict):
+            if values is None:
+                read[key] = []
+            elif isinstance(values, dict):
                 read[key] = [value for value, wanted in values.items() if wanted is True]
                 if len(read[key]) != len(values) and any(not isinstance(v, bool) for v in values.values()):
                     raise InvalidParameter("invalid filter")

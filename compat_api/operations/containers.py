@@ -21,9 +21,9 @@ def container_list(
     filters: "dict[str, list[str]]" = Filters(),
 ) -> Reply:
     """List containers (API: ContainerList)."""
-    from service.engine import inspect
+    from service.engine import container_list
 
-    found = inspect.summaries(engine, all=all, limit=limit, size=size, filters=filters)
+    found = container_list.summaries(engine, all=all, limit=limit, size=size, filters=filters)
     return Reply.json(found, shape="ContainerSummary")
 
 

@@ -244,8 +244,8 @@ def _warnings(limits: dict[str, bool]) -> "list[str] | None":
 
 def data_usage(engine: "Engine", kinds: "tuple[str, ...]" = ()) -> "dict[str, Any]":
     """API: SystemDataUsage in its shape before 1.52. Blocking: it weighs files. `kinds` empty: everything."""
+    from service.engine import container_list, volumes
     from service.engine import images as image_verbs
-    from service.engine import inspect, volumes
     from service.kernel.tree import disk_usage
     from service.store import volumes as stored_volumes
 
@@ -253,7 +253,7 @@ def data_usage(engine: "Engine", kinds: "tuple[str, ...]" = ()) -> "dict[str, An
     if not kinds or "image" in kinds:
         document["Images"] = image_verbs.usage(engine)
     if not kinds or "container" in kinds:
-        document["Containers"] = inspect.summaries(engine, all=True, limit=0, size=True, filters={})
+        document["Containers"] = container_list.summaries(engine, all=True, limit=0, size=True, filters={})
     if not kinds or "volume" in kinds:
         counts = stored_volumes.use_counts(engine.store)
         document["Volumes"] = [

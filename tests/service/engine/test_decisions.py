@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.engine import container_config, host_config, inspect, names, prune, unsupported
+from service.engine import container_config, container_list, host_config, names, prune, unsupported
 from service.engine.create import check_name
 from service.engine.exit import backoff, restart_wanted
 from service.errors import InvalidParameter
@@ -129,7 +129,7 @@ def test_moments_ago() -> None:
     ],
 )  # fmt: skip
 def test_durations_in_words(seconds: float, text: str) -> None:
-    assert inspect.human_duration(seconds) == text
+    assert container_list.human_duration(seconds) == text
 
 
 def _container(policy: str, maximum: int = 0, **state: Any) -> Any:
