@@ -5,6 +5,8 @@ How to add a row: find the shape's name (the one a handler passes to `Reply.json
     since((1, 48), "ImageManifestDescriptor")          a field that versions below 1.48 do not have
     until((1, 44), _virtual_size)                      a function that versions below 1.44 need: it edits one object
 
+A request's body has rows as well, under a shape that ends in `Request`: what its version does not know is not read.
+
 What an operation does differently, and which parameters it has, stands in `SINCE`: handlers ask `has(…, version)`.
 
 A path may go down (`HostConfig.Annotations`) and `*` stands for every value of an object or every item of a list. A
@@ -132,6 +134,12 @@ def _id_and_host_name_as_aliases(container: "dict[str, Any]") -> None:
             endpoint["Aliases"] = list(dict.fromkeys(aliases + [name for name in names if name]))
 
 
+def _shareable_ipc(request: "dict[str, Any]") -> None:
+    """Below 1.40 a container's IPC namespace can be joined unless the request says otherwise."""
+    host = request.get("HostConfig") or {}
+    request["HostConfig"] = {**host, "IpcMode": host.get("IpcMode") or "shareable"}
+
+
 def _expected_commit(info: "dict[str, Any]") -> None:
     for name in ("ContainerdCommit", "RuncCommit", "InitCommit"):
         if isinstance(info.get(name), dict):
@@ -163,6 +171,12 @@ ROWS: "dict[str, tuple[Row, ...]]" = {
         until((1, 45), _id_and_host_name_as_aliases),
         since((1, 48), "ImageManifestDescriptor"),
     ),
+    "ContainerCreateRequest": (
+        until((1, 40), _shareable_ipc),
+        since((1, 42), "HostConfig.ConsoleSize"),
+        since((1, 43), "HostConfig.Annotations"),
+    ),
+    "ContainerUpdateRequest": (since((1, 40), "PidsLimit"),),
     "ImageSummary": (
         until((1, 43), _none_names),
         _IMAGE_SIZES,

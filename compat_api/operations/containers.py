@@ -2,7 +2,7 @@
 
 from compat_api.declaration import ApiVersion, Filters, Flag, Int, Text, delete, get, post
 from compat_api.reply import Reply, Stream
-from compat_api.versions import has
+from compat_api.versions import apply, has
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,12 +37,17 @@ def container_inspect(engine: "Engine", id: str, size: bool = Flag()) -> Reply:
 
 @post("/containers/create", body="compat_api.schemas.containers:ContainerCreateRequest", body_required=True)
 async def container_create(
-    engine: "Engine", name: str = Text(), platform: str = Text(), *, body: "ContainerCreateRequest"
+    engine: "Engine",
+    name: str = Text(),
+    platform: str = Text(),
+    version: tuple[int, int] = ApiVersion(),
+    *,
+    body: "ContainerCreateRequest",
 ) -> Reply:
     """Create a container (API: ContainerCreate)."""
     from service.engine import create
 
-    request = body.model_dump(exclude_unset=True)
+    request = apply("ContainerCreateRequest", body.model_dump(exclude_unset=True), version)
     for key in ("Cmd", "Entrypoint"):
         if isinstance(request.get(key), str):
             request[key] = [request[key]]

@@ -5,7 +5,11 @@ Absent and null are kept apart by `exclude_unset`: the engine sees what the clie
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Uint16 = Annotated[int, Field(ge=0, lt=1 << 16)]
 
 
 class _Body(BaseModel):
@@ -74,14 +78,14 @@ class WeightDevice(_Body):
     """API: Resources.BlkioWeightDevice."""
 
     Path: str = ""
-    Weight: int = 0
+    Weight: Uint16 = 0
 
 
 class ThrottleDevice(_Body):
     """API: ThrottleDevice."""
 
     Path: str = ""
-    Rate: int = 0
+    Rate: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
 
 
 class DriverConfigBody(_Body):
@@ -145,7 +149,7 @@ class Resources(_Body):
     Memory: int | None = None
     NanoCpus: int | None = None
     CgroupParent: str | None = None
-    BlkioWeight: int | None = None
+    BlkioWeight: Uint16 | None = None
     BlkioWeightDevice: list[WeightDevice] | None = None
     BlkioDeviceReadBps: list[ThrottleDevice] | None = None
     BlkioDeviceWriteBps: list[ThrottleDevice] | None = None
@@ -160,6 +164,8 @@ class Resources(_Body):
     Devices: list[DeviceMapping] | None = None
     DeviceCgroupRules: list[str] | None = None
     DeviceRequests: list[DeviceRequest] | None = None
+    KernelMemory: int | None = None
+    KernelMemoryTCP: int | None = None
     MemoryReservation: int | None = None
     MemorySwap: int | None = None
     MemorySwappiness: int | None = None

@@ -27,8 +27,9 @@ _DEFAULTS: "dict[str, Any]" = {
     "Labels": None,
 }
 _SHOWN_WHEN_SET = (
-    "ExposedPorts", "Healthcheck", "ArgsEscaped", "NetworkDisabled", "MacAddress", "StopSignal", "StopTimeout", "Shell",
+    "ExposedPorts", "Healthcheck", "ArgsEscaped", "NetworkDisabled", "MacAddress", "StopSignal", "Shell",
 )  # fmt: skip
+_MAX_HOSTNAME = 64  # the kernel's HOST_NAME_MAX
 _MIN_HEALTH_NS = 1_000_000  # one millisecond (moby: daemon/container.go verifyContainerSettings)
 
 
@@ -41,8 +42,8 @@ def check(config: "dict[str, Any]") -> None:
     if directory and not directory.startswith("/"):
         raise InvalidParameter(f"the working directory '{directory}' is invalid, it needs to be an absolute path")
     hostname = config.get("Hostname") or ""
-    if len(hostname) > 63 or (hostname and hostname.strip("-") != hostname):
-        raise InvalidParameter(f"invalid hostname format: {hostname}")
+    if len(hostname.encode()) > _MAX_HOSTNAME:
+        raise InvalidParameter(f'hostname "{hostname}" is too long (maximum {_MAX_HOSTNAME} bytes)')
     if config.get("StopSignal"):
         from service.kernel.signals import signal_number
 
@@ -64,8 +65,9 @@ def check(config: "dict[str, Any]") -> None:
 def merge(asked: "dict[str, Any]", image: "dict[str, Any]") -> "dict[str, Any]":
     """The container's config: the request's over the image's.
 
-    Entrypoint and Cmd go together: an image's Cmd counts only when the request gives neither. Entrypoint `[""]` empties
-    the image's. Environment, labels, volumes and ports are united, the request's winning.
+    Entrypoint and Cmd go together: an image's Cmd counts only when the request gives neither. Entrypoint `[""]` and
+    `[]` empty the image's. Environment, labels, volumes and ports are united, the request's winning. What the image
+    says for builds (OnBuild, Shell) is not the container's.
     """
     config = {
         key: asked.get(key, default) if asked.get(key) is not None else default for key, default in _DEFAULTS.items()
@@ -73,29 +75,39 @@ def merge(asked: "dict[str, Any]", image: "dict[str, Any]") -> "dict[str, Any]":
     for key in _SHOWN_WHEN_SET:
         if asked.get(key):
             config[key] = asked[key]
-    if not config["Entrypoint"] and asked.get("Entrypoint") != [""]:
-        if not config["Cmd"]:
-            config["Cmd"] = image.get("Cmd")
-            if image.get("ArgsEscaped"):
-                config["ArgsEscaped"] = True
-        if asked.get("Entrypoint") is None or asked.get("Entrypoint") == []:
+    if asked.get("StopTimeout") is not None:  # 0 is a time, too
+        config["StopTimeout"] = asked["StopTimeout"]
+    if not config["Entrypoint"]:
+        config["Cmd"] = config["Cmd"] or image.get("Cmd")
+        if asked.get("Entrypoint") is None:
             config["Entrypoint"] = image.get("Entrypoint")
     elif config["Entrypoint"] == [""]:
-        config["Entrypoint"] = None
+        # Shown as [], not null: null would mean the image's again when what inspect shows is created anew.
+        config["Entrypoint"] = [] if image.get("Entrypoint") else None
     config["Env"] = _environment(asked.get("Env") or [], image.get("Env") or [])
     config["Labels"] = {**(image.get("Labels") or {}), **(asked.get("Labels") or {})}
     for key in ("Volumes", "ExposedPorts"):
         united = {**(image.get(key) or {}), **(asked.get(key) or {})}
         if united:
             config[key] = united
-    for key in ("User", "WorkingDir", "StopSignal", "Shell", "OnBuild"):
+    config["Volumes"] = config["Volumes"] or None
+    for key in ("User", "WorkingDir", "StopSignal"):
         if not config.get(key) and image.get(key):
             config[key] = image[key]
     inherited = image.get("Healthcheck")
     if inherited:
         config["Healthcheck"] = {**inherited, **{k: v for k, v in (asked.get("Healthcheck") or {}).items() if v}}
-    config["OnBuild"] = asked.get("OnBuild")  # triggers are the image's, not the container's
+    if config["WorkingDir"]:
+        config["WorkingDir"] = _clean(config["WorkingDir"])
     return config
+
+
+def _clean(path: str) -> str:
+    """A path without `.`, `..`, doubled and trailing slashes (Go: filepath.Clean)."""
+    import os
+
+    cleaned = os.path.normpath(path)
+    return cleaned[1:] if cleaned.startswith("//") else cleaned
 
 
 def _environment(asked: list[str], image: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import os
 
 from service import bell, ids, timestamps
-from service.engine import container_config, events, host_config, mounts, names, unsupported
+from service.engine import container_config, events, host_config, mounts, names, namespaces, unsupported
 from service.errors import Conflict, InvalidParameter, NotFound
 from service.store import containers
 from service.store import images as stored_images
@@ -33,6 +33,8 @@ def create(engine: "Engine", name: str, request: "dict[str, Any]", platform: str
     """
     from service.content import rootfs
     from service.engine import images
+    from service.kernel import cgroup
+    from service.runtime import facts
 
     settings, store = engine.settings, engine.store
     if name:
@@ -49,15 +51,18 @@ def create(engine: "Engine", name: str, request: "dict[str, Any]", platform: str
     networking = asked.pop("NetworkingConfig", None) or {}
     container_config.check(asked)
     warnings: list[str] = []
-    host = host_config.complete(host, warnings)
+    systemd_cgroups = facts.uses_systemd(settings, cgroup.detect())
+    host = host_config.complete(host, warnings, systemd_cgroups=systemd_cgroups, config=asked)
+    namespaces.adopt(store, host)
     image = images.find(engine, asked.get("Image") or "", platform)
-    config = container_config.merge(asked, image.config.get("config") or {})
+    of_image = image.config.get("config") or {}
+    namespaces.check_exposed(asked, of_image, host)
+    config = container_config.merge(asked, of_image)
     warnings += unsupported.warnings(config, host)
     container_id = ids.new_id()
-    if not config["Hostname"] and not host["NetworkMode"].startswith(("host", "container:")):
-        config["Hostname"] = ids.short(container_id)
-    elif not config["Hostname"] and host["NetworkMode"] == "host":
-        config["Hostname"] = os.uname().nodename
+    if not config["Hostname"] and not namespaces.joins(host["NetworkMode"]) and host["UTSMode"] != "host":
+        on_host = host["NetworkMode"] == "host"
+        config["Hostname"] = os.uname().nodename if on_host else ids.short(container_id)
     command = [*(config["Entrypoint"] or []), *(config["Cmd"] or [])]
     if not command:
         raise InvalidParameter("no command specified")

@@ -1,5 +1,6 @@
 """HostConfig: what a request says about the host's side, checked, and completed with Docker's defaults."""
 
+from service.engine import namespaces, resources
 from service.errors import InvalidParameter
 
 TYPE_CHECKING = False
@@ -13,7 +14,6 @@ MASKED_PATHS = [
 ]  # fmt: skip
 READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 SHM_SIZE = 64 * 1024 * 1024
-MINIMUM_MEMORY = 6 * 1024 * 1024  # moby: daemon/daemon_unix.go linuxMinMemory
 
 # HostConfig as inspect shows it, in its order, with what an absent key means.
 _DEFAULTS: "dict[str, Any]" = {
@@ -49,63 +49,51 @@ _DEFAULTS: "dict[str, Any]" = {
     "ShmSize": SHM_SIZE,
     "Runtime": "runc",
     "Isolation": "",
-    "CpuShares": 0,
-    "Memory": 0,
-    "NanoCpus": 0,
-    "CgroupParent": "",
-    "BlkioWeight": 0,
-    "BlkioWeightDevice": None,
-    "BlkioDeviceReadBps": None,
-    "BlkioDeviceWriteBps": None,
-    "BlkioDeviceReadIOps": None,
-    "BlkioDeviceWriteIOps": None,
-    "CpuPeriod": 0,
-    "CpuQuota": 0,
-    "CpuRealtimePeriod": 0,
-    "CpuRealtimeRuntime": 0,
-    "CpusetCpus": "",
-    "CpusetMems": "",
-    "Devices": None,
-    "DeviceCgroupRules": None,
-    "DeviceRequests": None,
-    "MemoryReservation": 0,
-    "MemorySwap": 0,
-    "MemorySwappiness": None,
-    "OomKillDisable": None,
-    "PidsLimit": None,
-    "Ulimits": None,
-    "CpuCount": 0,
-    "CpuPercent": 0,
-    "IOMaximumIOps": 0,
-    "IOMaximumBandwidth": 0,
+    **resources.DEFAULTS,
     "MaskedPaths": None,
     "ReadonlyPaths": None,
 }
-_SHOWN_WHEN_SET = ("Annotations", "Init", "Mounts", "StorageOpt", "Sysctls", "Tmpfs")
+_SHOWN_WHEN_SET = ("Annotations", "Mounts", "StorageOpt", "Sysctls", "Tmpfs")
 _EMPTY_IS_DEFAULT = ("NetworkMode", "IpcMode", "Runtime", "ShmSize")
 LOG_DRIVERS = ("json-file", "none", "local")
+RUNTIMES = ("runc", "io.containerd.runc.v2")
 
 
-def complete(asked: "dict[str, Any]", warnings: list[str]) -> "dict[str, Any]":
-    """HostConfig with every key of inspect. Raises InvalidParameter in dockerd's words; appends to `warnings`."""
-    host = {}
+def complete(
+    asked: "dict[str, Any]",
+    warnings: list[str],
+    *,
+    systemd_cgroups: bool = False,
+    config: "dict[str, Any] | None" = None,
+) -> "dict[str, Any]":
+    """HostConfig with every key of inspect. Raises InvalidParameter in dockerd's words; appends to `warnings`.
+
+    `systemd_cgroups`: systemd makes the control groups; `config` is the request's ContainerConfig, where it matters.
+    """
+    asked = {**asked, **resources.complete(asked)}
+    host = {key: asked[key] for key in resources.GONE if key in asked}
     for key, default in _DEFAULTS.items():
         value = asked.get(key)
         host[key] = default if value is None or (key in _EMPTY_IS_DEFAULT and not value) else value
     for key in _SHOWN_WHEN_SET:
-        if asked.get(key) is not None:
+        if asked.get(key):
             host[key] = asked[key]
+    if asked.get("Init") is not None:
+        host["Init"] = asked["Init"]
     if host["NetworkMode"] == "default":
         host["NetworkMode"] = "bridge"
-    _modes(host)
+    namespaces.check_network(config or {}, host)
+    _no_windows(host)
     _restart_policy(host)
     _log_config(host)
-    _resources(host, warnings)
+    _security(host)
+    _limits(host, warnings, systemd_cgroups)
+    if host["Runtime"] not in RUNTIMES:
+        raise InvalidParameter(f"unknown or invalid runtime name: {host['Runtime']}")
     if asked.get("MaskedPaths") is None:
         host["MaskedPaths"] = None if host["Privileged"] else list(MASKED_PATHS)
     if asked.get("ReadonlyPaths") is None:
         host["ReadonlyPaths"] = None if host["Privileged"] else list(READONLY_PATHS)
-    _security(host)
     _ports(host)
     if "" in (host.get("Annotations") or {}):
         raise InvalidParameter("invalid Annotations: the empty string is not permitted as an annotation key")
@@ -124,6 +112,43 @@ def complete(asked: "dict[str, Any]", warnings: list[str]) -> "dict[str, Any]":
     return host
 
 
+def _no_windows(host: "dict[str, Any]") -> None:
+    """What only Docker on Windows offers. Raises InvalidParameter."""
+    if host["Isolation"].lower() not in ("", "default"):
+        raise InvalidParameter(f"invalid isolation ({host['Isolation']}): linux only supports 'default'")
+    for key, words in (("IOMaximumBandwidth", "bandwidth"), ("IOMaximumIOps", "IOPs")):
+        if host[key]:
+            raise InvalidParameter(f"invalid option: QoS maximum {words} configuration is not supported on linux")
+
+
+def _limits(host: "dict[str, Any]", warnings: list[str], systemd_cgroups: bool) -> None:
+    """Everything that is asked of control groups and of the kernel. Raises InvalidParameter."""
+    from service.kernel import cgroup
+
+    warnings += resources.check(host)
+    version = cgroup.detect().version
+    namespaces.check_modes(host, version)
+    if host["ShmSize"] < 0:
+        raise InvalidParameter("SHM size can not be less than 0")
+    if not -1000 <= host["OomScoreAdj"] <= 1000:
+        raise InvalidParameter(f"Invalid value {host['OomScoreAdj']}, range for oom score adj is [-1000, 1000]")
+    if host["NetworkMode"] == "host" and host["PortBindings"]:
+        warnings.append("Published ports are discarded when using host network mode")
+    parent = host["CgroupParent"]
+    if parent and systemd_cgroups and not (len(parent) > len(".slice") and parent.endswith(".slice")):
+        raise InvalidParameter('cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"')
+    for option in host.get("StorageOpt") or ():
+        if option != "size":
+            raise InvalidParameter(f"Unknown option {option}")
+        raise InvalidParameter("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+    if host["PidsLimit"] is not None and host["PidsLimit"] <= 0:
+        host["PidsLimit"] = None
+    if host["Memory"] > 0 and host["MemorySwap"] == 0:
+        host["MemorySwap"] = host["Memory"] * 2
+    if host["OomKillDisable"] is None and version == 1:
+        host["OomKillDisable"] = False
+
+
 def _security(host: "dict[str, Any]") -> None:
     """Refuse at once what could only fail at the start: a misspelt CapDrop must not pass for one that is kept."""
     from service.runtime import capabilities, security
@@ -134,6 +159,9 @@ def _security(host: "dict[str, Any]") -> None:
             capabilities.normalize(host[field] or ())
         except InvalidParameter as error:
             raise InvalidParameter(f"invalid {field}: {error.message}") from None
+    labelled = any(option.partition("=")[0] == "label" for option in host["SecurityOpt"] or ())
+    if not labelled and (host["Privileged"] or "host" in (host["IpcMode"], host["PidMode"])):
+        host["SecurityOpt"] = [*(host["SecurityOpt"] or ()), "label=disable"]  # as dockerd notes it, SELinux or not
 
 
 def _ports(host: "dict[str, Any]") -> None:
@@ -154,37 +182,6 @@ def _is_address(text: str) -> bool:
             continue
         return True
     return False
-
-
-def _modes(host: "dict[str, Any]") -> None:
-    from service.kernel import cgroup
-
-    mode = host["IpcMode"]
-    if mode not in ("none", "private", "shareable", "host") and not _joins(mode):
-        raise InvalidParameter(f"invalid IPC mode: {mode}")
-    mode = host["PidMode"]
-    if mode not in ("", "host") and not _joins(mode):
-        raise InvalidParameter(f"invalid PID mode: {mode}")
-    if host["UTSMode"] not in ("", "host"):
-        raise InvalidParameter(f"invalid UTS mode: {host['UTSMode']}")
-    if host["UsernsMode"] not in ("", "host"):
-        raise InvalidParameter(f"invalid user namespace mode: {host['UsernsMode']}")
-    version = cgroup.detect().version
-    if host["OomKillDisable"] is None and version == 1:
-        host["OomKillDisable"] = False
-    if not host["CgroupnsMode"]:
-        host["CgroupnsMode"] = "private" if version == 2 and not host["Privileged"] else "host"
-    elif host["CgroupnsMode"] not in ("private", "host"):
-        raise InvalidParameter(f"invalid cgroup namespace mode: {host['CgroupnsMode']}")
-    if host["NetworkMode"].startswith("container:") and not _joins(host["NetworkMode"]):
-        raise InvalidParameter("invalid container format container:<name|id>")
-    if host["Runtime"] not in ("runc", "io.containerd.runc.v2"):
-        raise InvalidParameter(f"unknown or invalid runtime name: {host['Runtime']}")
-
-
-def _joins(mode: str) -> bool:
-    """Whether a mode is `container:` with a name after it."""
-    return mode.startswith("container:") and len(mode) > len("container:")
 
 
 def _restart_policy(host: "dict[str, Any]") -> None:
@@ -213,62 +210,3 @@ def _log_config(host: "dict[str, Any]") -> None:
     if driver not in LOG_DRIVERS:
         raise InvalidParameter(f"logger: no log driver named '{driver}' is registered")
     host["LogConfig"] = {"Type": driver, "Config": given.get("Config") or {}}
-
-
-def _resources(host: "dict[str, Any]", warnings: list[str]) -> None:
-    """moby: daemon/daemon_unix.go verifyPlatformContainerResources, in its order and words."""
-    from service.kernel import cgroup
-    from service.runtime import limits
-
-    memory, swap = host["Memory"], host["MemorySwap"]
-    if 0 < memory < MINIMUM_MEMORY:
-        raise InvalidParameter("Minimum memory limit allowed is 6MB")
-    if memory > 0 and swap > 0 and swap < memory:
-        raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if memory == 0 and swap > 0:
-        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
-    swappiness = host["MemorySwappiness"]
-    if swappiness is not None and not -1 <= swappiness <= 100:
-        raise InvalidParameter(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
-    reservation = host["MemoryReservation"]
-    if 0 < reservation < MINIMUM_MEMORY:
-        raise InvalidParameter("Minimum memory reservation allowed is 6MB")
-    if memory > 0 and reservation > 0 and memory < reservation:
-        raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit, see usage")
-    if host["NanoCpus"] and (host["CpuPeriod"] or host["CpuQuota"]):
-        which = "CPU Period" if host["CpuPeriod"] else "CPU Quota"
-        raise InvalidParameter(f"Conflicting options: Nano CPUs and {which} cannot both be set")
-    if not 0 <= host["NanoCpus"] <= _cpu_count() * 1_000_000_000:
-        raise InvalidParameter(
-            f"range of CPUs is from 0.01 to {_cpus()}, as there are only {_cpu_count()} CPUs available"
-        )
-    if host["CpuShares"] < 0:
-        raise InvalidParameter(f"invalid CPU shares ({host['CpuShares']}): value must be a positive integer")
-    period = host["CpuPeriod"]
-    if period and not 1000 <= period <= 1_000_000:
-        raise InvalidParameter("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
-    if 0 < host["CpuQuota"] < 1000:
-        raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    if host["OomScoreAdj"] and not -1000 <= host["OomScoreAdj"] <= 1000:
-        raise InvalidParameter(f"Invalid value {host['OomScoreAdj']}, range for oom score adj is [-1000, 1000]")
-    if host["ShmSize"] < 0:
-        raise InvalidParameter("SHM size can not be less than 0")
-    if host["BlkioWeight"] and not 10 <= host["BlkioWeight"] <= 1000:
-        raise InvalidParameter("Range of blkio weight is from 10 to 1000")
-    if host["PidsLimit"] is not None and host["PidsLimit"] <= 0:
-        host["PidsLimit"] = None if host["PidsLimit"] == 0 else -1
-    if memory and swap == 0:
-        host["MemorySwap"] = memory * 2
-    warnings += limits.discard_unsupported(host, limits.supported(cgroup.detect()))
-    if host["NetworkMode"] == "host" and host["PortBindings"]:
-        warnings.append("Published ports are discarded when using host network mode")
-
-
-def _cpu_count() -> int:
-    import os
-
-    return os.cpu_count() or 1
-
-
-def _cpus() -> str:
-    return f"{_cpu_count()}.00"

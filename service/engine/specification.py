@@ -1,5 +1,6 @@
 """The OCI config of one start: what other containers and the host add to a stored container, then `runtime.spec`."""
 
+from service import ids
 from service.errors import Conflict, InvalidParameter, NotFound
 from service.runtime import bundle, facts, shm, spec
 from service.store import containers
@@ -37,6 +38,9 @@ def write(settings: "Settings", database: "Database", record: "ContainerRecord",
     if record["HostConfig"]["IpcMode"] == "shareable":
         shm_path = shm.mount(settings, record["Id"], record["HostConfig"]["ShmSize"])
     known = facts.gather(settings, record, rootfs=rootfs, netns_path=plan.netns_path, joined=joined, shm_path=shm_path)
+    named = containers.get(database, plan.files_of)["record"] if plan.files_of else record
+    known.hostname = named["Config"]["Hostname"] or ids.short(named["Id"])
+    known.domainname = named["Config"]["Domainname"]
     return bundle.write(settings, record["Id"], spec.build_spec(record, known))
 
 

@@ -17,7 +17,7 @@ def warnings(config: "dict[str, Any]", host: "dict[str, Any]") -> list[str]:
     for key, what in (
         ("DeviceRequests", "Device requests (--gpus) are"),
         ("Links", "Links are"),
-        ("StorageOpt", "Storage options are"),
+        ("Cgroup", "Control groups of other containers are"),
     ):
         if host.get(key):
             found.append(f"{what} not supported yet and have no effect.")

@@ -24,6 +24,7 @@ _V1: dict[str, tuple[str, tuple[str, ...]]] = {
     "pids": ("pids", ("cgroup.procs",)),
     "shares": ("cpu", ("cpu.shares",)),
     "cfs": ("cpu", ("cpu.cfs_quota_us",)),
+    "real time": ("cpu", ("cpu.rt_period_us",)),
     "cpuset": ("cpuset", ("cpuset.cpus",)),
     "weight": ("blkio", ("blkio.weight", "blkio.bfq.weight")),
     "weight device": ("blkio", ("blkio.weight_device", "blkio.bfq.weight_device")),
@@ -55,6 +56,15 @@ def supported(groups: "Cgroups") -> frozenset[str]:
     )
 
 
+def cpusets(groups: "Cgroups") -> tuple[str, str]:
+    """The CPUs and the memory nodes that a container may be bound to, in the kernel's list format."""
+    from service.kernel import cgroup
+
+    suffix = ".effective" if groups.version == 2 else ""
+    folder = groups.directory("cpuset", "/")
+    return cgroup.read(f"{folder}/cpuset.cpus{suffix}"), cgroup.read(f"{folder}/cpuset.mems{suffix}")
+
+
 def _swap_on_v2() -> bool:
     """v2's root group has no limits: the file is looked for in our own group, as dockerd does."""
     from service.kernel import cgroup
@@ -65,11 +75,20 @@ def _swap_on_v2() -> bool:
 
 
 _NOT_MOUNTED = "or the cgroup is not mounted."
-# limit, HostConfig keys that ask for it, what takes their place, Docker's warning
+# limit, HostConfig keys that ask for it, what takes their place, Docker's warning. The limits of kernel memory are in
+# no list of what a host can do: kernel and runc have dropped them.
 _DISCARDS: "tuple[tuple[str, tuple[str, ...], Any, str], ...]" = (
     (
         "swappiness", ("MemorySwappiness",), None,
         f"memory swappiness capabilities {_NOT_MOUNTED} Memory swappiness discarded.",
+    ),
+    (
+        "kernel memory", ("KernelMemory",), 0,
+        f"kernel memory limit capabilities {_NOT_MOUNTED} Limitation discarded.",
+    ),
+    (
+        "kernel tcp", ("KernelMemoryTCP",), 0,
+        f"kernel memory TCP limit capabilities {_NOT_MOUNTED} Limitation discarded.",
     ),
     ("reservation", ("MemoryReservation",), 0, f"memory soft limit capabilities {_NOT_MOUNTED} Limitation discarded."),
     ("shares", ("CpuShares",), 0, "CPU shares or the cgroup is not mounted. Shares discarded."),
@@ -102,6 +121,9 @@ def discard_unsupported(host: "dict[str, Any]", can: "frozenset[str]") -> list[s
     Raises InvalidParameter for NanoCpus without a scheduler for it: the one that dockerd refuses.
     """
     warnings = _discard_memory(host, can)
+    if host.get("CpuPercent", 0) > 0:
+        warnings.append("linux does not support CPU percent. Percent discarded.")
+        host["CpuPercent"] = 0
     if host.get("NanoCpus") and "cfs" not in can:
         raise InvalidParameter(
             "NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted"

@@ -42,7 +42,9 @@ class SpecFacts:
         "cgroups",
         "device_rules",
         "devices",
+        "domainname",
         "files",
+        "hostname",
         "init_path",
         "joined",
         "kernel",
@@ -75,6 +77,8 @@ class SpecFacts:
         self.available_capabilities: Sequence[str] = capabilities.NAMES
         self.devices: list[dict[str, Any]] = []  # of HostConfig.Devices, or the host's when privileged
         self.device_rules: list[dict[str, Any]] = []  # of HostConfig.Devices
+        self.hostname = ""  # where the container has none of its own: it joined another's network, or the host's names
+        self.domainname = ""  # likewise
         self.init_path = ""  # a static init on the host
         self.propagations: dict[str, tuple[str, str]] = {}  # bind source → shared | slave | private, its mount point
         self.recursive_read_only = True
@@ -109,7 +113,7 @@ def build_spec(record: "ContainerRecord", facts: SpecFacts) -> "Spec":
         },
     }
     if host.get("UTSMode") != "host":
-        spec["hostname"] = config.get("Hostname") or ""
+        spec["hostname"] = config.get("Hostname") or facts.hostname
     propagation = mounts.root_propagation(record["Mounts"], facts.propagations)
     if propagation:
         spec["linux"]["rootfsPropagation"] = propagation
@@ -132,7 +136,7 @@ def _process(
         "args": _arguments(record),
         "env": environment.environment(
             config.get("Env"),
-            hostname=config.get("Hostname") or "",
+            hostname=config.get("Hostname") or facts.hostname,
             terminal=terminal,
             linked=facts.linked_environment,
         ),
@@ -243,8 +247,9 @@ def _namespaces(config: "dict[str, Any]", host: "dict[str, Any]", facts: SpecFac
 
 def _sysctls(config: "dict[str, Any]", host: "dict[str, Any]", facts: SpecFacts) -> dict[str, str]:
     made = {}
-    if config.get("Domainname") and host.get("UTSMode") != "host":
-        made["kernel.domainname"] = config["Domainname"]
+    domain = config.get("Domainname") or facts.domainname
+    if domain and host.get("UTSMode") != "host":
+        made["kernel.domainname"] = domain
     network = host.get("NetworkMode") or ""
     if network != "host" and not network.startswith("container:"):
         made.update((name, value) for name, value in NETWORK_SYSCTLS.items() if name in facts.sysctls)

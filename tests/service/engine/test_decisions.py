@@ -1,5 +1,6 @@
 """What create decides without touching the machine: config merged, host config completed, times read, names checked."""
 
+import os
 import time
 from typing import Any
 
@@ -25,8 +26,8 @@ IMAGE = {
         ({"Cmd": ["ls"]}, ["/init"], ["ls"]),
         ({"Entrypoint": ["/mine"]}, ["/mine"], None),
         ({"Entrypoint": ["/mine"], "Cmd": ["x"]}, ["/mine"], ["x"]),
-        ({"Entrypoint": [""], "Cmd": ["x"]}, None, ["x"]),
-        ({"Entrypoint": [], "Cmd": []}, ["/init"], ["sh"]),
+        ({"Entrypoint": [""], "Cmd": ["x"]}, [], ["x"]),
+        ({"Entrypoint": [], "Cmd": []}, [], ["sh"]),
         ({"Entrypoint": None, "Cmd": None}, ["/init"], ["sh"]),
     ],
 )
@@ -71,12 +72,64 @@ def test_config_errors(config: Any, text: str) -> None:
             "can't create 'AutoRemove' container with restart policy",
         ),
         ({"Dns": ["nope"]}, "nope is not an ip address"),
+        ({"Memory": -1}, "Minimum memory limit allowed is 6MB"),
+        ({"Memory": 9 << 20, "MemoryReservation": 5 << 20}, "Minimum memory reservation allowed is 6MB"),
+        ({"NanoCpus": 10**13}, "range of CPUs is from 0.01 to {0}.00, as there are only {0} CPUs available"),
+        ({"CpusetCpus": "0,x"}, "Invalid value 0,x for cpuset cpus: invalid format: 0,x"),
+        ({"CpusetMems": "3-1"}, "Invalid value 3-1 for cpuset mems: invalid format: 3-1"),
+        ({"CpusetCpus": "0-99999999"}, "Invalid value 0-99999999 for cpuset cpus: value of out range, maximum is 8192"),
+        ({"IOMaximumIOps": 1}, "invalid option: QoS maximum IOPs configuration is not supported on linux"),
+        ({"Isolation": "hyperv"}, "invalid isolation (hyperv): linux only supports 'default'"),
+        ({"UTSMode": "private"}, "invalid UTS mode: private"),
+        ({"CgroupnsMode": "x"}, "invalid cgroup namespace mode: x"),
+        ({"Runtime": "x"}, "unknown or invalid runtime name: x"),
+        ({"ShmSize": -1}, "SHM size can not be less than 0"),
+        ({"OomScoreAdj": 1001}, "Invalid value 1001, range for oom score adj is [-1000, 1000]"),
+        (
+            {"NetworkMode": "container:"},
+            "invalid network mode: invalid container format container:<name|id>",
+        ),
+        ({"NetworkMode": "container:x", "Dns": ["1.1.1.1"]}, "conflicting options: dns and the network mode"),
+        ({"Annotations": {"": "x"}}, "invalid Annotations: the empty string is not permitted as an annotation key"),
+        ({"CapDrop": ["nope"]}, 'invalid CapDrop: unknown capability: "CAP_NOPE"'),
+        ({"SecurityOpt": ["x=y"]}, 'invalid --security-opt 2: "x=y"'),
+        (
+            {"StorageOpt": {"size": "1G"}},
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+        ),
     ],
 )
 def test_host_config_errors(host: Any, text: str) -> None:
     with pytest.raises(InvalidParameter) as error:
         host_config.complete(host, [])
-    assert error.value.message == text
+    assert error.value.message == text.replace("{0}", str(os.cpu_count()))
+
+
+def test_a_slice_is_wanted_where_systemd_makes_the_control_groups() -> None:
+    with pytest.raises(InvalidParameter, match="cgroup-parent for systemd cgroup should be a valid slice"):
+        host_config.complete({"CgroupParent": "/mine"}, [], systemd_cgroups=True)
+    host = host_config.complete({"CgroupParent": "mine.slice"}, [], systemd_cgroups=True)
+    assert host["CgroupParent"] == "mine.slice"
+
+
+def test_what_no_kernel_does_any_more_is_named() -> None:
+    warnings: list[str] = []
+    host = host_config.complete({"KernelMemory": 9 << 20, "KernelMemoryTCP": 9 << 20, "CpuPercent": 5}, warnings)
+    assert not {"KernelMemory", "KernelMemoryTCP"} & host.keys()
+    assert host["CpuPercent"] == 0
+    assert sorted(w.split(" capabilities")[0] for w in warnings) == [
+        "Your kernel does not support kernel memory TCP limit",
+        "Your kernel does not support kernel memory limit",
+        "linux does not support CPU percent. Percent discarded.",
+    ]
+
+
+def test_what_a_client_leaves_out_of_an_item_is_shown_as_go_shows_it() -> None:
+    host = host_config.complete({"Devices": [{"PathOnHost": "/dev/null"}], "DeviceRequests": [{"Driver": "cdi"}]}, [])
+    assert host["Devices"] == [{"PathOnHost": "/dev/null", "PathInContainer": "", "CgroupPermissions": ""}]
+    assert host["DeviceRequests"] == [
+        {"Driver": "cdi", "Count": 0, "DeviceIDs": None, "Capabilities": None, "Options": None}
+    ]
 
 
 def test_host_config_is_completed() -> None:
