@@ -31,6 +31,24 @@ RAW = b"application/vnd.docker.raw-stream"
 SINCE: "dict[str, Version]" = {
     "networks listed without their containers": (1, 28),
     "wait answers before the exit": (1, 30),  # its header, that is; conditions are known from then on as well
+    "automatic removal by the engine": (1, 25),  # before, the client did it
+    "private ipc by default": (1, 40),
+    "non-recursive binds": (1, 40),
+    "private cgroup namespace by default": (1, 41),
+    "create platform": (1, 41),
+    "bind sources made": (1, 42),  # BindOptions.CreateMountpoint
+    "console size at create": (1, 42),
+    "mount options fit their type": (1, 42),
+    "annotations": (1, 43),
+    "health start interval": (1, 44),
+    "mac address per endpoint": (1, 44),
+    "recursive read-only": (1, 44),
+    "several endpoints at create": (1, 44),
+    "volume subpaths": (1, 45),
+    "gateway priority": (1, 48),
+    "image mounts": (1, 48),
+    "sysctls of interfaces per endpoint only": (1, 48),
+    "warning of an unused volume driver": (1, 48),
     "images filter by reference only": (1, 41),  # before, `filter` was a parameter of its own
     "images shared-size": (1, 42),
     "volume prune keeps named ones": (1, 42),  # unless `all` says otherwise

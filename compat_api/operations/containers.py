@@ -45,14 +45,19 @@ async def container_create(
     body: "ContainerCreateRequest",
 ) -> Reply:
     """Create a container (API: ContainerCreate)."""
+    from compat_api import create_request
     from service.engine import create
 
     request = apply("ContainerCreateRequest", body.model_dump(exclude_unset=True), version)
     for key in ("Cmd", "Entrypoint"):
         if isinstance(request.get(key), str):
             request[key] = [request[key]]
+    empty = not any(request.values())  # what is filled in below is not the client's
+    adapted = [] if empty else create_request.as_newest(request, version)
+    if not has("create platform", version):
+        platform = ""
     container_id, warnings = await engine.thread(create.create, engine, name, request, platform)
-    return Reply.json({"Id": container_id, "Warnings": warnings}, status=201)
+    return Reply.json({"Id": container_id, "Warnings": warnings + adapted}, status=201)
 
 
 @post("/containers/{id}/start")
