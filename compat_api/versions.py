@@ -49,6 +49,7 @@ SINCE: "dict[str, Version]" = {
     "image mounts": (1, 48),
     "sysctls of interfaces per endpoint only": (1, 48),
     "warning of an unused volume driver": (1, 48),
+    "stats one-shot": (1, 41),
     "images filter by reference only": (1, 41),  # before, `filter` was a parameter of its own
     "images shared-size": (1, 42),
     "volume prune keeps named ones": (1, 42),  # unless `all` says otherwise
@@ -225,6 +226,7 @@ ROWS: "dict[str, tuple[Row, ...]]" = {
         until((1, 50), _bridge_filter_unknown),
         since((1, 50), "DiscoveredDevices"),
     ),
+    "Stats": (since((1, 52), "os_type"),),
     "Version": (),
     "Event": (),
     "SystemDataUsage": (

@@ -16,7 +16,7 @@ CHAPTERS = {
     "system": ("system",),
     "events": ("events",),
     "auth": ("auth",),
-    "containers": ("containers", "containers_attach", "containers_logs", "containers_top", "execs"),
+    "containers": ("containers", "containers_attach", "containers_logs", "containers_stats", "containers_top", "execs"),
     "exec": ("execs",),
     "images": ("images",),
     "commit": ("images",),

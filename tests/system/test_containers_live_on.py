@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.machine import Machine
+from tests.support.wire import Wire, request
 
 SERVICE = "moorage.service"
 TICKING = "i=0; while :; do echo tick $i; i=$((i+1)); sleep 0.2; done"
@@ -93,3 +94,18 @@ def test_reboot_starts_containers_by_their_restart_policy(machine: Machine) -> N
         assert machine.docker("exec", "always", "echo", "here").stdout == "here\n"
     finally:
         machine.docker("rm", "-f", *made)
+
+
+def test_statistics_without_controllers(machine: Machine, ticking: str) -> None:
+    """A pure v2 tree counts CPU time always; what its controllers would count is zero, and no error."""
+    form = "{{.ID}} {{.Name}} {{.CPUPerc}} {{.MemPerc}} {{.NetIO}} {{.BlockIO}}"
+    said = machine.docker("stats", "--no-stream", "--no-trunc", "--format", form).stdout
+    assert said.split()[0] == ticking
+    with Wire(machine.path("/run/moorage/moorage.sock"), 30) as wire:
+        wire.send(request(f"GET /containers/{ticking}/stats?stream=0"))
+        document = wire.answer().json
+    before, now = (document[name]["cpu_usage"]["total_usage"] for name in ("precpu_stats", "cpu_stats"))
+    assert 0 < before < now
+    assert "inactive_file" in document["memory_stats"]["stats"]
+    assert document["blkio_stats"]["io_serviced_recursive"] is None
+    assert document["networks"]["eth0"]["rx_bytes"] >= 0
