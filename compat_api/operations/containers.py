@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from compat_api.schemas.containers import ContainerCreateRequest
+    from compat_api.schemas.containers import ContainerCreateRequest, ContainerUpdateRequest
     from service.engine.engine import Engine
 
 
@@ -118,6 +118,17 @@ async def container_unpause(engine: "Engine", id: str) -> Reply:
 
     await lifecycle.unpause(engine, id)
     return Reply.empty()
+
+
+@post("/containers/{id}/update", body="compat_api.schemas.containers:ContainerUpdateRequest")
+async def container_update(
+    engine: "Engine", id: str, version: tuple[int, int] = ApiVersion(), *, body: "ContainerUpdateRequest"
+) -> Reply:
+    """Change limits and restart policy (API: ContainerUpdate)."""
+    from service.engine import update
+
+    request = apply("ContainerUpdateRequest", body.model_dump(exclude_unset=True), version)
+    return Reply.json({"Warnings": await update.update(engine, id, request) or None})
 
 
 @post("/containers/{id}/rename")

@@ -178,6 +178,12 @@ class Resources(_Body):
     IOMaximumBandwidth: int | None = None
 
 
+class ContainerUpdateRequest(Resources):
+    """API: ContainerUpdate's body."""
+
+    RestartPolicy: RestartPolicyBody | None = None
+
+
 class HostConfigBody(Resources):
     """API: HostConfig."""
 

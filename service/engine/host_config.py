@@ -84,7 +84,7 @@ def complete(
         host["NetworkMode"] = "bridge"
     namespaces.check_network(config or {}, host)
     _no_windows(host)
-    _restart_policy(host)
+    check_restart_policy(host)
     _log_config(host)
     _security(host)
     _limits(host, warnings, systemd_cgroups)
@@ -184,7 +184,8 @@ def _is_address(text: str) -> bool:
     return False
 
 
-def _restart_policy(host: "dict[str, Any]") -> None:
+def check_restart_policy(host: "dict[str, Any]") -> None:
+    """Raise InvalidParameter, in dockerd's words; complete `host["RestartPolicy"]`."""
     policy = host["RestartPolicy"] or {}
     name, count = policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0
     if name not in ("no", "always", "unless-stopped", "on-failure"):

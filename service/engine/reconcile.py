@@ -59,6 +59,10 @@ def _container(engine: "Engine", container: "Container", this_boot: str) -> None
             _finish(engine, container_id)
         elif not pidfd.is_running(state["conmon_pid"], "conmon") or _never_started(engine, container):
             _unwatched(engine, container)
+        elif os.path.exists(settings.container_run(container_id) + "/updating"):
+            from service.engine import update
+
+            update.finish(settings, container)
         return
     if status == "restarting" and state["boot_id"] != this_boot:
         with store.write():

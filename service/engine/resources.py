@@ -97,6 +97,8 @@ def check(host: "dict[str, Any]", *, update: bool = False) -> list[str]:
         _check_list(host["CpusetMems"], available[1], "cpuset mems", "memory nodes")
     if host["BlkioWeight"] and not 10 <= host["BlkioWeight"] <= 1000:
         raise InvalidParameter("Range of blkio weight is from 10 to 1000")
+    if host["IOMaximumBandwidth"] or host["IOMaximumIOps"]:
+        raise InvalidParameter("Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps")
     return warnings
 
 

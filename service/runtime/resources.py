@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from service.kernel.cgroup import Cgroups
 
 NANO = 1_000_000_000
+_CPU_SHARES = 1024  # the kernel's own default
 _CFS_PERIOD = 100_000  # µs: the kernel's own default, in which NanoCpus is counted
 
 
@@ -27,6 +28,24 @@ def resources(config: "dict[str, Any]", groups: "Cgroups") -> "dict[str, Any]":
     return made
 
 
+def without_limits(groups: "Cgroups") -> "dict[str, Any]":
+    """What takes every limit off that an update may have set, for the controllers that the host has."""
+    from service.runtime import limits
+
+    can = limits.supported(groups)
+    made: dict[str, Any] = {}
+    if "memory" in can:
+        made["memory"] = {"limit": -1, "reservation": -1, **({"swap": -1} if "swap" in can else {})}
+    if "shares" in can:
+        made["cpu"] = {"shares": _CPU_SHARES, **({"quota": -1, "period": _CFS_PERIOD} if "cfs" in can else {})}
+    if "cpuset" in can:
+        cpus, mems = limits.cpusets(groups)
+        made.setdefault("cpu", {}).update({"cpus": cpus, "mems": mems})
+    if "pids" in can:
+        made["pids"] = {"limit": -1}
+    return made
+
+
 def memory(config: "dict[str, Any]", groups: "Cgroups") -> "dict[str, Any]":
     """Bytes; `swap` counts memory and swap together, as in Docker."""
     made: dict[str, Any] = {}
@@ -34,7 +53,7 @@ def memory(config: "dict[str, Any]", groups: "Cgroups") -> "dict[str, Any]":
         made["limit"] = config["Memory"]
     if config.get("MemoryReservation", 0) > 0:
         made["reservation"] = config["MemoryReservation"]
-    if config.get("MemorySwap", 0) > 0 and swap_limit(groups):
+    if (config.get("MemorySwap", 0) > 0 or (config.get("MemorySwap") == -1 and made)) and swap_limit(groups):
         made["swap"] = config["MemorySwap"]
     if config.get("MemorySwappiness") not in (None, -1) and groups.version == 1:
         made["swappiness"] = config["MemorySwappiness"]
