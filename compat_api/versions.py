@@ -184,6 +184,7 @@ ROWS: "dict[str, tuple[Row, ...]]" = {
     "ContainerSummary": (
         since((1, 46), "HostConfig.Annotations"),
         since((1, 48), "ImageManifestDescriptor"),
+        since((1, 52), "Health"),
     ),
     "ContainerInspect": (
         since((1, 44), "Config.Healthcheck.StartInterval"),

@@ -9,6 +9,7 @@ sys.path[:0] = [__file__.rpartition("/service/")[0]]  # -I leaves the script's f
 
 from service.engine import launch, reconcile  # noqa: E402 - the path had to be set first
 from service.engine.engine import Engine  # noqa: E402 - as above
+from service.engine.exit import restart_wanted  # noqa: E402 - as above
 from service.errors import MoorageError  # noqa: E402 - as above
 from service.settings import Settings  # noqa: E402 - as above
 from service.store import containers  # noqa: E402 - as above
@@ -21,12 +22,9 @@ def main() -> None:
     reconcile.at_start(engine)
     for container in reversed(containers.newest_first(engine.store, ("exited",))):
         record, state = container["record"], container["state"]
-        policy = record["HostConfig"]["RestartPolicy"]["Name"]
-        # `always` starts even what a user had stopped; `unless-stopped` does not; `on-failure` what ended by the reboot
-        due = policy == "always" or (policy in ("unless-stopped", "on-failure") and not state["stopped_by_user"])
-        if policy == "on-failure" and state["exit_code"] == 0:
-            due = False
-        if not due:
+        # `always` starts even what a user had stopped, and so does `on-failure`; `unless-stopped` does not
+        state["restart_canceled"] = False  # by the shutdown, or before it: that counts only until the next start
+        if not restart_wanted(container, state["exit_code"]):
             continue
         try:
             launch.start(engine.settings, engine.store, record["Id"])

@@ -2,6 +2,7 @@
 
     exit_hook.py container CONTAINER-ID GENERATION
     exit_hook.py exec CONTAINER-ID EXEC-ID
+    exit_hook.py restart CONTAINER-ID                run by the keeper: a restart policy has waited long enough
 
 No service process need be alive. The settings come by the environment, which conmon hands on. Standard library only,
 and little of it: this program is started for every container that ends.
@@ -29,11 +30,23 @@ def main(arguments: "Sequence[str]") -> None:
 
         exec_exit.record_from_monitor(settings, database, arguments[1], arguments[2])
         return
+    if arguments[0] == "restart":
+        _restart(settings, database, arguments[1])
+        return
     container_id, generation = arguments[1], int(arguments[2])
     ended.record(settings, database, container_id, generation)
     ended.leave_conmon()
     ended.finish(settings, database, container_id)
-    ended.restart_when_due(settings, database, container_id)
+
+
+def _restart(settings: Settings, database: Database, container_id: str) -> None:
+    from service.engine import launch
+    from service.errors import MoorageError
+
+    try:
+        launch.start(settings, database, container_id, restarted=True)
+    except (MoorageError, OSError):
+        return  # the reason stands in the container's state, as dockerd keeps it
 
 
 if __name__ == "__main__":

@@ -65,6 +65,18 @@ class Settings:
         """The file that every process touches after it has written an event (watched by inotify)."""
         return self.run + "/bell"
 
+    @property
+    def keeper_lock(self) -> str:
+        """The file that the keeper holds locked as long as it lives."""
+        return self.run + "/keeper.lock"
+
+    @property
+    def monitors_group(self) -> str:
+        """The control group of what must outlive the service (conmon, the keeper), beside the containers' own."""
+        if self.cgroup_parent.endswith(".slice"):
+            return "/moorage/conmon"
+        return f"/{self.cgroup_parent.strip('/')}/conmon"
+
     def container_root(self, container_id: str) -> str:
         """What a container keeps across reboots: writable layer, log, resolv.conf and the like."""
         return f"{self.root}/containers/{container_id}"

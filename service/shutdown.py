@@ -33,7 +33,7 @@ def main() -> None:
     engine = Engine(Settings())
     engine.open()
     running = containers.newest_first(engine.store, _UP)
-    _claim(engine, running, 1)  # as if by a user: no restart policy may act now
+    _cancel_restarts(engine, running)
     began = time.monotonic()
     for container in running:
         config = container["record"]["Config"]
@@ -47,7 +47,6 @@ def main() -> None:
     end = time.monotonic() + _HOOK_SECONDS
     while containers.newest_first(engine.store, ("running", "paused")) and time.monotonic() < end:
         time.sleep(0.05)
-    _claim(engine, running, 0)
 
 
 def _signal(engine: Engine, container: "Container", number: int) -> None:
@@ -61,11 +60,11 @@ def _signal(engine: Engine, container: "Container", number: int) -> None:
         engine.log(f"shutdown: container {container_id}: {error}")
 
 
-def _claim(engine: Engine, stopped: "list[Container]", by_user: int) -> None:
+def _cancel_restarts(engine: Engine, running: "list[Container]") -> None:
+    """No restart policy acts any more. That no user has stopped them stays true: the next boot goes by it."""
     with engine.store.write():
-        for container in stopped:
-            if not container["state"]["stopped_by_user"]:
-                containers.set_state(engine.store, container["record"]["Id"], stopped_by_user=by_user)
+        for container in running:
+            containers.set_state(engine.store, container["record"]["Id"], restart_canceled=1)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from service import timestamps
 from service.engine import network_settings
 from service.engine.inspect import mount_point, sizes
 from service.errors import InvalidParameter, NotFound
-from service.store import containers
+from service.store import containers, health
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _FILTERS = (
     "publish", "since", "status", "volume",
 )  # fmt: skip
 _STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+NO_HEALTH = ("none", 0)
 _HEALTH = ("none", "starting", "healthy", "unhealthy")
 
 
@@ -36,7 +37,8 @@ def summaries(
     """The containers of `docker ps`, the youngest first. Raises InvalidParameter for a bad filter, NotFound for the
     container of `before` or `since`."""
     bulk = network_settings.Summaries(engine.store)
-    tests = _tests(engine, bulk, filters)
+    healths = health.summaries(engine.store)
+    tests = _tests(engine, bulk, healths, filters)
     everything = all or limit > 0 or bool(filters.get("status"))
     found = containers.newest_first(engine.store, () if everything else _UP)
     for test in tests:
@@ -45,7 +47,8 @@ def summaries(
     now = time.time()
     shown = []
     for container in found[:limit] if limit > 0 else found:
-        document = _summary(container["record"], container["state"], bulk, tags, now)
+        of_it = healths.get(container["record"]["Id"], NO_HEALTH)
+        document = _summary(container["record"], container["state"], of_it, bulk, tags, now)
         if size:  # zeros are left out, as dockerd does
             for name, weight in zip(("SizeRw", "SizeRootFs"), sizes(engine, container["record"]), strict=True):
                 if weight:
@@ -78,7 +81,12 @@ class _Tags:
 
 
 def _summary(
-    record: "ContainerRecord", state: "ContainerState", bulk: network_settings.Summaries, tags: _Tags, now: float
+    record: "ContainerRecord",
+    state: "ContainerState",
+    of_it: tuple[str, int],
+    bulk: network_settings.Summaries,
+    tags: _Tags,
+    now: float,
 ) -> "dict[str, Any]":
     host_config = {"NetworkMode": record["HostConfig"]["NetworkMode"]}
     if record["HostConfig"].get("Annotations"):
@@ -93,7 +101,8 @@ def _summary(
         "Ports": bulk.port_list(record),
         "Labels": record["Config"]["Labels"] or {},
         "State": state["status"],
-        "Status": status_text(state, now),
+        "Status": status_text(state, now, of_it[0]),
+        "Health": {"Status": of_it[0], "FailingStreak": of_it[1]},
         "HostConfig": host_config,
         "NetworkSettings": {"Networks": {n: _endpoint(e) for n, e in bulk.networks(record, state).items()}},
         "Mounts": [mount_point(mount) for mount in record["Mounts"]],
@@ -114,12 +123,16 @@ def command_text(path: str, arguments: "Sequence[str]") -> str:
     return " ".join((path, *(f"'{argument}'" if " " in argument else argument for argument in arguments)))
 
 
-def status_text(state: "ContainerState", now: float) -> str:
+def status_text(state: "ContainerState", now: float, health_status: str) -> str:
     """The Status column of `docker ps` (moby: container/state.go String)."""
     status = state["status"]
     if status in ("running", "paused"):
         up = f"Up {_ago(now, state['started_at'])}"
-        return f"{up} (Paused)" if status == "paused" else up
+        if status == "paused":
+            return f"{up} (Paused)"
+        if health_status == "none":
+            return up
+        return f"{up} (health: starting)" if health_status == "starting" else f"{up} ({health_status})"
     if status == "restarting":
         return f"Restarting ({state['exit_code']}) {_ago(now, state['finished_at'])} ago"
     if status == "removing":
@@ -165,7 +178,12 @@ def human_duration(seconds: float) -> str:
 # --- which are shown ------------------------------------------------------------------------------------------------
 
 
-def _tests(engine: "Engine", bulk: network_settings.Summaries, filters: "Mapping[str, list[str]]") -> "list[Test]":
+def _tests(
+    engine: "Engine",
+    bulk: network_settings.Summaries,
+    healths: "Mapping[str, tuple[str, int]]",
+    filters: "Mapping[str, list[str]]",
+) -> "list[Test]":
     """What the filters ask of a container, one test each; of one filter's values any may match (labels: all).
 
     Values are checked in the order in which dockerd does (moby: daemon/list.go). Raises InvalidParameter, NotFound.
@@ -188,10 +206,10 @@ def _tests(engine: "Engine", bulk: network_settings.Summaries, filters: "Mapping
     if "is-task" in filters and _boolean("is-task", filters["is-task"]):
         tests.append(lambda *_: False)  # there is no swarm here
     if wanted_health := filters.get("health"):
-        for health in wanted_health:
-            if health not in _HEALTH:
-                raise InvalidParameter(f"unrecognized filter value for health: {health}")
-        tests.append(lambda record, _: "none" in wanted_health and not record["Config"].get("Healthcheck"))
+        for wanted in wanted_health:
+            if wanted not in _HEALTH:
+                raise InvalidParameter(f"unrecognized filter value for health: {wanted}")
+        tests.append(lambda record, _: healths.get(record["Id"], NO_HEALTH)[0] in wanted_health)
     for name in filters.get("before", ()):
         tests.append(_on_one_side(engine, name, -1))
     for name in filters.get("since", ()):

@@ -58,7 +58,7 @@ def create(engine: "Engine", name: str, request: "dict[str, Any]", platform: str
     of_image = image.config.get("config") or {}
     namespaces.check_exposed(asked, of_image, host)
     config = container_config.merge(asked, of_image)
-    warnings += unsupported.warnings(config, host)
+    warnings += unsupported.warnings(host)
     container_id = ids.new_id()
     if not config["Hostname"] and not namespaces.joins(host["NetworkMode"]) and host["UTSMode"] != "host":
         on_host = host["NetworkMode"] == "host"

@@ -30,7 +30,7 @@ def record(settings: "Settings", database: "Database", exec_id: str, exit_code: 
     except NotFound:
         return False
     with database.write():
-        recorded = _end(database, session, exit_code, announced)
+        recorded = end(database, session, exit_code, announced)
     if recorded:
         bell.ring(settings.bell)
     return recorded
@@ -65,6 +65,8 @@ def reconcile(settings: "Settings", database: "Database") -> None:
         from service.runtime import exits
 
         asked = session["record"]
+        if asked.get("Probe"):
+            continue  # the keeper's, who lives or sees to them when it comes back
         if session["conmon_pid"] and pidfd.is_running(session["conmon_pid"], "conmon"):
             continue
         ended = exits.read_exec(settings, asked["ContainerID"], asked["ID"])
@@ -108,10 +110,19 @@ def _number(path: str) -> int:
 def end_all(database: "Database", container_id: str) -> None:
     """A container has ended: so has everything in it. Inside the transaction that records the container's end."""
     for session in execs.running(database, container_id):
-        _end(database, session, KILLED, announced=True)
+        end(database, session, KILLED, announced=True)
 
 
-def _end(database: "Database", session: "Exec", exit_code: int, announced: bool) -> bool:
+def end_probes(database: "Database") -> None:
+    """The keeper that ran health checks was killed: nobody knows how they ended."""
+    for session in execs.running(database):
+        if session["record"].get("Probe"):
+            with database.write():
+                end(database, session, LOST, announced=True)
+
+
+def end(database: "Database", session: "Exec", exit_code: int, announced: bool) -> bool:
+    """`record`, as a part of the caller's transaction; the caller rings the bell."""
     exec_id = session["record"]["ID"]
     if not execs.claim_exit(database, exec_id, exit_code, time.time_ns()):
         return False

@@ -4,8 +4,8 @@ import os
 import time
 
 from service import bell, timestamps
-from service.engine import events, exec_exit, release, remove
-from service.store import containers
+from service.engine import events, exec_exit, keeping, release, remove
+from service.store import containers, health
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.store.database import Database
 
-BACKOFF_FIRST = 0.1  # seconds before the first restart; doubles, moby: restartmanager
-BACKOFF_LONGEST = 60.0
-STEADY = 10.0  # a container that ran that long starts with the first backoff again
+BACKOFF_FIRST = 100  # milliseconds before the first restart; doubles (moby: restartmanager)
+BACKOFF_LONGEST = 60_000
+STEADY = 10.0  # seconds; a container that ran that long starts with the first backoff again
 UNKNOWN_EXIT = 255  # the exit code of a process that ended while nobody watched (a reboot)
 
 
@@ -39,20 +39,30 @@ def record(
             containers.set_state(database, container_id, oom_killed=1)
             events.container(database, container["record"], "oom")
         exec_exit.end_all(database, container_id)
+        health.rest(database, container_id)
         if not unknown and restart_wanted(container, code):
-            containers.set_state(database, container_id, status="restarting")
+            backoff = next_backoff_ms(container, _seconds_run(container))
+            containers.set_state(
+                database,
+                container_id,
+                status="restarting",
+                restart_count=container["state"]["restart_count"] + 1,
+                backoff_ms=backoff,
+                restart_due=time.monotonic_ns() + backoff * 1_000_000,
+            )
         events.container(
             database,
             container["record"],
             "die",
-            {"exitCode": str(code), "execDuration": str(_seconds_run(container))},
+            {"exitCode": str(code), "execDuration": str(int(_seconds_run(container)))},
         )
     bell.ring(settings.bell)
+    keeping.ensure(settings, database)  # it waits until the restart is due
     return True
 
 
-def _seconds_run(container: "Container") -> int:
-    return max(0, (timestamps.now_ns() - timestamps.nanoseconds(container["state"]["started_at"])) // 1_000_000_000)
+def _seconds_run(container: "Container") -> float:
+    return max(0.0, (timestamps.now_ns() - timestamps.nanoseconds(container["state"]["started_at"])) / 1e9)
 
 
 def finish(settings: "Settings", database: "Database", container_id: str) -> None:
@@ -71,53 +81,19 @@ def finish(settings: "Settings", database: "Database", container_id: str) -> Non
 def restart_wanted(container: "Container", code: int) -> bool:
     """Whether the restart policy asks for another start after this exit (API: HostConfig.RestartPolicy)."""
     policy, state = container["record"]["HostConfig"]["RestartPolicy"], container["state"]
-    if state["stopped_by_user"]:
+    if state["restart_canceled"]:
         return False
-    if policy["Name"] in ("always", "unless-stopped"):
-        return True
+    if policy["Name"] == "unless-stopped":
+        return not state["stopped_by_user"]
     if policy["Name"] == "on-failure" and code:
         return not policy["MaximumRetryCount"] or state["restart_count"] < policy["MaximumRetryCount"]
-    return False
+    return bool(policy["Name"] == "always")
 
 
-def restart_when_due(settings: "Settings", database: "Database", container_id: str) -> None:
-    """Sleep as long as the backoff says, then start again, unless somebody changed the container meanwhile.
-
-    Runs in the exit hook's process: a sleeping restart costs one small process, and no service.
-    """
-    from service.engine import launch
-    from service.errors import MoorageError, NotFound
-
-    while True:
-        try:
-            container = containers.get(database, container_id)
-        except NotFound:
-            return
-        state = container["state"]
-        if state["status"] != "restarting":
-            return
-        generation = state["generation"]
-        time.sleep(backoff(container))
-        try:
-            state = containers.get(database, container_id)["state"]
-        except NotFound:
-            return
-        if state["status"] != "restarting" or state["generation"] != generation:
-            return
-        try:
-            launch.start(settings, database, container_id, restarted=True)
-        except MoorageError:
-            return  # the reason stands in the container's state, as dockerd keeps it
-        return
-
-
-def backoff(container: "Container") -> float:
-    """Seconds to wait before the next start."""
-    state = container["state"]
-    ran = (timestamps.nanoseconds(state["finished_at"]) - timestamps.nanoseconds(state["started_at"])) / 1e9
-    if ran >= STEADY:
-        return BACKOFF_FIRST
-    return float(min(BACKOFF_FIRST * 2 ** min(state["restart_count"], 20), BACKOFF_LONGEST))
+def next_backoff_ms(container: "Container", seconds_run: float) -> int:
+    """Milliseconds to wait before the next start: twice as long each time, until it has run for a while."""
+    last = 0 if seconds_run >= STEADY else container["state"]["backoff_ms"]
+    return min(2 * last, BACKOFF_LONGEST) if last else BACKOFF_FIRST
 
 
 def leave_conmon() -> None:

@@ -2,7 +2,7 @@
 
 from service.engine import network_settings
 from service.errors import NotFound
-from service.store import containers, execs
+from service.store import containers, execs, health
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ def inspect(engine: "Engine", reference: str, *, size: bool = False) -> "dict[st
         "Config": record["Config"],
         "NetworkSettings": network_settings.settings_for_inspect(settings, engine.store, record, state),
     }
+    known = health.get(engine.store, record["Id"])
+    if known is not None:
+        document["State"]["Health"] = known
     if size:
         document["SizeRw"], document["SizeRootFs"] = sizes(engine, record)
     return document

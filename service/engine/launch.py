@@ -8,10 +8,10 @@ them; `running` is committed before `runc start`, so an exit hook can never be f
 import os
 
 from service import bell, timestamps
-from service.engine import events, release, remove
+from service.engine import duty, events, keeping, release, remove
 from service.errors import Conflict, InvalidParameter, MoorageError, NotModified, SystemFailure
 from service.kernel import pidfd
-from service.store import containers
+from service.store import containers, health
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.store.database import Database
 
+# what a start by hand (or by the boot) forgets: earlier stops, and how often a policy has restarted it
+FRESH = {"stopped_by_user": 0, "restart_canceled": 0, "restart_count": 0, "backoff_ms": 0}
 HOOK = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "exit_hook.py")
 
 
@@ -34,13 +36,17 @@ def start(
 ) -> None:
     """Start a container. `before_start` runs when its streams can be attached to and nothing was written yet.
 
-    `restarted`: by its restart policy, so the count goes up. Raises NotFound, NotModified (it runs already), Conflict
-    (it is paused or being removed), or whatever reason there is for the start to fail; then all is released again and
-    the reason stands in the container's state.
+    `restarted`: by its restart policy, which has waited long enough; nothing is done if that is not (any more) so.
+    Raises NotFound, NotModified (it runs already, or its restart policy is about to start it), Conflict (it is paused
+    or being removed), or whatever reason there is for the start to fail; then all is released again and the reason
+    stands in the container's state.
     """
     with release.exclusively(settings, container_id):
         container = containers.get(database, container_id)
-        _guard(container)
+        if restarted and (container["state"]["status"] != "restarting" or container["state"]["restart_canceled"]):
+            return
+        if not restarted:
+            _guard(container)
         release.leftovers(settings, database, container)
         try:
             _launch(settings, database, container, before_start, restarted)
@@ -48,11 +54,12 @@ def start(
             _failed(settings, database, container, error)
             raise
     bell.ring(settings.bell)
+    keeping.ensure(settings, database)
 
 
 def _guard(container: "Container") -> None:
     state, record = container["state"], container["record"]
-    if state["status"] == "running":
+    if state["status"] in ("running", "restarting"):
         raise NotModified("container already started")
     if state["status"] == "paused":
         raise Conflict("cannot start a paused container, try unpause instead")
@@ -101,6 +108,7 @@ def _launch(
         plan.close()
     if before_start is not None:
         before_start()
+    duties = duty.wanted(record)
     with database.write():
         containers.set_state(
             database,
@@ -111,9 +119,11 @@ def _launch(
             started_at=timestamps.now(),
             exit_code=0,
             oom_killed=0,
-            stopped_by_user=0,
-            restart_count=container["state"]["restart_count"] + 1 if restarted else 0,
+            duties=duties,
+            **({} if restarted else FRESH),
         )
+        if "health" in duties.split():
+            health.begin(database, container_id)
         events.container(database, record, "start")
     runc.start(settings, container_id)
 
@@ -152,9 +162,11 @@ def _failed(settings: "Settings", database: "Database", container: "Container", 
     if isinstance(error, InvalidParameter):
         code = 126 if "permission denied" in message else 127
     status = "created" if state["status"] == "created" else "exited"
+    if state["status"] == "restarting":
+        code = state["exit_code"]  # as dockerd: how it last ended, beside why it did not start again
     with database.write():
         containers.set_state(
-            database, record["Id"], status=status, pid=0, conmon_pid=0, exit_code=code, error=message[:4096]
+            database, record["Id"], status=status, pid=0, conmon_pid=0, duties="", exit_code=code, error=message[:4096]
         )
     current = containers.get(database, record["Id"])
     try:

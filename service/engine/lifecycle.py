@@ -5,12 +5,12 @@ bell, so that it does not matter which process records it.
 """
 
 from service import bell
-from service.engine import events, launch, remove
+from service.engine import events, launch, release, remove
 from service.engine import exit as ended
 from service.engine.bell_watch import changes
 from service.errors import Conflict, InvalidParameter, NotFound, NotModified, SystemFailure
-from service.kernel.signals import KILL, TERM, signal_number
-from service.store import containers
+from service.kernel.signals import KILL, signal_number
+from service.store import containers, health
 from service.store import events as stored_events
 
 TYPE_CHECKING = False
@@ -42,22 +42,26 @@ async def kill(engine: "Engine", reference: str, signal: str = "") -> None:
         container = containers.find(engine.store, reference)
     except (InvalidParameter, NotFound) as error:
         raise type(error)(f"cannot kill container: {reference}: {error.message}") from None
-    if container["state"]["status"] not in ("running", "paused"):
+    if container["state"]["status"] not in _UP:
         raise Conflict(f"cannot kill container: {reference}: container {container['record']['Id']} is not running")
-    own_stop = signal_number(container["record"]["Config"].get("StopSignal") or "SIGTERM")
-    await engine.thread(_signal, engine, container, number, number in (KILL, own_stop, TERM))
+    own_stop = container["record"]["Config"].get("StopSignal")
+    last = number == KILL or not own_stop or number == signal_number(own_stop)  # moby: daemon/kill.go, killWithSignal
+    if container["state"]["status"] == "restarting" and last and await engine.thread(_rest, engine, container):
+        return
+    await engine.thread(_signal, engine, containers.get(engine.store, container["record"]["Id"]), number, last)
     if number == KILL:
         await _until_down(engine, container, KILL_GRACE)
 
 
-def _signal(engine: "Engine", container: "Container", number: int, by_user: bool) -> None:
-    """Send a signal to the container's first process. `by_user`: it is meant to end it, so no restart policy acts."""
+def _signal(engine: "Engine", container: "Container", number: int, last: bool) -> None:
+    """Send a signal to the container's first process. `last`: it is meant to end it, so no restart policy acts."""
     from service.runtime import runc
 
     record, store = container["record"], engine.store
     with store.write():
-        if by_user:
-            containers.set_state(store, record["Id"], stopped_by_user=1)
+        containers.set_state(store, record["Id"], stopped_by_user=1, **({"restart_canceled": 1} if last else {}))
+        if container["state"]["status"] == "restarting":
+            return  # no process to send it to; dockerd tells no event either
         events.container(store, record, "kill", {"signal": str(number)})
     bell.ring(engine.settings.bell)
     try:
@@ -125,8 +129,12 @@ async def _stop(engine: "Engine", container: "Container", seconds: "int | None",
     record = container["record"]
     container_id, config = record["Id"], record["Config"]
     if container["state"]["status"] == "restarting":
-        await engine.thread(_rest, engine, container)
-        return
+        if await engine.thread(_rest, engine, container):
+            await engine.thread(_announce, engine, container, "stop")
+            return
+        container = containers.get(engine.store, container_id)  # it has just been started again
+        if container["state"]["status"] not in _UP:
+            return
     number = number or signal_number(config.get("StopSignal") or "SIGTERM")
     if seconds is None:
         configured = config.get("StopTimeout")
@@ -144,12 +152,16 @@ async def _stop(engine: "Engine", container: "Container", seconds: "int | None",
     await engine.thread(_announce, engine, container, "stop")
 
 
-def _rest(engine: "Engine", container: "Container") -> None:
-    """A container between two restarts is not started again."""
-    with engine.store.write():
-        containers.set_state(engine.store, container["record"]["Id"], status="exited", stopped_by_user=1)
-        events.container(engine.store, container["record"], "stop")
+def _rest(engine: "Engine", container: "Container") -> bool:
+    """A container between two restarts is not started again. False when it has been started, or is gone, meanwhile."""
+    container_id = container["record"]["Id"]
+    with release.exclusively(engine.settings, container_id):
+        if containers.get(engine.store, container_id)["state"]["status"] != "restarting":
+            return False
+        with engine.store.write():
+            containers.set_state(engine.store, container_id, status="exited", stopped_by_user=1, restart_canceled=1)
     bell.ring(engine.settings.bell)
+    return True
 
 
 def _announce(engine: "Engine", container: "Container", action: str) -> None:
@@ -214,6 +226,7 @@ def _pause(engine: "Engine", container: "Container") -> None:
     runc.pause(engine.settings, container_id)
     with engine.store.write():
         containers.set_state(engine.store, container_id, status="paused")
+        health.rest(engine.store, container_id)
         events.container(engine.store, container["record"], "pause")
     bell.ring(engine.settings.bell)
 
@@ -264,7 +277,15 @@ class Waiter:
                     return True
             if event["Action"] == "destroy":
                 return True
-        return False
+        return self.condition != "removed" and self.state["status"] == "restarting" and self._rests()
+
+    def _rests(self) -> bool:
+        """Whether it waited for its restart when we came, and will not be started now."""
+        try:
+            state = containers.get(self.engine.store, self.container_id)["state"]
+        except NotFound:
+            return True
+        return state["status"] not in _UP
 
 
 _RENAME = "Error when allocating new name: "
@@ -308,9 +329,8 @@ async def delete(engine: "Engine", reference: str, *, force: bool, volumes: bool
         if container["state"]["status"] in _UP:
             if not force:
                 raise Conflict(remove.running_text(container))
-            if container["state"]["status"] == "restarting":
-                await engine.thread(_rest, engine, container)
-            else:
+            if container["state"]["status"] != "restarting" or not await engine.thread(_rest, engine, container):
+                container = containers.get(engine.store, container_id)
                 await engine.thread(_signal, engine, container, KILL, True)
                 if not await _until_down(engine, container, KILL_GRACE):
                     raise SystemFailure(f"Could not kill running container {container_id}, cannot remove")

@@ -45,6 +45,10 @@ def at_start(engine: "Engine") -> None:
         with store.write():
             meta.put(store, "boot_id", this_boot)
         bell.ring(settings.bell)
+    if containers.kept(store):  # the keeper may have been killed
+        from service.engine import keeping
+
+        keeping.ensure(settings, store)
 
 
 def _container(engine: "Engine", container: "Container", this_boot: str) -> None:

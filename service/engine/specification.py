@@ -1,12 +1,17 @@
 """The OCI config of one start: what other containers and the host add to a stored container, then `runtime.spec`."""
 
+import os
+
 from service import ids
+from service.engine import health
 from service.errors import Conflict, InvalidParameter, NotFound
 from service.runtime import bundle, facts, shm, spec
 from service.store import containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from service.engine.endpoints import Plan
     from service.model.container import Container, ContainerRecord
     from service.settings import Settings
@@ -41,7 +46,24 @@ def write(settings: "Settings", database: "Database", record: "ContainerRecord",
     named = containers.get(database, plan.files_of)["record"] if plan.files_of else record
     known.hostname = named["Config"]["Hostname"] or ids.short(named["Id"])
     known.domainname = named["Config"]["Domainname"]
-    return bundle.write(settings, record["Id"], spec.build_spec(record, known))
+    made = spec.build_spec(record, known)
+    _write_probe(settings, record, made["process"])
+    return bundle.write(settings, record["Id"], made)
+
+
+def _write_probe(settings: "Settings", record: "ContainerRecord", of_container: "dict[str, Any]") -> None:
+    """What the keeper is to run as the container's health check: an exec with nothing of its own but the command."""
+    command = health.command(record["Config"])
+    if not command:
+        return
+    from service.runtime import exec_spec
+
+    folder = health.folder(settings, record["Id"])
+    os.makedirs(folder, 0o700, exist_ok=True)
+    process = exec_spec.process(
+        of_container, command=command, env=(), working_dir="", user=None, privileged=False, terminal=False
+    )
+    bundle.write_json(folder + "/process.json", process)
 
 
 def _running(database: "Database", reference: str, key: str) -> "Container":

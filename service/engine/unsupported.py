@@ -5,12 +5,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def warnings(config: "dict[str, Any]", host: "dict[str, Any]") -> list[str]:
+def warnings(host: "dict[str, Any]") -> list[str]:
     """One sentence per thing that is kept and shown by inspect, but has no effect."""
     found = []
-    probe = (config.get("Healthcheck") or {}).get("Test") or []
-    if probe and probe != ["NONE"]:
-        found.append("HEALTHCHECK is not run yet: the container will have no health status.")
     options = host["LogConfig"]["Config"]
     for key in sorted(options):
         found.append(f"Log option {key} has no effect yet: the log is kept whole.")

@@ -1,6 +1,7 @@
 """inotify(7): being told when a file changes."""
 
 import os
+import sys
 
 from service.kernel.libc import check, libc
 
@@ -25,6 +26,23 @@ class Inotify:
     def watch(self, path: str, mask: int) -> int:
         """Watch a path; the watch descriptor. Raises OSError (ENOENT, ENOSPC when the user's watches are used up)."""
         return check(libc().inotify_add_watch(self.fd, os.fsencode(path), mask), path)
+
+    def unwatch(self, watch: int) -> None:
+        """End a watch. Harmless when it has ended with its file."""
+        libc().inotify_rm_watch(self.fd, watch)
+
+    def changed(self) -> set[int]:
+        """Take what is there to read; the watch descriptors concerned."""
+        found: set[int] = set()
+        while True:
+            try:
+                piece = os.read(self.fd, 65536)
+            except BlockingIOError:
+                return found
+            at = 0
+            while at < len(piece):  # struct inotify_event: wd, mask, cookie, len; then len bytes of name
+                found.add(int.from_bytes(piece[at : at + 4], sys.byteorder, signed=True))
+                at += 16 + int.from_bytes(piece[at + 12 : at + 16], sys.byteorder)
 
     def drain(self) -> bool:
         """Take what is there to read; whether there was anything."""

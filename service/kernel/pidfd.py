@@ -7,6 +7,13 @@ it is not alive here, whoever may have forgotten to reap it.
 import errno
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+_PR_SET_CHILD_SUBREAPER = 36
+
 
 def process_start_time(pid: int) -> int:
     """When it started, in clock ticks since boot (proc_pid_stat(5), field 22); 0 when it is gone or a zombie."""
@@ -56,6 +63,20 @@ def parent_of(pid: int) -> int:
     return int(fields[1]) if fields else 0
 
 
+def kin(pid: int, among: "Iterable[int]") -> list[int]:
+    """A session's leader, and those of `among` that are of its session or descend from it; empty when it is gone."""
+    parents, found = {}, [pid] if is_alive(pid) else []
+    for other in among:
+        fields = _stat(other) if other != pid else []
+        if fields and int(fields[3]) == pid:
+            found.append(other)
+        elif fields:
+            parents[other] = int(fields[1])
+    for ancestor in found:  # grows meanwhile
+        found += [child for child, parent in parents.items() if parent == ancestor and child not in found]
+    return found
+
+
 def wait_gone(pid: int, seconds: float, start_time: int = 0) -> bool:
     """Wait until the process has ended (not: been reaped). False when it still runs after that time."""
     import select
@@ -93,6 +114,13 @@ def send_signal(pid: int, signal: int, start_time: int = 0) -> bool:
     finally:
         os.close(fd)
     return True
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    from service.kernel.libc import check, libc
+
+    check(libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 
 
 def boot_id() -> str:

@@ -56,6 +56,10 @@ if TYPE_CHECKING:
         boot_id: str  # the boot in which it was started
         kept: bool  # `--rm` is held off: it is being restarted
         holds: bool  # mounts, network or runtime state may exist and must be released
+        duties: str  # while it runs: what the keeper does for it (engine.duty), names with blanks between
+        backoff_ms: int  # how long its last restart was waited for; 0 when none was
+        restart_due: int  # restarting: when it is to be started (CLOCK_MONOTONIC, nanoseconds)
+        restart_canceled: bool  # it was told to end: no restart policy acts, until the next start
 
     class Container(TypedDict):
         """The two halves together, as `store.containers` gives them."""

@@ -324,9 +324,7 @@ def _spawn(
 
 def _own_group(settings: "Settings", pid: int) -> None:
     """Monitors share one control group beside the containers', so that stopping the service stops no monitor."""
-    groups = cgroup.detect()
-    parent = settings.cgroup_parent
-    cgroup.enter(groups, f"/{parent.strip('/')}/conmon" if not parent.endswith(".slice") else "/moorage/conmon", pid)
+    cgroup.enter(cgroup.detect(), settings.monitors_group, pid)
 
 
 def _short_directory(settings: "Settings") -> str:

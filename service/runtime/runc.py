@@ -232,6 +232,31 @@ def resume(settings: "Settings", container_id: str) -> None:
     run(settings, "resume", container_id)
 
 
+def exec_detached(
+    settings: "Settings", container_id: str, *, process_spec: str, pid_file: str, log: str, output: int
+) -> int:
+    """Start another process in a running container, without a monitor; the pid of the runtime that is starting it.
+
+    When that program ends with 0, `pid_file` names the process, which then belongs to the nearest subreaper above us;
+    with anything else, `log` says why not (`refusal`). Both of the process's outputs go to the descriptor `output`.
+    """
+    argv = [
+        program(settings), *global_arguments(settings, log=log),
+        "exec", "--detach", "--process", process_spec, "--pid-file", pid_file, container_id,
+    ]  # fmt: skip
+    return process.spawn(argv, environment=settings.environment(), stdout=output, stderr=output)
+
+
+def refusal(log: str, verb: str) -> "MoorageError":
+    """What a log file says of a runtime that failed, as `failure` words it."""
+    try:
+        with open(log, encoding="utf-8", errors="replace") as file:
+            reason = last_sentence(file.read())
+    except FileNotFoundError:
+        reason = ""
+    return failure(reason or "the runtime ended without a reason", verb)
+
+
 def update(settings: "Settings", container_id: str, resources: "dict[str, Any]") -> None:
     """Change the limits of a running container; `resources` as in the OCI config."""
     run(settings, "update", "--resources", "-", container_id, input_bytes=jsontext.dump_bytes(resources))

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 _STATE = (
     "status", "pid", "conmon_pid", "exit_code", "error", "oom_killed", "started_at", "finished_at",
     "restart_count", "stopped_by_user", "generation", "boot_id", "holds", "kept",
+    "duties", "backoff_ms", "restart_due", "restart_canceled",
 )  # fmt: skip
-_BOOLEANS = frozenset(("oom_killed", "stopped_by_user", "holds", "kept"))
+_BOOLEANS = frozenset(("oom_killed", "stopped_by_user", "holds", "kept", "restart_canceled"))
 _COLUMNS = "record, " + ", ".join(_STATE)
 
 
@@ -129,7 +130,7 @@ def claim_exit(database: Database, container_id: str, generation: int, exit_code
     """
     return bool(
         database.change(
-            "UPDATE containers SET status = 'exited', pid = 0, exit_code = ?, finished_at = ? "
+            "UPDATE containers SET status = 'exited', pid = 0, duties = '', exit_code = ?, finished_at = ? "
             "WHERE id = ? AND generation = ? AND status IN ('running', 'paused', 'restarting')",
             (exit_code, finished_at, container_id, generation),
         )
@@ -149,6 +150,14 @@ def volumes_of(database: Database, container_id: str) -> list[str]:
 def all_ids(database: Database) -> list[str]:
     """The ids of all containers, in no order."""
     return [row[0] for row in database.rows("SELECT id FROM containers")]
+
+
+def kept(database: Database) -> "list[tuple[str, str, int, str, int]]":
+    """What the keeper has to see to: (id, status, generation, duties, restart_due) of what runs and has duties, and of
+    what waits to be restarted."""
+    return database.rows(
+        "SELECT id, status, generation, duties, restart_due FROM containers WHERE duties <> '' OR status = 'restarting'"
+    )
 
 
 def ids_needing_care(database: Database) -> list[str]:

@@ -22,10 +22,14 @@ IntegrityError = _sqlite3.IntegrityError  # a UNIQUE rule said no
 
 
 class Database:
-    """The database of one `Settings.root`. Every thread gets its own connection, opened when first used."""
+    """The database of one `Settings.root`. Every thread gets its own connection, opened when first used.
 
-    def __init__(self, path: str) -> None:
+    Not `durable` is for what a power cut may take back (health checks): a commit does not wait for the disk.
+    """
+
+    def __init__(self, path: str, *, durable: bool = True) -> None:
         self.path = path
+        self._synchronous = "FULL" if durable else "NORMAL"
         self._local = _thread._local()
 
     def _connection(self) -> "_sqlite3.Connection":
@@ -35,7 +39,7 @@ class Database:
             connection = _sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
             if fresh:
                 os.chmod(self.path, 0o600)
-            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA synchronous={self._synchronous}")
             connection.execute("PRAGMA foreign_keys=ON")
             schema.migrate(connection)
             self._local.connection = connection

@@ -6,7 +6,7 @@ from service.store.database import Database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypedDict
+    from typing import Any, NotRequired, TypedDict
 
     class ExecRecord(TypedDict):
         """What was asked for at create; never changes."""
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         AttachStderr: bool
         DetachKeys: str  # as requested
         ConsoleSize: list[int] | None  # height, width
+        Probe: NotRequired[bool]  # of a health check: the keeper watches it, not a conmon
 
     class Exec(TypedDict):
         """A session and what became of it."""

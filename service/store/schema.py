@@ -108,6 +108,23 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX image_tags_by_image ON image_tags (image_id)",
         "CREATE INDEX image_digests_by_image ON image_digests (image_id)",
     ),
+    (
+        # the keeper's work: `duties` (engine.duty) while a container runs; restarts: `backoff_ms` is the last wait,
+        # `restart_due` its end (CLOCK_MONOTONIC, ns), `restart_canceled` by a kill or stop until the next start
+        "ALTER TABLE containers ADD COLUMN duties TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE containers ADD COLUMN backoff_ms INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE containers ADD COLUMN restart_due INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE containers ADD COLUMN restart_canceled INTEGER NOT NULL DEFAULT 0",
+        # the keeper's question after every ring of the bell: answered from this index alone
+        """CREATE INDEX containers_kept ON containers (status, generation, duties, restart_due)
+            WHERE duties <> '' OR status = 'restarting'""",
+
+        # `log`: the last probes (API: HealthcheckResult), as JSON, the oldest first
+        """CREATE TABLE health (
+            container_id TEXT PRIMARY KEY REFERENCES containers (id) ON DELETE CASCADE,
+            status TEXT NOT NULL, failing_streak INTEGER NOT NULL, log TEXT NOT NULL
+        ) WITHOUT ROWID""",
+    ),
 )
 # fmt: on
 

@@ -8,6 +8,7 @@ CRAFTS = ("runtime", "content", "network", "builder", "store")
 ROOF, WIRE, ENGINE, CRAFT, GROUND = 4, 3, 2, 1, 0
 SIDE_DOORS = (
     "service.exit_hook",
+    "service.keeper",
     "service.boot",
     "service.shutdown",
 )  # programs of their own: they begin where the engine's verbs do

@@ -18,6 +18,7 @@ FORBIDDEN = {
 }
 OF_SQLITE = {"collections", "functools"}  # its C module imports them itself
 EXIT_HOOK = ("service.exit_hook",)
+KEEPER = ("service.keeper", "service.engine.probes")
 FIRST_ANSWER = ("compat_api.stage0", "compat_api.operations.system_ping")
 LIST = (*FIRST_ANSWER, "compat_api.operations.containers", "service.engine.engine", "service.store.containers")
 
@@ -38,15 +39,17 @@ def loaded(python: str, modules: tuple[str, ...]) -> set[str]:
     ("python", "modules", "allowed"),
     [
         ("/usr/bin/python3", EXIT_HOOK, OF_SQLITE),
+        ("/usr/bin/python3", KEEPER, OF_SQLITE),
         (sys.executable, FIRST_ANSWER, set[str]()),
         (sys.executable, LIST, OF_SQLITE),
     ],
-    ids=["exit hook", "first answer", "list"],
+    ids=["exit hook", "keeper", "first answer", "list"],
 )
 def test_cold_paths_import_little(python: str, modules: tuple[str, ...], allowed: set[str]) -> None:
     assert not loaded(python, modules) & FORBIDDEN - allowed
 
 
-def test_the_exit_hook_needs_the_standard_library_only() -> None:
-    """It is run by Debian's python3, not by the one of the virtual environment."""
-    assert not loaded("/usr/bin/python3", EXIT_HOOK) - sys.stdlib_module_names - {"service", "__main__"}
+@pytest.mark.parametrize("modules", [EXIT_HOOK, KEEPER], ids=["exit hook", "keeper"])
+def test_what_outlives_the_service_needs_the_standard_library_only(modules: tuple[str, ...]) -> None:
+    """They are run by Debian's python3, not by the one of the virtual environment."""
+    assert not loaded("/usr/bin/python3", modules) - sys.stdlib_module_names - {"service", "__main__"}

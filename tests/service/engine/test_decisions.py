@@ -8,7 +8,7 @@ import pytest
 
 from service.engine import container_config, container_list, host_config, names, prune, unsupported
 from service.engine.create import check_name
-from service.engine.exit import backoff, restart_wanted
+from service.engine.exit import next_backoff_ms, restart_wanted
 from service.errors import InvalidParameter
 
 IMAGE = {
@@ -190,7 +190,9 @@ def _container(policy: str, maximum: int = 0, **state: Any) -> Any:
         "record": {"HostConfig": {"RestartPolicy": {"Name": policy, "MaximumRetryCount": maximum}}},
         "state": {
             "stopped_by_user": False,
+            "restart_canceled": False,
             "restart_count": 0,
+            "backoff_ms": 0,
             "started_at": "2026-01-01T00:00:00Z",
             "finished_at": "2026-01-01T00:00:01Z",
             **state,
@@ -203,7 +205,7 @@ def _container(policy: str, maximum: int = 0, **state: Any) -> Any:
     [
         (_container("no"), 1, False),
         (_container("always"), 0, True),
-        (_container("always", stopped_by_user=True), 0, False),
+        (_container("always", restart_canceled=True), 0, False),
         (_container("unless-stopped"), 0, True),
         (_container("on-failure"), 0, False),
         (_container("on-failure"), 1, True),
@@ -216,16 +218,18 @@ def test_restart_policies(container: Any, code: int, wanted: bool) -> None:
 
 
 def test_backoff_doubles_up_to_a_minute_and_forgets() -> None:
-    assert [backoff(_container("always", restart_count=n)) for n in (0, 1, 2, 50)] == [0.1, 0.2, 0.4, 60.0]
-    assert backoff(_container("always", restart_count=9, finished_at="2026-01-01T00:00:11Z")) == 0.1
+    waits = [0]
+    for _ in range(12):
+        waits.append(next_backoff_ms(_container("always", backoff_ms=waits[-1]), 9.9))
+    assert waits[1:5] == [100, 200, 400, 800]
+    assert waits[-3:] == [51_200, 60_000, 60_000]
+    assert next_backoff_ms(_container("always", backoff_ms=60_000), 10.0) == 100
 
 
 def test_what_has_no_effect_is_said() -> None:
-    config = container_config.merge({"Healthcheck": {"Test": ["CMD", "true"]}}, {})
     host = host_config.complete(
         {"Links": ["a:b"], "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}}}, []
     )
-    said = " ".join(unsupported.warnings(config, host))
-    assert all(word in said for word in ("HEALTHCHECK", "Links", "max-size"))
-    plain = container_config.merge({"Healthcheck": {"Test": ["NONE"]}}, {})
-    assert unsupported.warnings(plain, host_config.complete({}, [])) == []
+    said = " ".join(unsupported.warnings(host))
+    assert all(word in said for word in ("Links", "max-size"))
+    assert unsupported.warnings(host_config.complete({}, [])) == []
