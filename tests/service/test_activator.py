@@ -34,7 +34,7 @@ class Activator:
             self.process = subprocess.Popen(
                 [*ACTIVATOR, *options, self.socket, sys.executable, "-c", program], stderr=log
             )
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while not os.path.exists(self.socket) or os.stat(self.socket).st_ino == before:
             assert time.monotonic() < end, "nothing listens"
             time.sleep(0.01)
@@ -76,7 +76,7 @@ def test_ending_it_ends_the_service_first(folder: str) -> None:
     activator = Activator(folder, "import time; time.sleep(60)")
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(activator.socket)
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while not (services := children_of(activator.process.pid)):
             assert time.monotonic() < end
             time.sleep(0.01)

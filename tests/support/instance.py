@@ -33,7 +33,7 @@ SERVICE = (sys.executable, "-I", "-S", f"{ROOT}/service/__main__.py")
 ACTIVATOR = (sys.executable, "-I", "-S", f"{ROOT}/service/activator.py")
 CGROUPS = "/sys/fs/cgroup"
 _SLOTS = 64
-_START_SECONDS = 15.0  # longest wait for a socket to appear; a loaded machine compiles the tree first
+_START_SECONDS = 60.0  # longest wait for a socket to appear; a loaded machine compiles the tree first
 
 
 class Instance:
@@ -248,7 +248,7 @@ class Instance:
                 client.api.remove_volume(volume["Name"], force=True)
         finally:
             client.close()
-        end = time.monotonic() + 5  # exit hooks of what was just removed may still be on their way
+        end = time.monotonic() + 20  # exit hooks of what was just removed may still be on their way
         while (left := self.leftovers()) and time.monotonic() < end:
             time.sleep(0.05)
         return left

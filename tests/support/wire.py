@@ -169,7 +169,7 @@ class WireService:
         noted: dict[str, Any] = self.ask("GET /test/seen").json
         return noted
 
-    def until_seen(self, key: str, value: object, seconds: float = 5.0) -> None:
+    def until_seen(self, key: str, value: object, seconds: float = 30.0) -> None:
         """Wait for a note. Raises AssertionError when it does not come."""
         end = time.monotonic() + seconds
         while self.seen().get(key) != value:

@@ -10,6 +10,7 @@ from service.engine import container_config, container_list, host_config, names,
 from service.engine.create import check_name
 from service.engine.exit import next_backoff_ms, restart_wanted
 from service.errors import InvalidParameter
+from service.kernel import cgroup
 
 IMAGE = {
     "Env": ["PATH=/bin", "A=image"],
@@ -135,7 +136,8 @@ def test_what_a_client_leaves_out_of_an_item_is_shown_as_go_shows_it() -> None:
 def test_host_config_is_completed() -> None:
     host = host_config.complete({"Memory": 64 << 20, "NetworkMode": "default"}, [])
     assert host["NetworkMode"] == "bridge"
-    assert host["MemorySwap"] == 128 << 20
+    if cgroup.detect().has("memory"):  # without it the limit is taken back, with a warning
+        assert host["MemorySwap"] == 128 << 20
     assert host["LogConfig"] == {"Type": "json-file", "Config": {}}
     assert host["RestartPolicy"] == {"Name": "no", "MaximumRetryCount": 0}
     assert "/proc/kcore" in host["MaskedPaths"]

@@ -167,7 +167,7 @@ class Host:
 
     def left_behind(self) -> list[str]:
         """Interfaces, namespaces, published ports and rows, of which none should be left; waits for the kernel."""
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + 30
         while True:
             left = self._left()
             if not left or time.monotonic() > deadline:

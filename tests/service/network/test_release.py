@@ -172,7 +172,7 @@ def _foreign(host: Host) -> list[str]:
     kept = (zero[0]["HostInterface"], zero[0]["ContainerId"], zero[0]["Id"])
     import time
 
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 30
     while True:
         left = [text for text in host._left() if not any(name in text for name in kept)]
         if not left or time.monotonic() > deadline:

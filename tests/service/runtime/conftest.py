@@ -146,7 +146,7 @@ class Workshop:
 
 def _soon(question: Any) -> Any:
     """The first answer that is not None, within ten seconds."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while (answer := question()) is None:
         assert time.monotonic() < until, "waited ten seconds"
         time.sleep(0.002)

@@ -151,7 +151,7 @@ async def test_the_exit_command_runs_after_the_exit_is_written(workshop: Worksho
     exit_file = f"{exits.directory(workshop.settings)}/{record['Id']}"
     workshop.create(record, exit_command=["/bin/sh", "-c", f"cat {exit_file} > {note}.new; mv {note}.new {note}"])
     runc.start(workshop.settings, record["Id"])
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while not note.exists():
         assert time.monotonic() < until
         await asyncio.sleep(0.01)
@@ -250,7 +250,7 @@ async def test_reserved_sockets_stay_open_with_the_container(workshop: Workshop)
     with pytest.raises(OSError, match="in use"):
         socket.create_server(("127.0.0.1", port))
     pid = runc.ps(settings, record["Id"])[0]
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while Path(f"/proc/{pid}/comm").read_text() != "sleep\n":  # the runtime's own process becomes the command
         assert time.monotonic() < until
     assert sorted(os.listdir(f"/proc/{pid}/fd")) == ["0", "1", "2"]
