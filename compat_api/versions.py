@@ -51,6 +51,7 @@ SINCE: "dict[str, Version]" = {
     "warning of an unused volume driver": (1, 48),
     "stats one-shot": (1, 41),
     "images filter by reference only": (1, 41),  # before, `filter` was a parameter of its own
+    "data usage by type": (1, 42),
     "images shared-size": (1, 42),
     "volume prune keeps named ones": (1, 42),  # unless `all` says otherwise
     "image history platform": (1, 48),

@@ -188,5 +188,5 @@ async def container_prune(engine: "Engine", filters: "dict[str, list[str]]" = Fi
     """Remove all stopped containers (API: ContainerPrune)."""
     from service.engine import prune
 
-    gone, freed = await engine.thread(prune.containers, engine, filters)
+    gone, freed = await engine.thread(prune.alone, engine, "container", prune.containers, engine, filters)
     return Reply.json({"ContainersDeleted": gone or None, "SpaceReclaimed": freed})

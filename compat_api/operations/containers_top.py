@@ -14,4 +14,4 @@ async def container_top(engine: "Engine", id: str, ps_args: str = Text()) -> "Re
     from service.engine.top import top
 
     titles, rows = await engine.thread(top, engine, id, ps_args)
-    return Reply.json({"Processes": rows, "Titles": titles}, "ContainerTop")
+    return Reply.json({"Processes": rows or None, "Titles": titles}, "ContainerTop")

@@ -212,7 +212,7 @@ async def image_delete(engine: "Engine", name: str, force: bool = Flag(), noprun
 @post("/images/prune")
 async def image_prune(engine: "Engine", filters: "dict[str, list[str]]" = Filters()) -> Reply:
     """Remove images that nothing needs (API: ImagePrune)."""
-    from service.engine import image_remove
+    from service.engine import image_remove, prune
 
-    removed, freed = await engine.thread(image_remove.prune, engine, filters)
+    removed, freed = await engine.thread(prune.alone, engine, "image", image_remove.prune, engine, filters)
     return Reply.json({"ImagesDeleted": removed or None, "SpaceReclaimed": freed})

@@ -77,7 +77,7 @@ async def network_disconnect(engine: "Engine", id: str, *, body: "NetworkDisconn
 @post("/networks/prune")
 async def network_prune(engine: "Engine", filters: "dict[str, list[str]]" = Filters()) -> Reply:
     """Remove unused networks (API: NetworkPrune); null where there was none to remove."""
-    from service.engine import networks
+    from service.engine import networks, prune
 
-    gone = await engine.thread(networks.prune, engine.settings, engine.store, filters)
+    gone = await engine.thread(prune.alone, engine, "container", networks.prune, engine.settings, engine.store, filters)
     return Reply.json({"NetworksDeleted": gone})

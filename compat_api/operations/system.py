@@ -1,7 +1,8 @@
 """/info, /version, /system/df."""
 
-from compat_api.declaration import Texts, get
+from compat_api.declaration import ApiVersion, Texts, get
 from compat_api.reply import Reply
+from compat_api.versions import has
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,11 +26,15 @@ async def system_info(engine: "Engine") -> Reply:
 
 
 @get("/system/df")
-async def system_data_usage(engine: "Engine", type: "list[str]" = Texts()) -> Reply:
-    """What takes space (API: SystemDataUsage)."""
+async def system_data_usage(
+    engine: "Engine", type: "list[str]" = Texts(), version: tuple[int, int] = ApiVersion()
+) -> Reply:
+    """What takes space (API: SystemDataUsage). Below 1.42 everything, whatever `type` says."""
     from service.engine import system
     from service.errors import InvalidParameter
 
+    if not has("data usage by type", version):
+        type = []
     for kind in type:
         if kind not in ("container", "image", "volume", "build-cache"):
             raise InvalidParameter(f"unknown object type: {kind}")

@@ -64,12 +64,15 @@ async def volume_prune(
     engine: "Engine", filters: "dict[str, list[str]]" = Filters(), version: tuple[int, int] = ApiVersion()
 ) -> Reply:
     """Remove unused volumes (API: VolumePrune): from 1.42 only anonymous ones, unless `all` says so."""
-    from service.engine import volumes
+    from service.engine import prune, volumes
 
     named_too = not has("volume prune keeps named ones", version) or any(
         text in ("true", "1") for text in filters.get("all", ())
     )
     gone, freed = await engine.thread(
-        lambda: volumes.prune(engine.settings, engine.store, filters, named_too=named_too)
+        prune.alone,
+        engine,
+        "volume",
+        lambda: volumes.prune(engine.settings, engine.store, filters, named_too=named_too),
     )
     return Reply.json({"VolumesDeleted": gone, "SpaceReclaimed": freed})

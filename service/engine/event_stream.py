@@ -3,9 +3,9 @@
 import time
 
 from service.engine.bell_watch import changes
-from service.engine.prune import moment
 from service.engine.volumes import has_label
 from service.errors import InvalidParameter
+from service.moments import moment
 from service.store import events
 
 TYPE_CHECKING = False

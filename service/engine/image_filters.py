@@ -17,8 +17,8 @@ class Selection:
     """The filters of one list, read and checked."""
 
     def __init__(self, engine: "Engine", filters: "Mapping[str, list[str]]", *, all: bool = False) -> None:
-        from service.engine import prune
         from service.engine.images import find
+        from service.moments import moment
         from service.store import images
 
         for name in filters:
@@ -33,8 +33,8 @@ class Selection:
             created = find(engine, name).row.created_ns
             self.before_ns = created if self.before_ns < 0 else min(created, self.before_ns)
         for value in filters.get("until", ()):
-            moment = prune.moment(value)
-            self.before_ns = moment if self.before_ns < 0 else min(moment, self.before_ns)
+            limit = moment(value)
+            self.before_ns = limit if self.before_ns < 0 else min(limit, self.before_ns)
         for name in filters.get("since", ()):
             self.since_ns = max(self.since_ns, find(engine, name).row.created_ns)
         # an image that another was made from is intermediate: shown by `all`, never by `dangling`

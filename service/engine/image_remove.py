@@ -196,7 +196,7 @@ def prune(engine: "Engine", filters: "Mapping[str, list[str]]") -> "tuple[Record
     Docker's records, and the bytes of the layers removed. Raises InvalidParameter for a bad filter.
     """
     from service.engine.image_filters import boolean
-    from service.engine.prune import moment
+    from service.moments import moment
 
     for key in filters:
         if key not in ("dangling", "label", "label!", "until"):

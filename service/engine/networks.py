@@ -359,7 +359,7 @@ def prune(settings: "Settings", database: "Database", filters: "Mapping[str, lis
 
 
 def _moment(texts: "list[str]") -> int:
-    from service.engine.prune import moment
+    from service.moments import moment
 
     if len(texts) != 1:
         raise InvalidParameter("more than one until filter specified")

@@ -249,8 +249,15 @@ def data_usage(engine: "Engine", kinds: "tuple[str, ...]" = ()) -> "dict[str, An
     from service.kernel.tree import disk_usage
     from service.store import volumes as stored_volumes
 
-    document: dict[str, Any] = {"LayersSize": images.layers_size(engine.store)}
+    document: dict[str, Any] = {
+        "LayersSize": 0,
+        "Images": None,
+        "Containers": None,
+        "Volumes": None,
+        "BuildCache": None,
+    }
     if not kinds or "image" in kinds:
+        document["LayersSize"] = images.layers_size(engine.store)
         document["Images"] = image_verbs.usage(engine)
     if not kinds or "container" in kinds:
         document["Containers"] = container_list.summaries(engine, all=True, limit=0, size=True, filters={})
@@ -268,5 +275,4 @@ def data_usage(engine: "Engine", kinds: "tuple[str, ...]" = ()) -> "dict[str, An
         ]
     if not kinds or "build-cache" in kinds:
         document["BuildCache"] = []
-    document["BuilderSize"] = 0
     return document

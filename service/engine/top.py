@@ -38,20 +38,24 @@ def top(engine: "Engine", reference: str, arguments: str) -> "Listing":
     return listing
 
 
+_BLANK, _WORD = f"[{_BLANKS}]", f"[^{_BLANKS}]"
+
+
 def _check_titles(arguments: str) -> None:
     """No other column may be called PID: rows are chosen by that name (moby#24358)."""
-    words = arguments.split()
-    for position, word in enumerate(words):
-        name, equals, title = word.partition("=")
-        if equals and not title and position + 1 < len(words):
-            title = words[position + 1]
-        if equals and position and title.startswith("PID") and name != "pid":
+    import re
+
+    for name, title in re.findall(f"{_BLANK}+({_WORD}*)={_BLANK}*(PID{_WORD}*)", arguments):
+        if name != "pid":
             raise SystemFailure(f'specifying "{name}={title}" is not allowed')
 
 
 def _ps(engine: "Engine", wanted: list[str], pids: list[int]) -> str:
     """What ps writes. Asked for the container's pids at first; some options exclude that, then for all."""
-    argv = [find_program("ps"), *wanted]
+    try:
+        argv = [find_program("ps"), *wanted]
+    except FileNotFoundError:
+        raise SystemFailure('ps: exec: "ps": executable file not found in $PATH') from None
     environment = engine.settings.environment()
     finished = process.run([*argv, "-q" + ",".join(str(pid) for pid in pids)], environment=environment)
     if finished.code:
@@ -73,11 +77,15 @@ def parse(output: str, pids: "frozenset[int]") -> "Listing":
         fields = _fields(line)
         if not fields:
             continue
+        if len(fields) <= column:
+            raise SystemFailure(f"Unexpected row in ps output: {line}")
         if fields[column] != "-":
             try:
                 inside = int(fields[column]) in pids
             except ValueError:
-                raise SystemFailure(f"Unexpected pid '{fields[column]}'") from None
+                raise SystemFailure(
+                    f"Unexpected pid '{fields[column]}': strconv.Atoi: parsing \"{fields[column]}\": invalid syntax"
+                ) from None
         if inside:
             last = len(titles) - 1
             rows.append([*fields[:last], " ".join(fields[last:])])

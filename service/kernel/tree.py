@@ -3,7 +3,7 @@
 import os
 import stat
 
-ENOTEMPTY, EEXIST = 39, 17
+ENOTEMPTY, EEXIST, ELOOP = 39, 17, 40
 
 
 def remove_tree(path: str) -> None:
@@ -83,39 +83,103 @@ def _removed(name: str, folder: int) -> bool:
         return False
 
 
+_HELD = 32  # descriptors held while weighing, however deep the tree is
+
+
 def disk_usage(path: str) -> int:
-    """The bytes of all regular files in a tree, each inode once (as dockerd counts a volume or a layer)."""
-    seen: set[tuple[int, int]] = set()
-    try:
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        return _weigh(folder, seen)
-    finally:
-        os.close(folder)
+    """The bytes of all files in a tree that are not directories, each inode once (as dockerd counts a volume or layer).
 
-
-def _weigh(folder: int, seen: set[tuple[int, int]]) -> int:
+    Never follows a symbolic link. A directory that is moved away or removed meanwhile is counted as far as it was seen.
+    """
     total = 0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if stat.S_ISDIR(status.st_mode):
+    linked: set[tuple[int, int]] = set()  # files with several names that were counted
+    levels: list[_Level] = []
+    name, above = path, -1
+    try:
+        while True:
+            level = _Level.enter(name, above)
+            if level is not None:
+                levels.append(level)
+                total += level.weigh(linked)
+                if len(levels) > _HELD:
+                    levels[-1 - _HELD].release()
+            while levels and not (levels[-1].folders and levels[-1].held):
+                done = levels.pop()
+                if levels:
+                    levels[-1].below(done)
+                done.release()
+            if not levels:
+                return total
+            name, above = levels[-1].folders.pop(), levels[-1].fd
+    finally:
+        for left in levels:
+            left.release()
+
+
+class _Level:
+    """One directory on the way down: its descriptor (-1 when given up for a while) and the directories yet to enter."""
+
+    __slots__ = ("fd", "folders", "identity")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.identity = _identity(os.fstat(fd))
+        self.folders: list[str] = []
+
+    @classmethod
+    def enter(cls, name: str, above: int) -> "_Level | None":
+        """The directory `name` in the directory `above` (-1: a path); None when there is none (any more)."""
+        try:
+            return cls(os.open(name, _DIRECTORY, dir_fd=None if above < 0 else above))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno != ELOOP:
+                raise
+            return None  # it has become a link
+
+    def weigh(self, linked: set[tuple[int, int]]) -> int:
+        """The bytes of the files directly inside; the directories are noted."""
+        total = 0
+        with os.scandir(self.fd) as entries:
+            for entry in entries:
                 try:
-                    inside = os.open(
-                        entry.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder
-                    )
-                except OSError:
-                    continue  # removed meanwhile
-                try:
-                    total += _weigh(inside, seen)
-                finally:
-                    os.close(inside)
-            elif (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    self.folders.append(entry.name)
+                    continue
+                if status.st_nlink > 1:
+                    if _identity(status) in linked:
+                        continue
+                    linked.add(_identity(status))
                 total += status.st_size
-    return total
+        return total
+
+    def below(self, done: "_Level") -> None:
+        """Go back up from `done`, when this one's descriptor was given up: its parent, if that is still this one."""
+        if self.fd < 0 and done.fd >= 0:
+            fd = os.open("..", _DIRECTORY, dir_fd=done.fd)
+            if _identity(os.fstat(fd)) == self.identity:
+                self.fd = fd
+            else:
+                os.close(fd)  # moved meanwhile: the rest of this one is not looked for
+
+    @property
+    def held(self) -> bool:
+        """Whether there is a descriptor to go on with."""
+        return self.fd >= 0
+
+    def release(self) -> None:
+        """Give the descriptor up."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

@@ -45,12 +45,43 @@ def test_arguments(moorage: Instance, container: str) -> None:
     [
         ("-o%20comm", "Couldn't find PID field in ps output"),
         ("-o%20x%3DPID", 'specifying "x=PID" is not allowed'),
+        ("-o%20%20user%3D%20PID", 'specifying "user=PID" is not allowed'),
+        ("-o%20pid%3DPID,x%3DPID", 'specifying "pid=PID,x=PID" is not allowed'),
+        ("-eo%20pid%3DPIDX", "Couldn't find PID field in ps output"),
+        ("-o%20pid%20--no-headers", "Couldn't find PID field in ps output"),
+        ("%20", "ps: error: garbage option"),
         ("--nope", "ps: error: unknown gnu long option"),
     ],
 )
 def test_bad_arguments(moorage: Instance, container: str, arguments: str, text: str) -> None:
     answer = call(moorage, f"GET /containers/{container}/top?ps_args={arguments}")
     assert (answer.status, answer.json["message"]) == (500, text)
+
+
+def test_a_selection_without_the_containers_processes_is_null(moorage: Instance, container: str) -> None:
+    assert call(moorage, f"GET /containers/{container}/top?ps_args=-fp%201").json["Processes"] is None
+
+
+def test_paused(moorage: Instance, container: str) -> None:
+    moorage.docker("pause", container)
+    try:
+        assert len(call(moorage, f"GET /containers/{container}/top").json["Processes"]) == 2
+    finally:
+        moorage.docker("unpause", container)
+
+
+def test_restarting(moorage: Instance) -> None:
+    made = moorage.docker("run", "-d", "--restart", "always", "busybox", "false").stdout.strip()
+    sentence = f"Container {made} is restarting, wait until the container is running"
+    moorage.until(
+        lambda: call(moorage, f"GET /containers/{made}/top").json.get("message") == sentence, 15, "never restarting"
+    )
+    remove(moorage, made)
+
+
+def test_bad_arguments_are_seen_before_the_container(moorage: Instance) -> None:
+    assert call(moorage, "GET /containers/nosuch/top?ps_args=-o%20x%3DPID").status == 500
+    assert call(moorage, "GET /containers/nosuch/top").status == 404
 
 
 def test_not_running(moorage: Instance) -> None:

@@ -1,16 +1,18 @@
 """What create decides without touching the machine: config merged, host config completed, times read, names checked."""
 
 import os
-import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.engine import container_config, container_list, host_config, names, prune, unsupported
 from service.engine.create import check_name
+from service.engine.engine import Engine
 from service.engine.exit import next_backoff_ms, restart_wanted
-from service.errors import InvalidParameter
+from service.errors import Conflict, InvalidParameter
 from service.kernel import cgroup
+from service.settings import Settings
 
 IMAGE = {
     "Env": ["PATH=/bin", "A=image"],
@@ -161,18 +163,17 @@ def test_drawn_names_are_names_and_differ() -> None:
     assert all(check_name(name) == name for name in drawn)
 
 
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [("0", 0), ("1700000000", 1_700_000_000 * 10**9), ("1.5", 1_500_000_000), ("1970-01-01T00:00:01Z", 10**9)],
-)
-def test_moments(text: str, wanted: int) -> None:
-    assert prune.moment(text) == wanted
+def test_one_prune_of_a_kind_at_a_time(tmp_path: Path) -> None:
+    engine = Engine(Settings({"MOORAGE_ROOT": str(tmp_path), "MOORAGE_RUN": str(tmp_path)}))
 
+    def again(kind: str) -> int:
+        return prune.alone(engine, kind, lambda: 7)
 
-def test_moments_ago() -> None:
-    assert abs(prune.moment("1h30m") / 1e9 - (time.time() - 5400)) < 5
-    with pytest.raises(InvalidParameter):
-        prune.moment("soon")
+    assert prune.alone(engine, "container", again, "volume") == 7
+    with pytest.raises(Conflict) as error:
+        prune.alone(engine, "container", again, "container")
+    assert error.value.message == "a prune operation is already running"
+    assert again("container") == 7
 
 
 @pytest.mark.parametrize(
