@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from service.engine.engine import Engine
+    from service.runtime.cdi import Registry
 
 _GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
@@ -79,6 +80,9 @@ def identity(engine: "Engine") -> str:
 
 def info(engine: "Engine") -> "dict[str, Any]":
     """API: SystemInfo. Blocking."""
+    from service.runtime import cdi
+
+    offered = cdi.Registry(engine.settings.cdi_directories)
     settings, host, groups = engine.settings, os.uname(), cgroup.detect()
     found = containers.newest_first(engine.store)
     statuses = [container["state"]["status"] for container in found]
@@ -162,9 +166,16 @@ def info(engine: "Engine") -> "dict[str, Any]":
         "InitCommit": {"ID": "", "Expected": ""},
         "SecurityOptions": _security_options(groups.version),
         "FirewallBackend": {"Driver": "nftables"},
-        "CDISpecDirs": [],
-        "Warnings": _warnings(limits),
+        "CDISpecDirs": engine.settings.cdi_directories,
+        **_devices(offered),
+        "Warnings": _warnings(limits, offered),
     }
+
+
+def _devices(offered: "Registry") -> "dict[str, Any]":
+    """DiscoveredDevices: what vendors' files offer to `--device` and `--gpus`; left out where there is none."""
+    listed = [{"Source": "cdi", "ID": name} for name in sorted(offered.devices)]
+    return {"DiscoveredDevices": listed} if listed else {}
 
 
 def _cgroup_driver(engine: "Engine") -> str:
@@ -225,7 +236,7 @@ def _security_options(cgroup_version: int) -> list[str]:
     return [*options, "name=cgroupns"] if cgroup_version == 2 else options
 
 
-def _warnings(limits: dict[str, bool]) -> "list[str] | None":
+def _warnings(limits: dict[str, bool], offered: "Registry") -> "list[str] | None":
     """dockerd's sentences (moby: daemon/info_unix.go)."""
     texts = {
         "MemoryLimit": "WARNING: No memory limit support",
@@ -237,6 +248,8 @@ def _warnings(limits: dict[str, bool]) -> "list[str] | None":
         "PidsLimit": "WARNING: No pids limit support",
     }
     found = [text for key, text in texts.items() if not limits[key]]
+    for path, complaints in offered.errors.items():
+        found += [f"CDI: Error associated with spec file {path}: {words}" for words in complaints]
     if _sysctl("net/ipv4/ip_forward") != "1":
         found.append("WARNING: IPv4 forwarding is disabled")
     return found or None

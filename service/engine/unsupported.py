@@ -12,7 +12,6 @@ def warnings(host: "dict[str, Any]") -> list[str]:
     for key in sorted(options):
         found.append(f"Log option {key} has no effect yet: the log is kept whole.")
     for key, what in (
-        ("DeviceRequests", "Device requests (--gpus) are"),
         ("Links", "Links are"),
         ("Cgroup", "Control groups of other containers are"),
     ):

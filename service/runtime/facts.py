@@ -58,6 +58,12 @@ def gather(
     if spec.wants_init(host):
         facts.init_path = init_path()
     _devices(facts, host)
+    if host.get("DeviceRequests"):
+        from service.runtime import cdi
+
+        registry = cdi.Registry(settings.cdi_directories)
+        names = [name for request in host["DeviceRequests"] for name in cdi.wanted(request, registry)]
+        facts.cdi_edits = registry.edits(names)
     facts.propagations = _propagations(settings, record)
     return facts
 

@@ -38,6 +38,7 @@ class SpecFacts:
     __slots__ = (
         "apparmor",
         "available_capabilities",
+        "cdi_edits",
         "cgroup_path",
         "cgroups",
         "device_rules",
@@ -79,6 +80,7 @@ class SpecFacts:
         self.device_rules: list[dict[str, Any]] = []  # of HostConfig.Devices
         self.hostname = ""  # where the container has none of its own: it joined another's network, or the host's names
         self.domainname = ""  # likewise
+        self.cdi_edits: dict[str, Any] | None = None  # of HostConfig.DeviceRequests
         self.init_path = ""  # a static init on the host
         self.propagations: dict[str, tuple[str, str]] = {}  # bind source → shared | slave | private, its mount point
         self.recursive_read_only = True
@@ -122,6 +124,11 @@ def build_spec(record: "ContainerRecord", facts: SpecFacts) -> "Spec":
     profile = _seccomp(host, options, granted, facts)
     if profile:
         spec["linux"]["seccomp"] = profile
+    if facts.cdi_edits:
+        from service.runtime import cdi
+
+        brought = (*(point["Destination"] for point in record["Mounts"]), *(host.get("Tmpfs") or ()))
+        cdi.apply(spec, facts.cdi_edits, frozenset(brought))
     return spec
 
 
