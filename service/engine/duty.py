@@ -14,7 +14,7 @@ descriptors and children; all callbacks run in one thread, so none may block for
 keeper goes on.
 """
 
-from service.engine import health
+from service.engine import health, log_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def wanted(record: "ContainerRecord") -> str:
     names = []
     if health.command(record["Config"]) is not None:
         names.append("health")
+    if log_config.limits(record) is not None:
+        names.append("log")
     return " ".join(names)
 
 
@@ -47,4 +49,8 @@ def begin(name: str, keeper: "Keeper", container: "Container") -> "Duty":
         from service.engine.probes import Probes
 
         return Probes(keeper, container)
+    if name == "log":
+        from service.engine.log_keeping import LogKeeping
+
+        return LogKeeping(keeper, container)
     raise ValueError(f"no duty is called {name!r}")

@@ -9,7 +9,7 @@ import os
 
 from service import bell, timestamps
 from service.engine import duty, events, keeping, release, remove
-from service.errors import Conflict, InvalidParameter, MoorageError, NotModified, SystemFailure
+from service.errors import Conflict, InvalidParameter, MoorageError, NotModified, StartFailed, SystemFailure
 from service.kernel import pidfd
 from service.store import containers, health
 
@@ -79,6 +79,7 @@ def _launch(
     from service.runtime import conmon, runc
 
     record = container["record"]
+    _check_log(record)
     container_id = record["Id"]
     generation = container["state"]["generation"] + 1
     with database.write():
@@ -95,7 +96,7 @@ def _launch(
             container_id,
             bundle=specification.write(settings, database, record, plan, merged),
             generation=generation,
-            log_path=log_path(settings, record),
+            log=_log(settings, record),
             terminal=record["Config"]["Tty"],
             open_stdin=record["Config"]["OpenStdin"],
             stdin_once=record["Config"]["StdinOnce"],
@@ -128,11 +129,29 @@ def _launch(
     runc.start(settings, container_id)
 
 
-def log_path(settings: "Settings", record: "ContainerRecord") -> str:
-    """The file that conmon writes the container's output to; empty for the log driver `none`."""
-    if record["HostConfig"]["LogConfig"]["Type"] == "none":
-        return ""
-    return settings.container_root(record["Id"]) + "/ctr.log"
+def _log(settings: "Settings", record: "ContainerRecord") -> list[str]:
+    """Where conmon writes the output to."""
+    from service.engine import log_config
+    from service.runtime import conmon
+
+    driver = record["HostConfig"]["LogConfig"]["Type"]
+    if driver == "none":
+        return conmon.no_log()
+    if driver == "journald":
+        return conmon.journal(record["Name"], log_config.tag(record, "{{.ID}}"))
+    return conmon.log_file(settings.container_log(record["Id"]))
+
+
+def _check_log(record: "ContainerRecord") -> None:
+    """Raises StartFailed when the log options mean nothing."""
+    from service.engine import log_config
+
+    try:
+        log_config.parse(record)
+    except MoorageError as error:
+        raise StartFailed(
+            f"failed to create task for container: failed to initialize logging driver: {error.message}"
+        ) from error
 
 
 def _mount_sources(settings: "Settings", database: "Database", record: "ContainerRecord") -> None:

@@ -8,9 +8,6 @@ if TYPE_CHECKING:
 def warnings(host: "dict[str, Any]") -> list[str]:
     """One sentence per thing that is kept and shown by inspect, but has no effect."""
     found = []
-    options = host["LogConfig"]["Config"]
-    for key in sorted(options):
-        found.append(f"Log option {key} has no effect yet: the log is kept whole.")
     for key, what in (
         ("Links", "Links are"),
         ("Cgroup", "Control groups of other containers are"),
