@@ -75,7 +75,7 @@ def _launch(
     restarted: bool,
 ) -> None:
     from service.content import rootfs
-    from service.engine import endpoints, specification
+    from service.engine import endpoints, mount_sources, specification
     from service.runtime import conmon, runc
 
     record = container["record"]
@@ -84,17 +84,18 @@ def _launch(
     generation = container["state"]["generation"] + 1
     with database.write():
         containers.set_state(database, container_id, holds=1, generation=generation, boot_id=pidfd.boot_id(), error="")
+        events.volumes(database, record, "mount")
         plan = endpoints.prepare(settings, database, record)
     try:
         os.makedirs(settings.container_run(container_id), 0o711, exist_ok=True)
         merged = rootfs.mount(settings, container_id, record["Layers"])
-        _mount_sources(settings, database, record)
+        mounts = mount_sources.prepare(settings, database, record)
         endpoints.open_namespace(plan)
         endpoints.write_files(settings, plan)
         creation = conmon.create(
             settings,
             container_id,
-            bundle=specification.write(settings, database, record, plan, merged),
+            bundle=specification.write(settings, database, {**record, "Mounts": mounts}, plan, merged),
             generation=generation,
             log=_log(settings, record),
             terminal=record["Config"]["Tty"],
@@ -152,25 +153,6 @@ def _check_log(record: "ContainerRecord") -> None:
         raise StartFailed(
             f"failed to create task for container: failed to initialize logging driver: {error.message}"
         ) from error
-
-
-def _mount_sources(settings: "Settings", database: "Database", record: "ContainerRecord") -> None:
-    """Make what is mounted exist: volumes with options are mounted, missing bind sources of `-v` made again."""
-    from service.engine import volumes
-    from service.store import volumes as stored
-
-    for mount in record["Mounts"]:
-        if mount["Type"] == "volume":
-            volume = stored.get(database, mount["Name"])
-            if volume is not None:
-                volumes.mount_if_needed(settings, volume)
-            os.makedirs(mount["Source"], 0o755, exist_ok=True)
-        elif mount["Type"] == "bind" and not os.path.lexists(mount["Source"]):
-            if not any(bind.startswith(mount["Source"] + ":") for bind in record["HostConfig"]["Binds"] or ()):
-                raise InvalidParameter(
-                    f'invalid mount config for type "bind": bind source path does not exist: {mount["Source"]}'
-                )
-            os.makedirs(mount["Source"], 0o755, exist_ok=True)
 
 
 def _failed(settings: "Settings", database: "Database", container: "Container", error: BaseException) -> None:

@@ -14,7 +14,4 @@ def warnings(host: "dict[str, Any]") -> list[str]:
     ):
         if host.get(key):
             found.append(f"{what} not supported yet and have no effect.")
-    for mount in host.get("Mounts") or ():
-        if (mount.get("VolumeOptions") or {}).get("Subpath"):
-            found.append(f"Volume subpaths are not supported yet: {mount['Target']} shows the whole volume.")
     return found
