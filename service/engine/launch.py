@@ -43,10 +43,10 @@ def start(
     """
     with release.exclusively(settings, container_id):
         container = containers.get(database, container_id)
-        if restarted and (container["state"]["status"] != "restarting" or container["state"]["restart_canceled"]):
-            return
         if not restarted:
             _guard(container)
+        elif not _still_wanted(settings, database, container):
+            return
         release.leftovers(settings, database, container)
         try:
             _launch(settings, database, container, before_start, restarted)
@@ -55,6 +55,17 @@ def start(
             raise
     bell.ring(settings.bell)
     keeping.ensure(settings, database)
+
+
+def _still_wanted(settings: "Settings", database: "Database", container: "Container") -> bool:
+    """Whether it still waits for its restart policy. If that was canceled meanwhile, it waits no longer."""
+    if container["state"]["status"] != "restarting":
+        return False
+    if container["state"]["restart_canceled"]:
+        with database.write():
+            containers.set_state(database, container["record"]["Id"], status="exited")
+        bell.ring(settings.bell)
+    return not container["state"]["restart_canceled"]
 
 
 def _guard(container: "Container") -> None:
