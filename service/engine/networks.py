@@ -4,7 +4,7 @@ The verbs that change something block; the service calls them in a thread. Error
 """
 
 from service import bell, timestamps
-from service.engine import endpoints, network_mode
+from service.engine import duty, endpoints, keeping, network_mode
 from service.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id, short
 from service.kernel import netlink, nftables
@@ -54,7 +54,7 @@ def matching(settings: "Settings", database: "Database", filters: "Mapping[str, 
 
 
 def _passes(network: "NetworkRecord", filters: "Mapping[str, list[str]]", used: "set[str]") -> bool:
-    predefined = network["Name"] in endpoints.PREDEFINED
+    predefined = network["Name"] in network_mode.PREDEFINED
     for key, wanted in filters.items():
         if not wanted:
             continue
@@ -129,7 +129,7 @@ def create(settings: "Settings", database: "Database", asked: "Mapping[str, Any]
     name, driver = asked.get("Name") or "", asked.get("Driver") or "bridge"
     if not name.strip():
         raise InvalidParameter("invalid name: name is empty")
-    if name in endpoints.PREDEFINED:
+    if name in network_mode.PREDEFINED:
         raise Forbidden(f"operation is not permitted on predefined {name} network ")
     if driver in ("host", "null"):
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
@@ -285,7 +285,7 @@ def _announce(database: "Database", action: str, network: "NetworkRecord") -> No
 def remove(settings: "Settings", database: "Database", reference: str) -> None:
     """Remove a network that no container is on. Raises NotFound, Forbidden (predefined, or in use)."""
     network = find(settings, database, reference)
-    if network["Name"] in endpoints.PREDEFINED:
+    if network["Name"] in network_mode.PREDEFINED:
         raise Forbidden(f"{network['Name']} is a pre-defined network and cannot be removed")
     _remove(settings, database, network)
     bell.ring(settings.bell)
@@ -339,7 +339,7 @@ def prune(settings: "Settings", database: "Database", filters: "Mapping[str, lis
                 used.add(known["Id"])
     gone = []
     for network in stored.all_networks(database):
-        if network["Name"] in endpoints.PREDEFINED or network["Id"] in used:
+        if network["Name"] in network_mode.PREDEFINED or network["Id"] in used:
             continue
         if until is not None and timestamps.nanoseconds(network["Created"]) > until:
             continue
@@ -436,6 +436,7 @@ def _join(
         stored.insert_endpoint(database, joined)
         endpoints.announce(database, "connect", joined)
         _remember(database, record, network["Name"], asked)
+        containers.set_state(database, record["Id"], duties=duty.wanted(record))
     namespace = endpoints.namespace_of(settings, record["Id"])
     try:
         with netlink.Channel() as channel:
@@ -445,6 +446,8 @@ def _join(
     except BaseException:
         _leave(settings, database, record, joined)
         raise
+    bell.ring(settings.bell)
+    keeping.ensure(settings, database)  # this may be its first network with names
     endpoints.rewrite_files(settings, database, record)
 
 

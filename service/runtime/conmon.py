@@ -19,7 +19,7 @@ import os
 
 from service import jsontext, process
 from service.errors import Conflict, StartFailed, SystemFailure
-from service.kernel import cgroup
+from service.kernel import cgroup, pidfd
 from service.runtime import bundle as bundles
 from service.runtime import exits, facts, runc
 from service.settings import find_program
@@ -49,6 +49,38 @@ def version(settings: "Settings") -> tuple[str, str]:
     """(version, commit) as the program states them."""
     finished = process.run([program(settings), "--version"], environment=settings.environment())
     return runc.stated_version(finished.check())
+
+
+def kept_sockets(conmon_pid: int, address: tuple[str, int]) -> list[int]:
+    """Copies of those two of the `reserved_fds` of a start that are bound to `address`; the caller closes them.
+
+    Empty when there are none, or that conmon has ended.
+    """
+    import _socket
+
+    found: list[int] = []
+    try:
+        process_fd = os.pidfd_open(conmon_pid)
+    except (ProcessLookupError, ValueError):
+        return found
+    fd = -1
+    try:
+        for number in range(_RESERVED_FROM, 65536):
+            fd = pidfd.descriptor_of(process_fd, number)
+            reserved = _socket.socket(fileno=fd)
+            fd = -1
+            if reserved.getsockname() == address:
+                found.append(reserved.detach())
+            reserved.close()
+            if len(found) == 2:
+                break
+    except OSError:
+        pass  # that was the last one, or it is no socket, or conmon has ended
+    finally:
+        if fd >= 0:
+            os.close(fd)
+        os.close(process_fd)
+    return found
 
 
 class Created:
