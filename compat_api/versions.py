@@ -232,6 +232,8 @@ ROWS: "dict[str, tuple[Row, ...]]" = {
     "Version": (),
     "Event": (),
     "SystemDataUsage": (
+        since((1, 46), "Containers.*.HostConfig.Annotations"),
+        since((1, 52), "Containers.*.Health"),
         until((1, 42), inside("BuildCache.*", _parents_as_one)),
         until((1, 44), inside("Images.*", _virtual_size)),
     ),

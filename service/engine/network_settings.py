@@ -55,7 +55,7 @@ class Summaries:
 
     def port_list(self, record: "ContainerRecord") -> "list[dict[str, Any]]":
         """Docker's Ports of `GET /containers/json`: published ones with their host side, exposed ones without."""
-        if record["Id"] not in self.endpoints or network_mode.mode_of(record) == "host":
+        if record["Id"] not in self.endpoints or network_mode.mode_of(record) in ("host", "none"):
             return []
         published = self.ports.get(record["Id"], ())
         shown: list[dict[str, Any]] = [
@@ -75,7 +75,7 @@ class Summaries:
 
     def port_map(self, record: "ContainerRecord") -> "dict[str, list[dict[str, str]] | None]":
         """Docker's NetworkSettings.Ports of inspect: "80/tcp" → host side, or None when it is only exposed."""
-        if record["Id"] not in self.endpoints or network_mode.mode_of(record) == "host":
+        if record["Id"] not in self.endpoints or network_mode.mode_of(record) in ("host", "none"):
             return {}
         shown: dict[str, list[dict[str, str]] | None] = {
             f"{number}/{protocol}": None for number, protocol in _exposed(record)

@@ -40,7 +40,7 @@ def four(moorage: Instance) -> Iterator[dict[str, str]]:
     ids["idle"] = moorage.docker(
         *("create", "--name", "idle", "-p", "18180:80", "busybox", "sh", "-c", "echo 'a b'", "", "x\ty")
     ).stdout.strip()
-    ids["lone"] = create(moorage, "sleep", "1000", Labels={"tier": "front"})
+    ids["lone"] = create(moorage, "sleep", "1000", Labels={"tier": "front"}, ExposedPorts={"81/tcp": {}})
     done(call(moorage, f"POST /containers/{ids['lone']}/rename?name=lone"))
     start(moorage, ids["lone"])
     wait(moorage, ids["ended"])
@@ -180,6 +180,7 @@ def test_what_is_shown(moorage: Instance, four: dict[str, str]) -> None:
     assert web["Labels"] == {"tier": "front", "empty": ""}
     ports = sorted((port["PrivatePort"], port["Type"], port.get("IP")) for port in web["Ports"])
     assert ports == [(80, "tcp", "127.0.0.1"), (7000, "udp", None), (7001, "udp", None), (7002, "udp", None)]
+    assert shown[four["lone"]]["Ports"] == []  # on no network: nothing is exposed to anybody
     mounts = {mount["Destination"]: mount for mount in web["Mounts"]}
     assert (mounts["/data"]["Name"], mounts["/data"]["Driver"], mounts["/host"]["RW"]) == ("listvol", "local", False)
     network = web["NetworkSettings"]["Networks"]["bridge"]

@@ -129,6 +129,7 @@ def test_everything(moorage: Instance, used: dict[str, str]) -> None:
     assert (up["Names"], up["State"], up["Labels"], up["Image"]) == (["/up"], "running", {"x": "y"}, "busybox")
     assert up["Ports"][0]["PrivatePort"] == 80
     assert up["Mounts"][0]["Name"] == "dfvol"
+    assert "Health" not in up  # from 1.52 on
     assert up["SizeRootFs"] >= said["LayersSize"] > 0
     volumes = {volume["Name"]: volume for volume in said["Volumes"]}
     assert volumes["dfvol"]["UsageData"] == {"RefCount": 1, "Size": 20000}

@@ -215,6 +215,28 @@ def test_all_of_them_in_the_cli(moorage: Instance, busy: str) -> None:
     remove(moorage, idle)
 
 
+def test_the_cli_follows_who_comes_and_goes(moorage: Instance, busy: str) -> None:
+    process = moorage.docker_popen("stats", "--format", "<{{.Name}} {{.PIDs}}>")
+    assert process.stdout
+    out = process.stdout
+    seen: list[str] = []
+    reader = threading.Thread(target=lambda: seen.extend(line.decode() for line in out))
+    reader.start()
+    try:
+        moorage.until(lambda: any("<" in line for line in seen), 20, "nothing was shown")
+        made = moorage.docker("run", "-d", "--name", "latecomer", "busybox", "sleep", "1000").stdout.strip()
+        moorage.until(lambda: any("<latecomer 1>" in line for line in seen), 20, "a new container was not shown")
+        remove(moorage, made)
+        shown = len(seen)
+        moorage.until(
+            lambda: len(seen) > shown + 6 and not any("latecomer" in line for line in seen[-2:]), 20, "it stayed"
+        )
+    finally:
+        process.kill()
+        process.wait()
+        reader.join(10)
+
+
 def test_docker_py(moorage: Instance, busy: str) -> None:
     stream = moorage.client().containers.get(busy).stats(decode=True)
     first, second = next(stream), next(stream)
