@@ -35,7 +35,10 @@ def read(reference: str, body: bytes, content_type: "bytes | None", required: bo
     else:
         given = None
     module, _, name = reference.partition(":")
-    return validate(getattr(__import__(module, fromlist=(name,)), name), {} if given is None else given)
+    model = getattr(__import__(module, fromlist=(name,)), name)
+    if given is None:
+        given = [] if "root" in model.model_fields else {}  # Go's nil: of a list, or of an object
+    return validate(model, given)
 
 
 def decode(body: bytes) -> "Any":

@@ -23,7 +23,10 @@ CHAPTERS = {
     "distribution": ("distribution",),
     "networks": ("networks",),
     "volumes": ("volumes",),
+    "plugins": ("plugins",),
+    **dict.fromkeys(("swarm", "nodes", "services", "tasks", "secrets", "configs"), ("swarm",)),
 }
+_OTHER_SPELLINGS = {"/networks/": "/networks"}  # dockerd has this route too
 _loaded: set[str] = set()
 
 
@@ -43,6 +46,7 @@ def load_all() -> None:
 
 def find(method: str, path: str) -> "tuple[Operation, list[str]] | None":
     """The operation and its path values for a decoded path without version; None when there is none."""
+    path = _OTHER_SPELLINGS.get(path, path)
     for name in CHAPTERS.get(path[1:].partition("/")[0], ()):
         load(name)
     return match(method, path)

@@ -27,18 +27,30 @@ def served() -> set[tuple[str, str]]:
     return {(declared.method, shape(declared.path)) for declared in OPERATIONS}
 
 
+def declined() -> set[tuple[str, str]]:
+    """Those of them that only ever say that there is no swarm and no plugin, as dockerd would."""
+    operations.load_all()
+    return {
+        (declared.method, shape(declared.path))
+        for declared in OPERATIONS
+        if declared.handler.__module__.rpartition(".")[2] in ("swarm", "plugins")
+        or declared.handler.__name__ == "volume_update"
+    }
+
+
 def render() -> str:
     """The table, one row per resource."""
-    ours = served()
-    rows: dict[str, tuple[list[str], list[str]]] = {}
+    ours, refused = served(), declined()
+    rows: dict[str, tuple[list[str], list[str], list[str]]] = {}
     for method, path in known():
-        resource = path.split("/")[1]
-        has, lacks = rows.setdefault(resource, ([], []))
-        (has if (method, shape(path)) in ours else lacks).append(f"`{method} {path}`")
-    lines = ["| | served | not served |", "| --- | --- | --- |"]
-    lines += [f"| {resource} | {', '.join(has)} | {', '.join(lacks)} |" for resource, (has, lacks) in rows.items()]
-    total = sum(len(has) for has, _ in rows.values())
-    return f"{total} of {len(known())} operations:\n\n" + "\n".join(lines) + "\n"
+        resource, key = path.split("/")[1], (method, shape(path))
+        place = 1 if key in refused else 0 if key in ours else 2
+        rows.setdefault(resource, ([], [], []))[place].append(f"`{method} {path}`")
+    lines = ["| | served | as by dockerd without swarm and plugins | not served |", "| --- | --- | --- | --- |"]
+    lines += [f"| {resource} | " + " | ".join(map(", ".join, places)) + " |" for resource, places in rows.items()]
+    total, told = (sum(len(places[number]) for places in rows.values()) for number in (0, 1))
+    summary = f"{total} of {len(known())} operations, and {told} that answer as dockerd does without swarm and plugins:"
+    return f"{summary}\n\n" + "\n".join(lines) + "\n"
 
 
 def replaced(readme: str) -> str:
