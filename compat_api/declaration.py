@@ -97,6 +97,12 @@ class _Int(Parameter):
         return int(texts[0])
 
 
+def check_boolean(text: str, complaint: str) -> None:
+    """Where Docker insists on a boolean as Go spells it (blank is none). Raises InvalidParameter with `complaint`."""
+    if text and text not in ("1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"):
+        raise InvalidParameter(complaint)
+
+
 class _Filters(Parameter):
     """JSON in the query: {key: [values]} or the older {key: {value: true}}; read as {key: [values]}."""
 

@@ -137,8 +137,10 @@ def _virtual_size(image: "dict[str, Any]") -> None:
 
 
 def _none_names(image: "dict[str, Any]") -> None:
+    """Below 1.43 an image without names has such ones, and what is empty is null."""
     if not image.get("RepoTags") and not image.get("RepoDigests"):
         image["RepoTags"], image["RepoDigests"] = ["<none>:<none>"], ["<none>@<none>"]
+    image["RepoTags"], image["RepoDigests"] = image.get("RepoTags") or None, image.get("RepoDigests") or None
 
 
 def _uncounted(image: "dict[str, Any]") -> None:
@@ -175,6 +177,21 @@ def _parents_as_one(cached: "dict[str, Any]") -> None:
     cached["Parent"] = parents[0] if parents else ""
 
 
+def _container_config(image: "dict[str, Any]") -> None:
+    """The configuration of the container that an image was committed from: nothing knows it any more."""
+    image["ContainerConfig"] = {
+        **dict.fromkeys(("Hostname", "Domainname", "User", "Image", "WorkingDir"), ""),
+        **dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"), False),
+        **dict.fromkeys(("Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", "Labels")),
+    }
+
+
+def _names_of_security_options(info: "dict[str, Any]") -> None:
+    info["SecurityOptions"] = [
+        option.partition(",")[0].removeprefix("name=") for option in info.get("SecurityOptions") or ()
+    ]
+
+
 _IMAGE_SIZES = until((1, 44), _virtual_size)
 _CONTAINER_FIELDS = missing(
     Hostname="", Domainname="", AttachStdin=False, AttachStdout=False, AttachStderr=False, Tty=False, OpenStdin=False,
@@ -208,12 +225,13 @@ ROWS: "dict[str, tuple[Row, ...]]" = {
     "ImageInspect": (
         _IMAGE_SIZES,
         until((1, 44), missing(Created="0001-01-01T00:00:00Z")),
-        until((1, 45), missing(Container="", ContainerConfig=None)),
+        until((1, 45), _container_config),
         since((1, 48), "Descriptor"),
         since((1, 48), "Manifests"),
         until((1, 50), inside("Config", _CONTAINER_FIELDS)),
     ),
     "Info": (
+        until((1, 25), _names_of_security_options),
         since((1, 44), "Runtimes.*.status"),
         since((1, 46), "Containerd"),
         until(

@@ -1,8 +1,9 @@
 """/containers: list, create, inspect and the verbs of a container's life. Streams stand in modules of their own."""
 
-from compat_api.declaration import ApiVersion, Filters, Flag, Int, Text, delete, get, post
+from compat_api.declaration import ApiVersion, Filters, Flag, Header, Int, Text, delete, get, post
 from compat_api.reply import Reply, Stream
 from compat_api.versions import apply, has
+from service.errors import InvalidParameter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,17 +57,25 @@ async def container_create(
     adapted = [] if empty else create_request.as_newest(request, version)
     if not has("create platform", version):
         platform = ""
-    container_id, warnings = await engine.thread(
-        lambda: create.create(engine, name, request, platform, recursive_read_only=has("recursive read-only", version))
-    )
+    container_id, warnings = await engine.thread(create.create, engine, name, request, platform)
     return Reply.json({"Id": container_id, "Warnings": warnings + adapted}, status=201)
 
 
 @post("/containers/{id}/start")
-async def container_start(engine: "Engine", id: str, detach_keys: str = Text(name="detachKeys")) -> Reply:
-    """Start a container (API: ContainerStart)."""
+async def container_start(
+    engine: "Engine",
+    id: str,
+    detach_keys: str = Text(name="detachKeys"),
+    size: str = Header(name="content-length"),
+    encoding: str = Header(name="transfer-encoding"),
+) -> Reply:
+    """Start a container (API: ContainerStart). A body may be `{}` or `null`, of up to 7 bytes."""
     from service.engine import lifecycle
 
+    if encoding or int(size or 0) > 7:
+        raise InvalidParameter(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
+        )
     del detach_keys  # the attach request carries the ones that count; the CLI sends them here too
     await lifecycle.start(engine, id)
     return Reply.empty()
@@ -150,8 +159,6 @@ async def container_delete(
     from service.engine import lifecycle
 
     if link:
-        from service.errors import InvalidParameter
-
         raise InvalidParameter(f"Cannot get parent / for name {id}")
     await lifecycle.delete(engine, id, force=force, volumes=v)
     return Reply.empty()

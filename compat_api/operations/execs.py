@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from service.engine.engine import Engine
 
 
-@post("/containers/{id}/exec", body="compat_api.schemas.execs:ExecCreateRequest", body_required=True)
+@post("/containers/{id}/exec", body="compat_api.schemas.execs:ExecCreateRequest")
 async def exec_create(engine: "Engine", id: str, *, body: "ExecCreateRequest") -> "Reply":
     """Create an exec session (ContainerExec)."""
     from compat_api.streams import detach_keys

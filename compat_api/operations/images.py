@@ -72,6 +72,10 @@ async def image_create(
     """Pull or import an image (API: ImageCreate). Errors before the first message are statuses."""
     from service.engine import messages
 
+    if platform:
+        from service.content import platforms
+
+        platforms.parse(platform)
     if fromImage:
         return Stream(await messages.begun(_pulled(engine, fromImage, tag, platform, auth)))
     from service.engine import images, import_
@@ -136,12 +140,17 @@ async def _saved(engine: "Engine", names: "Sequence[str]", platform: str) -> Str
 
 @get("/images/search")
 async def image_search(
-    engine: "Engine", term: str = Text(), limit: int = Int(), filters: "dict[str, list[str]]" = Filters()
+    engine: "Engine", term: str = Text(), limit: str = Text(), filters: "dict[str, list[str]]" = Filters()
 ) -> Reply:
     """Search Docker Hub, or the registry that the term names (API: ImageSearch)."""
     from service.engine import search
+    from service.errors import InvalidParameter
 
-    return Reply.json(await search.search(engine, term, limit, filters))
+    try:
+        most = Int(name="limit").read([limit])
+    except InvalidParameter as error:
+        raise InvalidParameter(f"invalid limit specified: {error.message}") from None
+    return Reply.json(await search.search(engine, term, most, filters))
 
 
 @get("/images/{name*}/json")

@@ -1,6 +1,6 @@
 """/networks."""
 
-from compat_api.declaration import ApiVersion, Filters, Flag, Text, delete, get, post
+from compat_api.declaration import ApiVersion, Filters, Text, check_boolean, delete, get, post
 from compat_api.reply import Reply
 from compat_api.versions import has
 
@@ -25,11 +25,13 @@ def network_list(
 
 
 @get("/networks/{id}")
-def network_inspect(engine: "Engine", id: str, verbose: bool = Flag(), scope: str = Text()) -> Reply:
+def network_inspect(engine: "Engine", id: str, verbose: str = Text(), scope: str = Text()) -> Reply:
     """Inspect a network (API: NetworkInspect). `verbose` adds what only a swarm has."""
     from service.engine import networks
 
-    del verbose
+    check_boolean(
+        verbose, f'invalid value for verbose: {verbose}: strconv.ParseBool: parsing "{verbose}": invalid syntax'
+    )
     found = networks.find(engine.settings, engine.store, id, scope)
     return Reply.json(networks.describe(engine.store, found, members=True), "Network")
 

@@ -1,6 +1,6 @@
 """/volumes."""
 
-from compat_api.declaration import ApiVersion, Filters, Flag, delete, get, post, put
+from compat_api.declaration import ApiVersion, Filters, Flag, check_boolean, delete, get, post, put
 from compat_api.reply import Reply
 from compat_api.versions import has
 
@@ -44,10 +44,7 @@ async def volume_update(engine: "Engine", name: str) -> Reply:
     from service.errors import Unavailable
 
     del engine, name
-    raise Unavailable(
-        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" '
-        "to connect this node to swarm and try again."
-    )
+    raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
 
 
 @delete("/volumes/{name}")
@@ -66,6 +63,8 @@ async def volume_prune(
     """Remove unused volumes (API: VolumePrune): from 1.42 only anonymous ones, unless `all` says so."""
     from service.engine import prune, volumes
 
+    for text in filters.get("all", ()):
+        check_boolean(text, f"invalid filter 'all': strconv.ParseBool: parsing \"{text}\": invalid syntax")
     named_too = not has("volume prune keeps named ones", version) or any(
         text in ("true", "1") for text in filters.get("all", ())
     )

@@ -3,7 +3,7 @@
 import os
 
 from service import bell, ids, timestamps
-from service.engine import container_config, events, host_config, mount_requests, mounts, names, namespaces, unsupported
+from service.engine import container_config, events, host_config, mounts, names, namespaces, unsupported
 from service.errors import Conflict, InvalidParameter, NotFound
 from service.store import containers
 from service.store import images as stored_images
@@ -25,22 +25,14 @@ def check_name(name: str) -> str:
     return bare
 
 
-def create(
-    engine: "Engine",
-    name: str,
-    request: "dict[str, Any]",
-    platform: str = "",
-    *,
-    recursive_read_only: bool = True,
-) -> tuple[str, list[str]]:
+def create(engine: "Engine", name: str, request: "dict[str, Any]", platform: str = "") -> tuple[str, list[str]]:
     """Create a container from a request body of ContainerCreate (as a dict, absent keys absent). Blocking.
 
-    `recursive_read_only`: what is mounted below a read-only bind is read-only too, where the request does not say.
     Returns its id and warnings. Raises NotFound for an unknown image, Conflict for a name in use, InvalidParameter for
     anything the request cannot mean; then nothing was changed.
     """
     from service.content import rootfs
-    from service.engine import copy_up, images, volumes
+    from service.engine import images
     from service.kernel import cgroup
     from service.runtime import facts
 
@@ -61,23 +53,24 @@ def create(
     warnings: list[str] = []
     systemd_cgroups = facts.uses_systemd(settings, cgroup.detect())
     host = host_config.complete(host, warnings, systemd_cgroups=systemd_cgroups, config=asked)
-    mounts.check(host)
-    if host.get("Mounts"):
-        host["Mounts"] = [mount_requests.shown(mount) for mount in host["Mounts"]]
     namespaces.adopt(store, host)
+    if networking.get("EndpointsConfig"):
+        from service.engine import endpoint_settings
+
+        endpoint_settings.check_config(store, networking["EndpointsConfig"])
     image = images.find(engine, asked.get("Image") or "", platform)
     of_image = image.config.get("config") or {}
     namespaces.check_exposed(asked, of_image, host)
     config = container_config.merge(asked, of_image)
     warnings += unsupported.warnings(host)
     container_id = ids.new_id()
-    if not config["Hostname"] and not namespaces.joins(host["NetworkMode"]) and host["UTSMode"] != "host":
+    if not config["Hostname"] and not namespaces.joins(host["NetworkMode"]):
         on_host = host["NetworkMode"] == "host"
         config["Hostname"] = os.uname().nodename if on_host else ids.short(container_id)
     command = [*(config["Entrypoint"] or []), *(config["Cmd"] or [])]
     if not command:
         raise InvalidParameter("no command specified")
-    planned = mounts.plan(engine, container_id, config, host, recursive_read_only=recursive_read_only)
+    planned = mounts.plan(engine, config, host, warnings)
     record: ContainerRecord = {
         "Id": container_id,
         "Name": name,
@@ -92,20 +85,19 @@ def create(
         "Layers": image.layers,
         "Platform": "linux",
     }
-    with volumes.exclusively(settings, planned.volumes):
-        try:
-            rootfs.prepare(settings, container_id)
-            copy_up.populate(engine, record, planned)
-            _register(engine, record, planned)
-        except BaseException:
-            rootfs.remove(settings, container_id)
-            mounts.forget(engine, planned)
-            raise
+    try:
+        rootfs.prepare(settings, container_id)
+        mounts.populate(settings, record)
+        _register(engine, record)
+    except BaseException:
+        rootfs.remove(settings, container_id)
+        mounts.forget(engine, planned)
+        raise
     bell.ring(settings.bell)
     return container_id, warnings
 
 
-def _register(engine: "Engine", record: "ContainerRecord", planned: "mounts.Plan") -> None:
+def _register(engine: "Engine", record: "ContainerRecord") -> None:
     """The one commit of this verb. A container without a name draws one until it is free."""
     unnamed = not record["Name"]
     for attempt in range(100):
@@ -115,10 +107,8 @@ def _register(engine: "Engine", record: "ContainerRecord", planned: "mounts.Plan
                 continue
         try:
             with engine.store.write():
-                for image, typed in _images(record).items():
-                    if not stored_images.exists(engine.store, image):  # removed since we looked
-                        raise NotFound(f"No such image: {typed}")
-                mounts.register(engine, planned)
+                if not stored_images.exists(engine.store, record["Image"]):  # removed since we looked
+                    raise NotFound(f"No such image: {record['Config']['Image']}")
                 containers.insert(engine.store, record, timestamps.nanoseconds(record["Created"]))
                 events.container(engine.store, record, "create")
             return
@@ -126,9 +116,3 @@ def _register(engine: "Engine", record: "ContainerRecord", planned: "mounts.Plan
             if not unnamed:
                 raise
     raise Conflict("could not find a free name for the container")
-
-
-def _images(record: "ContainerRecord") -> dict[str, str]:
-    """The images that a container needs, its own and those it mounts: id → name."""
-    mounted = {mount["Image"]: mount["Name"] for mount in record["Mounts"] if mount["Type"] == "image"}
-    return {**mounted, record["Image"]: record["Config"]["Image"]}

@@ -12,10 +12,11 @@ import fcntl
 import os
 
 from service import timestamps
-from service.engine.network_mode import PREDEFINED, mode_of
-from service.errors import Conflict, Forbidden, InvalidParameter, SystemFailure
+from service.engine import endpoint_settings
+from service.engine.network_mode import dns_names, mode_of
+from service.errors import Conflict, Forbidden, SystemFailure
 from service.ids import new_id, short
-from service.kernel import netlink, netns, nftables
+from service.kernel import netlink, nftables
 from service.network import bridge, dns, forward, hosts, ipam, ports, rules, veth
 from service.store import containers, events
 from service.store import networks as stored
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from service.model.network import Endpoint, NetworkRecord, Port
     from service.settings import Settings
     from service.store.database import Database
+
+PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}  # name: driver
 
 
 class Plan:
@@ -234,7 +237,7 @@ def allocate(
 
     Raises InvalidParameter for an address that cannot be had there, Forbidden when it, or every one, is taken.
     """
-    check_settings(network, asked)
+    endpoint_settings.check(network["Name"], network, asked)
     endpoint_id = new_id()
     endpoint: Endpoint = {
         "Id": endpoint_id,
@@ -257,7 +260,7 @@ def allocate(
         "MTU": 0,
         "DefaultRoute": False,
         "Settings": asked,
-        "DNSNames": None if network["Name"] in PREDEFINED else _names(record, asked),
+        "DNSNames": None if network["Name"] in PREDEFINED else dns_names(record, asked),
     }
     if network["Driver"] == "bridge":
         endpoint["Bridge"] = rules.bridge_name(network)
@@ -269,42 +272,6 @@ def allocate(
         mac = asked.get("MacAddress") or record["Config"].get("MacAddress")
         endpoint["Mac"] = mac or (ipam.mac_of(number) if number else ipam.random_mac())
     return endpoint
-
-
-def _names(record: "ContainerRecord", asked: "dict[str, Any]") -> "list[str]":
-    """What the other containers of a user-defined network call it."""
-    names = [record["Name"], *(asked.get("Aliases") or ()), short(record["Id"])]
-    return list(dict.fromkeys([*names, record["Config"].get("Hostname") or short(record["Id"])]))
-
-
-def check_settings(network: "NetworkRecord", asked: "dict[str, Any]") -> None:
-    """Raise InvalidParameter for settings that a network cannot give (moby: daemon/container_operations.go)."""
-    wanted = asked.get("IPAMConfig") or {}
-    if network["Name"] in PREDEFINED:
-        if wanted.get("IPv4Address") or wanted.get("IPv6Address"):
-            raise _invalid("user specified IP address is supported on user defined networks only")
-        if asked.get("Aliases"):
-            raise _invalid("network-scoped aliases are only supported for user-defined networks")
-        return
-    for key, family in (("IPv4Address", 32), ("IPv6Address", 128)):
-        text = wanted.get(key)
-        if not text:
-            continue
-        try:
-            number, bits = ipam.parse_address(text)
-        except ValueError:
-            raise _invalid(f"invalid {key[:4]} address: {text}") from None
-        pools = [ipam.parse_subnet(pool["Subnet"]) for pool in network["IPAM"]["Config"] or ()]
-        if bits != family or not any(pool.bits == bits and pool.contains(number) for pool in pools):
-            raise _invalid(f"no configured subnet contains IP address {text}")
-        if not network.get("GivenSubnets", True):
-            raise _invalid(
-                "user specified IP address is supported only when connecting to networks with user configured subnets"
-            )
-
-
-def _invalid(what: str) -> InvalidParameter:
-    return InvalidParameter(f"invalid endpoint settings:\n{what}")
 
 
 def _allocate_addresses(database: "Database", network: "NetworkRecord", endpoint: "Endpoint") -> None:
@@ -421,21 +388,8 @@ def _take_port(database: "Database", plan: Plan, carrier: "Endpoint", wish: port
 
 def open_namespace(plan: Plan) -> None:
     """Make the network namespace that the runtime is going to use. Raises OSError when the kernel refuses."""
-    if not plan.owns_namespace:
-        return
-    veth.make_namespace(plan.netns_path)
-    if _with_names(plan.endpoints):
-        # first in the row, so that the keeper finds them at once: published ports may be thousands
-        plan.reserved_fds[:0] = netns.inside(plan.netns_path, dns.open_sockets)
-
-
-def _with_names(endpoints: "list[Endpoint]") -> bool:
-    return any(endpoint["DNSNames"] is not None for endpoint in endpoints)
-
-
-def open_name_sockets(settings: "Settings", container_id: str) -> "list[int]":
-    """The sockets of a running container's name server, where it had none at its start. Raises OSError."""
-    return netns.inside(namespace_of(settings, container_id), dns.open_sockets)
+    if plan.owns_namespace:
+        veth.make_namespace(plan.netns_path)
 
 
 def wire(settings: "Settings", plan: Plan) -> None:
@@ -492,7 +446,7 @@ def write_files(settings: "Settings", plan: Plan) -> None:
         text = hosts.hosts_text(extra=extra, host_gateway=gateway, addresses=own, hostname=hostname, domain=domain)
     _write(folder + "/hosts", text)
     _write(folder + "/hostname", hostname + "\n")
-    _write(folder + "/resolv.conf", _resolv(host_config, on_host, plan.endpoints))
+    _write(folder + "/resolv.conf", _resolv(host_config, on_host, any(known["IPv6"] for known in plan.endpoints)))
 
 
 def rewrite_files(settings: "Settings", database: "Database", record: "ContainerRecord") -> None:
@@ -503,19 +457,17 @@ def rewrite_files(settings: "Settings", database: "Database", record: "Container
     write_files(settings, plan)
 
 
-def _resolv(host_config: "Mapping[str, Any]", on_host: bool, endpoints: "list[Endpoint]") -> str:
+def _resolv(host_config: "Mapping[str, Any]", on_host: bool, ipv6: bool) -> str:
     text = _read("/etc/resolv.conf")
     if not on_host and dns.only_resolved(text):
         text = _read(dns.SYSTEMD_RESOLVED) or text
-    named = _with_names(endpoints)
     return dns.resolv_text(
         text,
-        servers=(dns.ADDRESS,) if named else host_config.get("Dns") or (),
+        servers=host_config.get("Dns") or (),
         search=host_config.get("DnsSearch") or (),
         options=host_config.get("DnsOptions") or (),
         own_namespace=not on_host,
-        ipv6=any(endpoint["IPv6"] for endpoint in endpoints),
-        named=named,
+        ipv6=ipv6,
     )
 
 

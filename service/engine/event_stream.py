@@ -19,21 +19,27 @@ if TYPE_CHECKING:
 _KINDS = (
     "builder", "config", "container", "daemon", "image", "network", "node", "plugin", "secret", "service", "volume",
 )  # fmt: skip
-_FILTERS = (*_KINDS, "event", "label", "scope", "type")
 _NAMED_BY = {"container": "name", "image": "name", "network": "name"}  # the attribute that a filter by name looks at
 
 
 def follow(engine: "Engine", since: str, until: str, filters: "Mapping[str, list[str]]") -> "AsyncIterator[Event]":
-    """The events that the filters keep. Raises InvalidParameter now; nothing is raised once it is iterated."""
-    for key in filters:
-        if key not in _FILTERS:
-            raise InvalidParameter(f"invalid filter '{key}'")
-    since_ns = moment(since) if since else None
-    until_ns = moment(until) if until else None
+    """The events that the filters keep; filters with names that mean nothing keep all, as dockerd's do.
+
+    Raises InvalidParameter now; nothing is raised once it is iterated.
+    """
+    since_ns = _moment(since) if since else None
+    until_ns = _moment(until) if until else None
     if since_ns is not None and until_ns is not None and until_ns < since_ns:
         raise InvalidParameter(f"`since` time ({since}) cannot be after `until` time ({until})")
     start = 0 if since_ns is not None else events.last(engine.store)
     return _follow(engine, start, since_ns or 0, until_ns, filters)
+
+
+def _moment(text: str) -> int:
+    try:
+        return moment(text)
+    except InvalidParameter:
+        raise InvalidParameter(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
 
 
 async def _follow(

@@ -55,6 +55,7 @@ _DEFAULTS: "dict[str, Any]" = {
 }
 _SHOWN_WHEN_SET = ("Annotations", "Mounts", "StorageOpt", "Sysctls", "Tmpfs")
 _EMPTY_IS_DEFAULT = ("NetworkMode", "IpcMode", "Runtime", "ShmSize")
+LOG_DRIVERS = ("json-file", "none", "local")
 RUNTIMES = ("runc", "io.containerd.runc.v2")
 
 
@@ -169,6 +170,10 @@ def _ports(host: "dict[str, Any]") -> None:
     for wish in ports.wishes(host, {}):
         if wish.host_ip and not _is_address(wish.host_ip):
             raise InvalidParameter(f"invalid host IP address: {wish.host_ip}")
+    for port, bindings in (host["PortBindings"] or {}).items():
+        host["PortBindings"][port] = bindings and [
+            {"HostIp": binding.get("HostIp") or "", "HostPort": binding.get("HostPort") or ""} for binding in bindings
+        ]
 
 
 def _is_address(text: str) -> bool:
@@ -205,9 +210,8 @@ def check_restart_policy(host: "dict[str, Any]") -> None:
 
 
 def _log_config(host: "dict[str, Any]") -> None:
-    from service.engine import log_config
-
     given = host["LogConfig"] or {}
-    driver, options = given.get("Type") or "json-file", given.get("Config") or {}
-    log_config.check(driver, options)
-    host["LogConfig"] = {"Type": driver, "Config": options}
+    driver = given.get("Type") or "json-file"
+    if driver not in LOG_DRIVERS:
+        raise InvalidParameter(f"logger: no log driver named '{driver}' is registered")
+    host["LogConfig"] = {"Type": driver, "Config": given.get("Config") or {}}

@@ -77,7 +77,7 @@ def boolean(filters: "Mapping[str, list[str]]", name: str) -> "bool | None":
         return True
     if len(values) == 1 and values[0] in ("0", "false"):
         return False
-    raise InvalidParameter(f"invalid filter '{name}={values}'")
+    raise InvalidParameter(f"invalid filter '{name}=[{' '.join(values)}]'")
 
 
 def labels_match(wanted: "list[str]", labels: "Mapping[str, str]") -> bool:

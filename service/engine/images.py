@@ -65,6 +65,12 @@ class Image:
         return [familiar(name) for name in store.digests_of(self._engine.store, self.id)]
 
 
+_ALWAYS_SHOWN: "dict[str, Any]" = {  # of an image's config, whether it says them or not
+    **dict.fromkeys(("Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "Volumes")),
+    **{"User": "", "WorkingDir": ""},
+}
+
+
 def find(engine: "Engine", name: str, platform: str = "") -> Image:
     """The image that a name, an id or the beginning of an id means.
 
@@ -112,7 +118,7 @@ def inspect(engine: "Engine", name: str, platform: str = "") -> "dict[str, Any]"
         "Created": image.created,
         "DockerVersion": config.get("docker_version") or "",
         "Author": config.get("author") or "",
-        "Config": config.get("config") or {},
+        "Config": {**_ALWAYS_SHOWN, **(config.get("config") or {})},
         "Architecture": config.get("architecture") or "",
         **({"Variant": config["variant"]} if config.get("variant") else {}),
         "Os": config.get("os") or "linux",

@@ -41,15 +41,17 @@ async def kill(engine: "Engine", reference: str, signal: str = "") -> None:
         number = signal_number(signal) if signal else KILL
         container = containers.find(engine.store, reference)
     except (InvalidParameter, NotFound) as error:
-        raise type(error)(f"cannot kill container: {reference}: {error.message}") from None
+        reason = error.message
+        if signal.removeprefix("-").isdigit() and int(signal):
+            reason = f"the linux daemon does not support signal {int(signal)}"
+        raise type(error)(f"cannot kill container: {reference}: {reason}") from None
     if container["state"]["status"] not in _UP:
         raise Conflict(f"cannot kill container: {reference}: container {container['record']['Id']} is not running")
     own_stop = container["record"]["Config"].get("StopSignal")
     last = number == KILL or not own_stop or number == signal_number(own_stop)  # moby: daemon/kill.go, killWithSignal
     if container["state"]["status"] == "restarting" and last and await engine.thread(_rest, engine, container):
         return
-    container = containers.get(engine.store, container["record"]["Id"])
-    await engine.thread(_signal, engine, container, number, last)
+    await engine.thread(_signal, engine, containers.get(engine.store, container["record"]["Id"]), number, last)
     if number == KILL:
         await _until_down(engine, container, KILL_GRACE)
 
@@ -101,19 +103,14 @@ async def _until_down(engine: "Engine", container: "Container", seconds: float) 
 
     if not await changes(engine).until(over, seconds):
         return False
-    await engine.thread(_let_go, engine, container)
+    await engine.thread(_let_go, engine, container_id)
     return True
 
 
-def _let_go(engine: "Engine", container: "Container") -> None:
-    """Do what the exit hook does next, unless it was faster: the caller may count on free ports and mounts.
-
-    It may have ended by itself the moment before it was told to, and wait for its restart by now.
-    """
+def _let_go(engine: "Engine", container_id: str) -> None:
+    """Do what the exit hook does next, unless it was faster: the caller may count on free ports and mounts."""
     try:
-        ended.finish(engine.settings, engine.store, container["record"]["Id"])
-        if containers.get(engine.store, container["record"]["Id"])["state"]["restart_canceled"]:
-            _rest(engine, container)
+        ended.finish(engine.settings, engine.store, container_id)
     except NotFound:
         return  # `--rm`: it is gone already
 
@@ -123,10 +120,13 @@ async def stop(engine: "Engine", reference: str, seconds: "int | None" = None, s
 
     Raises NotModified when it does not run.
     """
-    number = signal_number(signal) if signal else 0
     container = containers.find(engine.store, reference)
     if container["state"]["status"] not in _UP:
         raise NotModified("container already stopped")
+    try:
+        number = signal_number(signal) if signal else 0
+    except InvalidParameter as error:
+        raise InvalidParameter(f"cannot stop container: {reference}: {error.message}") from None
     async with engine.lock(container["record"]["Id"]):
         await _stop(engine, container, seconds, number)
 
@@ -217,9 +217,9 @@ async def pause(engine: "Engine", reference: str) -> None:
     container = containers.find(engine.store, reference)
     status, container_id = container["state"]["status"], container["record"]["Id"]
     if status == "paused":
-        raise Conflict(f"container {container_id} is already paused")
+        raise Conflict(f"Container {container_id} is already paused")
     if status == "restarting":
-        raise Conflict(f"Container {container_id} is restarting, wait until the container is running")
+        raise Conflict(f"container {container_id} is restarting, wait until the container is running")
     if status != "running":
         raise Conflict(f"container {container_id} is not running")
     await engine.thread(_pause, engine, container)
@@ -301,9 +301,9 @@ async def rename(engine: "Engine", reference: str, new_name: str) -> None:
     """API: ContainerRename. Raises InvalidParameter for a bad or unchanged name, Conflict for one in use."""
     from service.engine.create import check_name
 
-    container = containers.find(engine.store, reference)
     if not new_name:
         raise InvalidParameter("Neither old nor new names may be empty")
+    container = containers.find(engine.store, reference)
     record = container["record"]
     try:
         bare = check_name("/" + new_name.removeprefix("/"))

@@ -1,18 +1,24 @@
 """Which networks a container asked to be on. A room of its own: a list on a cold process needs no more than this."""
 
+from service.ids import short
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from service.model.container import ContainerRecord
 
-PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}  # name: driver
-
 
 def mode_of(record: "ContainerRecord") -> str:
     """The container's network mode, `default` read as what it means: bridge."""
     mode = record["HostConfig"].get("NetworkMode") or "default"
     return "bridge" if mode == "default" else mode
+
+
+def dns_names(record: "ContainerRecord", asked: "dict[str, Any]") -> "list[str]":
+    """What the other containers of a user-defined network call it."""
+    names = [record["Name"], *(asked.get("Aliases") or ()), short(record["Id"])]
+    return list(dict.fromkeys([*names, record["Config"].get("Hostname") or short(record["Id"])]))
 
 
 def asked_networks(record: "ContainerRecord") -> "dict[str, dict[str, Any]]":
@@ -25,8 +31,3 @@ def asked_networks(record: "ContainerRecord") -> "dict[str, dict[str, Any]]":
     }
     asked.setdefault(mode, {})
     return asked
-
-
-def has_names(record: "ContainerRecord") -> bool:
-    """Whether it is on a network whose containers find each other by name: one that a user made."""
-    return any(name not in PREDEFINED for name in asked_networks(record))

@@ -26,7 +26,7 @@ class Summaries:
     def __init__(self, database: "Database", container_id: str = "") -> None:
         self.endpoints: dict[str, list[Endpoint]] = {}
         self.ports: dict[str, list[Port]] = {}
-        self._network_ids: dict[str, str] | None = None  # asked when first wanted
+        self._network_ids: dict[str, str] = {}
         self.database = database
         known = stored.endpoints_of(database, container_id) if container_id else stored.all_endpoints(database)
         for endpoint in known:
@@ -44,12 +44,14 @@ class Summaries:
             shown[name] = _settings(asked, None)
             if state["started_at"] != timestamps.NEVER:
                 shown[name]["NetworkID"] = self._network_id(name)
+                if name not in ("bridge", "host", "none"):
+                    shown[name]["DNSNames"] = network_mode.dns_names(record, asked)
         for endpoint in self.endpoints.get(record["Id"], ()):
             shown[endpoint["NetworkName"]] = _settings(endpoint["Settings"], endpoint)
         return shown
 
     def _network_id(self, name: str) -> str:
-        if self._network_ids is None:
+        if not self._network_ids:
             self._network_ids = stored.ids_by_name(self.database)
         return self._network_ids.get(name, "")
 

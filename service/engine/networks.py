@@ -4,7 +4,7 @@ The verbs that change something block; the service calls them in a thread. Error
 """
 
 from service import bell, timestamps
-from service.engine import duty, endpoints, keeping, network_mode
+from service.engine import endpoint_settings, endpoints, network_mode, swarm
 from service.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id, short
 from service.kernel import netlink, nftables
@@ -54,7 +54,7 @@ def matching(settings: "Settings", database: "Database", filters: "Mapping[str, 
 
 
 def _passes(network: "NetworkRecord", filters: "Mapping[str, list[str]]", used: "set[str]") -> bool:
-    predefined = network["Name"] in network_mode.PREDEFINED
+    predefined = network["Name"] in endpoints.PREDEFINED
     for key, wanted in filters.items():
         if not wanted:
             continue
@@ -81,7 +81,7 @@ def _boolean(key: str, text: str) -> bool:
         return True
     if text.lower() in ("0", "f", "false"):
         return False
-    raise InvalidParameter(f"invalid filter '{key}={text}'")
+    raise InvalidParameter(f'invalid value for filter \'{key}\', must be "true" (or "1"), or "false" (or "0")')
 
 
 def _is_type(text: str, predefined: bool) -> bool:
@@ -127,17 +127,23 @@ def create(settings: "Settings", database: "Database", asked: "Mapping[str, Any]
     """
     endpoints.predefined(settings, database)
     name, driver = asked.get("Name") or "", asked.get("Driver") or "bridge"
+    if name in endpoints.PREDEFINED:
+        raise Forbidden(f"operation is not permitted on predefined {name} network ")
+    if driver == "overlay":
+        raise Forbidden(swarm.NOT_A_MANAGER)
+    record = _record(name, driver, asked)
+    pools = _given_pools(asked.get("IPAM") or {})
     if not name.strip():
         raise InvalidParameter("invalid name: name is empty")
-    if name in network_mode.PREDEFINED:
-        raise Forbidden(f"operation is not permitted on predefined {name} network ")
     if driver in ("host", "null"):
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
     if driver != "bridge":
         raise NotFound(f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not found')
-    record = _record(name, driver, asked)
+    if asked.get("Scope") == "swarm":
+        raise Forbidden("cannot create a swarm scoped network when swarm is not active")
+    _check_options(record["Options"])
     with database.write():
-        _subnets(settings, database, record, asked.get("IPAM") or {})
+        _subnets(settings, database, record, pools)
         stored.insert(database, record)
         _announce(database, "create", record)
     try:
@@ -182,15 +188,27 @@ def _record(name: str, driver: str, asked: "Mapping[str, Any]") -> "NetworkRecor
     }
 
 
-def _subnets(settings: "Settings", database: "Database", record: "NetworkRecord", given: "Mapping[str, Any]") -> None:
-    """Fill in the address ranges: those given, checked, and one from the pools where IPv4 has none."""
+def _given_pools(given: "Mapping[str, Any]") -> "list[IPAMConfig]":
+    """The address ranges that a request names. Raises InvalidParameter with everything that is wrong with them."""
     problems: list[str] = []
-    pools = [_pool(pool, problems) for pool in given.get("Config") or () if pool.get("Subnet")]
-    for pool in given.get("Config") or ():
-        if not pool.get("Subnet") and (pool.get("Gateway") or pool.get("IPRange") or pool.get("AuxiliaryAddresses")):
-            problems.append("no matching subnet for " + str(pool.get("Gateway") or pool.get("IPRange") or "address"))
+    pools = [_pool(pool, problems) for pool in given.get("Config") or () if any(pool.values())]
     if problems:
-        raise InvalidParameter("invalid network config:\n" + "\n".join(problems))
+        marked = problems if len(problems) == 1 else [f"* {problem}" for problem in problems]
+        raise InvalidParameter("invalid network config:\n" + "\n".join(marked))
+    return pools
+
+
+def _check_options(options: "Mapping[str, str]") -> None:
+    mtu = options.get("com.docker.network.driver.mtu", "0")
+    if not mtu.removeprefix("-").isdecimal():
+        raise InvalidParameter(
+            f"failed to parse com.docker.network.driver.mtu value: {mtu} "
+            f'(strconv.Atoi: parsing "{mtu}": invalid syntax)'
+        )
+
+
+def _subnets(settings: "Settings", database: "Database", record: "NetworkRecord", pools: "list[IPAMConfig]") -> None:
+    """Fill in the address ranges: those given, and one from the pools where IPv4 has none."""
     families = {ipam.parse_subnet(pool["Subnet"]).bits for pool in pools}
     if 128 in families:
         record["EnableIPv6"] = True
@@ -212,7 +230,7 @@ def _subnets(settings: "Settings", database: "Database", record: "NetworkRecord"
 
 
 def _pool(given: "Mapping[str, Any]", problems: "list[str]") -> "IPAMConfig":
-    text = given["Subnet"]
+    text = given.get("Subnet") or ""
     pool: IPAMConfig = {"Subnet": text}
     try:
         subnet = ipam.parse_subnet(text)
@@ -234,19 +252,20 @@ def _pool(given: "Mapping[str, Any]", problems: "list[str]") -> "IPAMConfig":
         _inside(given["Gateway"], subnet, "gateway", problems)
     if given.get("AuxiliaryAddresses"):
         pool["AuxiliaryAddresses"] = dict(given["AuxiliaryAddresses"])
-        for address in given["AuxiliaryAddresses"].values():
-            _inside(address, subnet, "auxiliary address", problems)
+        for name, address in given["AuxiliaryAddresses"].items():
+            _inside(address, subnet, "auxiliary address", problems, shown=name)
     return pool
 
 
-def _inside(address: str, subnet: ipam.Subnet, what: str, problems: "list[str]") -> None:
+def _inside(address: str, subnet: ipam.Subnet, what: str, problems: "list[str]", shown: str = "") -> None:
+    shown = shown or address  # an auxiliary address is called by its name
     try:
         number, bits = ipam.parse_address(address)
     except ValueError:
-        problems.append(f"invalid {what} {address}: invalid address")
+        problems.append(f"invalid {what} {shown}: invalid address")
         return
     if bits != subnet.bits or not subnet.contains(number):
-        problems.append(f"invalid {what} {address}: parent subnet {subnet} doesn't contain this address")
+        problems.append(f"invalid {what} {shown}: parent subnet {subnet} doesn't contain this address")
 
 
 def _gateway(pool: "IPAMConfig") -> None:
@@ -285,7 +304,7 @@ def _announce(database: "Database", action: str, network: "NetworkRecord") -> No
 def remove(settings: "Settings", database: "Database", reference: str) -> None:
     """Remove a network that no container is on. Raises NotFound, Forbidden (predefined, or in use)."""
     network = find(settings, database, reference)
-    if network["Name"] in network_mode.PREDEFINED:
+    if network["Name"] in endpoints.PREDEFINED:
         raise Forbidden(f"{network['Name']} is a pre-defined network and cannot be removed")
     _remove(settings, database, network)
     bell.ring(settings.bell)
@@ -339,7 +358,7 @@ def prune(settings: "Settings", database: "Database", filters: "Mapping[str, lis
                 used.add(known["Id"])
     gone = []
     for network in stored.all_networks(database):
-        if network["Name"] in network_mode.PREDEFINED or network["Id"] in used:
+        if network["Name"] in endpoints.PREDEFINED or network["Id"] in used:
             continue
         if until is not None and timestamps.nanoseconds(network["Created"]) > until:
             continue
@@ -375,13 +394,13 @@ def connect(
     """Put a container on a network: at once when it runs, else when it starts. Raises in dockerd's words."""
     from service.engine import release
 
-    network = find(settings, database, reference)
     container_id = containers.resolve(database, container)
+    network = find(settings, database, reference)
     with release.exclusively(settings, container_id):
         found = containers.get(database, container_id)
         record = found["record"]
         _check_joinable(record, network)
-        endpoints.check_settings(network, asked or {})
+        endpoint_settings.check(network["Name"], network, asked or {})
         if found["state"]["status"] in ("running", "paused"):
             _join(settings, database, record, network, asked or {})
         else:
@@ -436,7 +455,6 @@ def _join(
         stored.insert_endpoint(database, joined)
         endpoints.announce(database, "connect", joined)
         _remember(database, record, network["Name"], asked)
-        containers.set_state(database, record["Id"], duties=duty.wanted(record))
     namespace = endpoints.namespace_of(settings, record["Id"])
     try:
         with netlink.Channel() as channel:
@@ -446,8 +464,6 @@ def _join(
     except BaseException:
         _leave(settings, database, record, joined)
         raise
-    bell.ring(settings.bell)
-    keeping.ensure(settings, database)  # this may be its first network with names
     endpoints.rewrite_files(settings, database, record)
 
 
@@ -457,13 +473,14 @@ def disconnect(
     """Take a container off a network. Raises in dockerd's words. `force`: also one whose container is gone."""
     from service.engine import release
 
-    network = find(settings, database, reference)
     try:
         container_id = containers.resolve(database, container)
     except NotFound:
         if not force:
             raise
+        network = find(settings, database, reference)
         return _forget_orphan(settings, database, network, container)
+    network = find(settings, database, reference)
     with release.exclusively(settings, container_id):
         found = containers.get(database, container_id)
         record = found["record"]
@@ -477,7 +494,7 @@ def disconnect(
             endpoints.rewrite_files(settings, database, record)
         else:
             if network["Name"] not in network_mode.asked_networks(record):
-                raise _not_connected(container_id, network)
+                raise SystemFailure(f"container {container_id} is not connected to the network {network['Name']}")
             with database.write():
                 _remember(database, record, network["Name"], None)
     bell.ring(settings.bell)
@@ -493,7 +510,7 @@ def _forget_orphan(settings: "Settings", database: "Database", network: "Network
         if endpoint["ContainerName"] == name.removeprefix("/"):
             endpoints.release(settings, database, endpoint["ContainerId"])
             return
-    raise NotFound(f"No such container: {name}")
+    raise NotFound(f"endpoint {name} not found")
 
 
 def _leave(settings: "Settings", database: "Database", record: "ContainerRecord", endpoint: "Endpoint") -> None:

@@ -75,6 +75,7 @@ def _running(database: "Database", reference: str, key: str) -> "Container":
         ) from error
     if owner["state"]["status"] not in ("running", "paused"):
         raise Conflict(
-            f"cannot join {key.removesuffix('Mode').upper()} namespace of a non running container: {reference}"
+            f"failed to join {key.removesuffix('Mode').upper()} namespace: "
+            f"container {owner['record']['Id']} is not running"
         )
     return owner

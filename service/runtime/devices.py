@@ -68,7 +68,7 @@ def mapped(host_path: str, path: str, access: str) -> "tuple[list[Device], list[
         single = device_at(real, path)
         found = [single] if single else [*_below(real, path)]
     except OSError as error:
-        found, reason = [], f"stat {real}: {(error.strerror or '').lower()}"
+        found, reason = [], (error.strerror or "").lower()
     if not found:
         raise InvalidParameter(f'error gathering device information while adding custom device "{host_path}": {reason}')
     return found, [_rule(True, d["type"], d["major"], d["minor"], access) for d in found]

@@ -1,0 +1,110 @@
+"""What may be asked of an endpoint: everything that is wrong is told at once (moby: daemon/container_operations.go).
+
+A room of its own: create checks it on a cold process, without the network's machinery.
+"""
+
+from service.errors import InvalidParameter, NotFound
+from service.network import ipam
+from service.store import networks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from service.model.network import NetworkRecord
+    from service.store.database import Database
+
+_PREDEFINED = ("bridge", "host", "none", "default")
+
+
+def check_config(database: "Database", config: "Mapping[str, Any]") -> None:
+    """`EndpointsConfig` of a create. Raises InvalidParameter."""
+    problems = []
+    for name, asked in config.items():
+        if asked is None:
+            problems.append(f"invalid config for network {name}: EndpointsConfig is nil")
+            continue
+        try:
+            network: NetworkRecord | None = networks.find(database, name)
+        except (NotFound, InvalidParameter):
+            network = None  # it may be there at the start
+        try:
+            check(name if network is None else network["Name"], network, asked)
+        except InvalidParameter as error:
+            problems.append(f"invalid config for network {name}: {error.message}")
+    if problems:
+        raise InvalidParameter(_joined(problems))
+
+
+def check(name: str, network: "NetworkRecord | None", asked: "Mapping[str, Any]") -> None:
+    """The settings of an endpoint on a network; None: one that is not there yet. Raises InvalidParameter."""
+    wanted = asked.get("IPAMConfig") or {}
+    problems = []
+    if name in _PREDEFINED:
+        if wanted.get("IPv4Address") or wanted.get("IPv6Address"):
+            problems.append("user specified IP address is supported on user defined networks only")
+        if asked.get("Aliases"):
+            problems.append("network-scoped alias is supported only for containers in user defined networks")
+    problems += _invalid_addresses(wanted)
+    if network is not None or name in _PREDEFINED:
+        problems += _not_in_range(network, wanted)
+    if asked.get("MacAddress") and not is_mac(asked["MacAddress"]):
+        raise InvalidParameter(f"invalid MAC address {asked['MacAddress']}")
+    if problems:
+        raise InvalidParameter("invalid endpoint settings:\n" + _joined(problems))
+
+
+def is_mac(text: str) -> bool:
+    """Whether `text` is a MAC address of six bytes as Go reads one."""
+    for sign in (":", "-"):
+        parts = text.split(sign)
+        if len(parts) == 6:
+            return all(len(part) == 2 and not part.strip("0123456789abcdefABCDEF") for part in parts)
+    parts = text.split(".")
+    return len(parts) == 3 and all(len(part) == 4 and not part.strip("0123456789abcdefABCDEF") for part in parts)
+
+
+def _joined(problems: "list[str]") -> str:
+    """As moby's multierror shows several errors, and one."""
+    if len(problems) == 1:
+        return problems[0]
+    return "\n".join("* " + problem.replace("\n", "\n\t") for problem in problems)
+
+
+def _address(text: str) -> "tuple[int, int] | None":
+    """(number, bits), or None for what is no address or the unspecified one."""
+    try:
+        number, bits = ipam.parse_address(text)
+    except ValueError:
+        return None
+    return (number, bits) if number else None
+
+
+def _invalid_addresses(wanted: "Mapping[str, Any]") -> "Iterator[str]":
+    for key, family in (("IPv4Address", 32), ("IPv6Address", 128)):
+        text = wanted.get(key)
+        if text:
+            read = _address(text)
+            if read is None or read[1] != family:
+                yield f"invalid {key[:4]} address: {text}"
+    for text in wanted.get("LinkLocalIPs") or ():
+        if _address(text) is None:
+            yield f"invalid link-local IP address: {text}"
+
+
+def _not_in_range(network: "NetworkRecord | None", wanted: "Mapping[str, Any]") -> "Iterator[str]":
+    """None: one of the predefined networks, before anybody used it."""
+    given = network is not None and network["Name"] not in _PREDEFINED and network.get("GivenSubnets", True)
+    configured = (network["IPAM"]["Config"] if network is not None else None) or ()
+    pools = [ipam.parse_subnet(pool["Subnet"]) for pool in configured]
+    for key, family in (("IPv4Address", 32), ("IPv6Address", 128)):
+        text = wanted.get(key)
+        if not text:
+            continue
+        if not given:
+            yield "user specified IP address is supported only when connecting to networks with user configured subnets"
+            continue
+        read = _address(text)
+        if read is None or not any(pool.bits == family and pool.contains(read[0]) for pool in pools):
+            yield f"no configured subnet or ip-range contain the IP address {text}"
