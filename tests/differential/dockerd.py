@@ -1,0 +1,103 @@
+"""A dockerd of one's own to compare with: private state, private network namespace, nothing of the machine's touched.
+
+Where MOORAGE_TEST_DOCKERD names the socket of a running one (`/run/docker.sock`), that one is asked instead: every
+object a case makes is removed again.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from types import TracebackType
+
+from tests.support.instance import CGROUPS, mounts_below
+from tests.support.wire import Wire, request
+
+_START_SECONDS = 30.0
+
+
+class Unavailable(Exception):  # noqa: N818 - says what is the case; nobody's mistake
+    """This machine has no dockerd, or it does not come up here."""
+
+
+class Dockerd:
+    """Use as a context manager. Raises Unavailable, with the daemon's last words, where it cannot run."""
+
+    def __init__(self) -> None:
+        self.given = os.environ.get("MOORAGE_TEST_DOCKERD", "").removeprefix("unix://")
+        self.folder = tempfile.mkdtemp(prefix="md", dir="/tmp")  # short: socket paths end at 107 bytes
+        self.socket = self.given or f"{self.folder}/sock"
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> "Dockerd":
+        try:
+            if not self.given:
+                self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def version(self) -> tuple[int, str]:
+        """The engine's major version and its API version."""
+        with Wire(self.socket) as wire:
+            wire.send(request("GET /version", connection="close"))
+            said = wire.answer().json
+        return int(re.match(r"\d+", said["Version"])[0]), said["ApiVersion"]  # type: ignore[index]  # a version begins so
+
+    def _start(self) -> None:
+        if not (shutil.which("dockerd") and shutil.which("containerd")):
+            raise Unavailable("no dockerd is installed")
+        config = f"{self.folder}/containerd.toml"
+        with open(config, "w", encoding="ascii") as file:
+            file.write(
+                f'version = 2\nroot = "{self.folder}/cd"\nstate = "{self.folder}/cs"\n'
+                'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+                f'[grpc]\naddress = "{self.folder}/c.sock"\n'
+            )
+        self._spawn("containerd", "-c", config)
+        self._until(f"{self.folder}/c.sock")
+        self._spawn(
+            *("unshare", "--net", "dockerd", "--config-file", "/dev/null", "-H", f"unix://{self.socket}"),
+            *("--data-root", f"{self.folder}/lib", "--exec-root", f"{self.folder}/run", "-p", f"{self.folder}/pid"),
+            *("--containerd", f"{self.folder}/c.sock", "--cgroup-parent", f"/{os.path.basename(self.folder)}"),
+            *("--exec-opt", "native.cgroupdriver=cgroupfs"),
+        )
+        self._until(self.socket)
+
+    def _spawn(self, *command: str) -> None:
+        with open(f"{self.folder}/log", "ab") as log:
+            self._processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+
+    def _until(self, path: str) -> None:
+        end = time.monotonic() + _START_SECONDS
+        while not os.path.exists(path):
+            if self._processes[-1].poll() is not None or time.monotonic() > end:
+                with open(f"{self.folder}/log", encoding="utf-8", errors="replace") as log:
+                    raise Unavailable("dockerd does not come up here: " + "".join(log.readlines()[-3:]))
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        """End the daemon, and take away what it had made."""
+        for process in reversed(self._processes):
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes.clear()
+        for target in sorted(mounts_below(self.folder), reverse=True):
+            subprocess.run(["umount", "-l", target], check=False, capture_output=True)
+        for folder, names, _ in os.walk(CGROUPS, topdown=False):
+            if os.path.basename(self.folder) in names:
+                subprocess.run(["rmdir", f"{folder}/{os.path.basename(self.folder)}"], check=False, capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
