@@ -81,6 +81,8 @@ class Machine:
             *("--machine", self.name, "--console=pipe", "--resolv-conf=off", "--timezone=off", "--link-journal=no"),
             *("--bind-ro=/usr", f"--bind={self.folder}/local:/usr/local", f"--bind-ro={ROOT}:{PROJECT}"),
         ]
+        if os.path.islink(f"{ROOT}/.venv"):
+            command.append(f"--bind-ro={os.path.realpath(f'{ROOT}/.venv')}")  # one that several clones share
         if os.path.isdir(f"{ROOT}/.make"):
             command.append(f"--tmpfs={PROJECT}/.make")  # what was installed on this host is not the machine's affair
         environment = {
