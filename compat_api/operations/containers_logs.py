@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from service.model.container import ContainerRecord
     from service.runtime.log_file import Message
 
+_INT64 = 1 << 63
+
 
 @get("/containers/{id}/logs")
 async def container_logs(
@@ -78,6 +80,8 @@ def moment(text: str) -> int:
     for digits in (seconds, fraction) if dot else (seconds,):
         if not digits.removeprefix("-").isdigit() or not digits.isascii():
             raise InvalidParameter(f'strconv.ParseInt: parsing "{digits}": invalid syntax')
+        if not -_INT64 <= int(digits) < _INT64:
+            raise InvalidParameter(f'strconv.ParseInt: parsing "{digits}": value out of range')
     return int(seconds) * 1_000_000_000 + int((fraction + "000000000")[:9])
 
 

@@ -118,7 +118,7 @@ def info(engine: "Engine") -> "dict[str, Any]":
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": None,
-            "Log": ["json-file", "local", "none"],
+            "Log": ["journald", "json-file", "local", "none"],
         },
         **limits,
         "IPv4Forwarding": _sysctl("net/ipv4/ip_forward") == "1",

@@ -134,6 +134,7 @@ def test_long_lines_come_in_pieces_of_16_kib(moorage: Instance, containers: list
     [
         ("", 400, "Bad parameters: you must choose at least one stream"),
         ("stdout=1&since=abc", 400, 'strconv.ParseInt: parsing "abc": invalid syntax'),
+        ("stdout=1&since=9" + 19 * "0", 400, f'strconv.ParseInt: parsing "9{19 * "0"}": value out of range'),
         ("stdout=1&until=1.x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
     ],
 )
