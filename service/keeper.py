@@ -18,7 +18,7 @@ import fcntl  # noqa: E402 - the path had to be set first
 
 from service import journal, process  # noqa: E402 - as above
 from service.engine import duty, exec_exit  # noqa: E402 - as above
-from service.engine.keeping import LOCK_FD  # noqa: E402 - as above
+from service.engine.keeping import LOCK_FD, sign  # noqa: E402 - as above
 from service.errors import NotFound  # noqa: E402 - as above
 from service.kernel import cgroup, pidfd  # noqa: E402 - as above
 from service.kernel.inotify import CLOSE_WRITE, MODIFY  # noqa: E402 - as above
@@ -185,10 +185,10 @@ def _complain(error: BaseException) -> None:
 
 
 def main() -> None:
-    """Leave the group and session of whoever started us, then keep."""
+    """Leave the control group of whoever started us, then keep."""
     settings = Settings()
     os.set_inheritable(LOCK_FD, False)
-    os.setsid()
+    sign(LOCK_FD)
     pidfd.adopt_orphans()  # probes, whose runtime leaves them to us
     os.chdir("/")
     cgroup.enter(cgroup.detect(), settings.monitors_group, os.getpid())

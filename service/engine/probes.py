@@ -77,7 +77,12 @@ class Probes:
             self.timer = self.loop.at(time.monotonic() + 0.05, self._probe)
             return
         self.probe = Probe(self)
-        self.probe.start()
+        try:
+            self.probe.start()
+        except BaseException:
+            self.probe = None
+            self._arm(time.time_ns())  # the next one may fare better
+            raise
 
     def judge(self, session: "Exec | None", result: "Result", *, ran: bool) -> None:
         """A probe has ended. Nothing is recorded of a container that was paused, or that has ended, meanwhile."""
@@ -205,8 +210,13 @@ class Probe:
             self._close()
             self._finish(NOT_RUN, text, ran=False)
             return
-        with open(self.files + ".pid", "rb") as file:
-            self.pid = int(file.read())
+        try:
+            with open(self.files + ".pid", "rb") as file:
+                self.pid = int(file.read())
+        except (OSError, ValueError) as error:  # the container is being removed under us
+            self._close()
+            self._finish(NOT_RUN, str(error), ran=False)
+            return
         self.loop.child(self.pid, self._ended)
         if self.canceled:
             self._kill()

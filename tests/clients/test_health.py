@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.instance import Instance
+from tests.support.instance import Instance, children_of
 
 FAST = ("--health-interval", "300ms", "--health-retries", "2")
 
@@ -188,7 +188,27 @@ def test_the_keeper_is_nobodys_child(moorage: Instance) -> None:
     """Not in the service's session, nor given what systemd gave to the service."""
     run(moorage, "probed", "true")
     (keeper,) = keepers(moorage)
-    moorage.until(lambda: os.getsid(keeper) == keeper, 10, "it stays in a session that may end")
+    assert os.getsid(keeper) == keeper
+    assert keeper not in children_of(moorage.service_pid() or 0)
     with open(f"/proc/{keeper}/environ", encoding="utf-8") as file:
         names = {entry.partition("=")[0] for entry in file.read().split("\0") if entry}
     assert all(name in ("PATH", "LANG") or name.startswith("MOORAGE_") for name in names)
+
+
+def test_new_code_brings_a_new_keeper(moorage: Instance) -> None:
+    run(moorage, "probed", "true")
+    moorage.until(lambda: signed(moorage), 10, "it did not sign its lock")
+    (before,) = keepers(moorage)
+    with open(f"{moorage.run}/keeper.lock", "w", encoding="ascii") as lock:
+        lock.write(f"{before} of other code")
+    moorage.docker("run", "--rm", "busybox", "true")
+    moorage.until(lambda: keepers(moorage) not in ([], [before]), 10, "the old one stays")
+    moorage.until(lambda: signed(moorage), 10, "it did not sign its lock")
+    after = keepers(moorage)
+    moorage.docker("run", "--rm", "busybox", "true")
+    assert keepers(moorage) == after
+
+
+def signed(moorage: Instance) -> bool:
+    with open(f"{moorage.run}/keeper.lock", encoding="ascii") as lock:
+        return bool(lock.read())

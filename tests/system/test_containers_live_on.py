@@ -67,6 +67,31 @@ def test_exit_is_recorded_while_the_service_sleeps(machine: Machine) -> None:
         machine.docker("rm", "-f", name)
 
 
+def test_health_checks_go_on_while_the_service_is_stopped(machine: Machine) -> None:
+    probe = ("--health-cmd", "echo >>/looked", "--health-interval", "300ms")
+    made = machine.docker("run", "-d", *probe, "busybox", "sleep", "1000").stdout.strip()
+    try:
+        written = machine.docker("inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", made).stdout.strip()
+        machine.run("systemctl", "stop", SERVICE)
+        looked = machine.path(f"{written}/looked")
+        before, end = _lines(looked), time.monotonic() + 30
+        while _lines(looked) < before + 3:
+            assert time.monotonic() < end, "no probe ran"
+            time.sleep(0.1)
+        assert machine.state(SERVICE) == "inactive"
+        assert "(healthy)" in machine.docker("ps", "--format", "{{.Status}}").stdout
+    finally:
+        machine.docker("rm", "-f", made)
+
+
+def _lines(path: str) -> int:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return len(file.readlines())
+    except FileNotFoundError:
+        return 0
+
+
 def test_reboot_starts_containers_by_their_restart_policy(machine: Machine) -> None:
     made = {}
     for name, policy in (
