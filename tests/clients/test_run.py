@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from service.kernel import cgroup
 from tests.support.instance import Instance
 
 
@@ -98,9 +97,8 @@ def test_entrypoint_hostname_labels(moorage: Instance) -> None:
     moorage.docker("rm", container)
 
 
+@pytest.mark.usefixtures("limits_enforced")
 def test_limits_are_enforced(moorage: Instance) -> None:
-    if not all(cgroup.detect().has(controller) for controller in ("memory", "cpu", "pids")):
-        pytest.skip("this machine has no controllers to enforce limits with")
     container = moorage.docker(
         "run", "-d", "--memory", "64m", "--cpus", "0.5", "--pids-limit", "20", "busybox", "sleep", "60"
     ).stdout.strip()

@@ -54,7 +54,7 @@ def follow(moorage: Instance) -> Iterator[Callable[..., Follower]]:
 
 
 @pytest.fixture(scope="module")
-def busy(moorage: Instance) -> Iterator[str]:
+def busy(moorage: Instance, limits_enforced: None) -> Iterator[str]:
     """A container that turns in a circle at half a CPU, has 24 MB in a file system of memory and a limit of 96 MB."""
     command = "dd if=/dev/zero of=/shm/x bs=1M count=24 2>/dev/null; touch /shm/done; while :; do :; done"
     made = run(
@@ -113,6 +113,7 @@ def test_the_cli_shows_shares_and_memory(moorage: Instance, busy: str) -> None:
     assert pids == "1"
 
 
+@pytest.mark.usefixtures("limits_enforced")
 def test_memory_of_files_that_can_be_dropped_is_not_counted(moorage: Instance) -> None:
     """The CLI subtracts the inactive file cache: `total_inactive_file` (v1) or `inactive_file` (v2)."""
     command = "dd if=/dev/zero of=/x bs=1M count=32 2>/dev/null; cat /x >/dev/null; exec sleep 1000"
@@ -171,6 +172,7 @@ def empty(shown: Any) -> bool:
     )
 
 
+@pytest.mark.usefixtures("limits_enforced")
 def test_what_does_not_run_is_empty_and_a_stream_goes_on_until_it_is_removed(
     moorage: Instance, follow: Callable[..., Follower]
 ) -> None:
