@@ -20,7 +20,7 @@ def test_the_cli_hears_that_there_is_no_swarm(moorage: Instance, command: str) -
 
 def test_leaving_a_swarm(moorage: Instance, client: docker.DockerClient) -> None:
     with pytest.raises(docker.errors.APIError, match="This node is not part of a swarm") as refused:
-        client.swarm.leave(force=True)
+        client.swarm.leave()
     assert refused.value.status_code == 503
     assert "This node is not part of a swarm" in moorage.docker("swarm", "leave", check=False).stderr
 
