@@ -111,6 +111,7 @@ def _start_activator() -> None:
     python = f"{LINK}/.venv/bin/python"
     subprocess.run(["/usr/bin/python3", "-I", "-S", f"{LINK}/service/boot.py"], check=True)
     service = [python, "-I", "-S", f"{LINK}/service/__main__.py"]
+    stale = _inode(SOCKET)  # of an activator that was killed: the new one puts its own socket in that place
     with open(LOG, "ab") as log:
         started = subprocess.Popen(
             ["/usr/bin/python3", "-I", "-S", f"{LINK}/service/activator.py", "--group", GROUP, SOCKET, *service],
@@ -122,10 +123,18 @@ def _start_activator() -> None:
         )
     with open(ACTIVATOR_PID, "w", encoding="ascii") as file:
         file.write(f"{started.pid}\n")
-    while not os.path.exists(SOCKET):
+    while _inode(SOCKET) in (0, stale):
         if started.poll() is not None:
             raise SystemExit(f"nothing listens on {SOCKET}: see {LOG}")
         time.sleep(0.02)
+
+
+def _inode(path: str) -> int:
+    """0 where there is nothing."""
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _activator() -> int | None:

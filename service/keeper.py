@@ -30,9 +30,12 @@ from service.store.database import Database  # noqa: E402 - as above
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, TypeVar
 
     from service.engine.duty import Duty
     from service.model.container import ContainerState
+
+    Shared = TypeVar("Shared")
 
 HOOK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "exit_hook.py")
 RESTARTS_AT_ONCE = 8  # each is a process of its own, and a launch
@@ -45,8 +48,9 @@ class Kept:
 
     __slots__ = ("duties", "generation", "status")
 
-    def __init__(self, generation: int, status: str, duties: "list[Duty]") -> None:
-        self.generation, self.status, self.duties = generation, status, duties
+    def __init__(self, generation: int, status: str) -> None:
+        self.generation, self.status = generation, status
+        self.duties: dict[str, Duty | None] = {}  # by name; None for one that could not be taken up
 
 
 class Keeper:
@@ -57,6 +61,7 @@ class Keeper:
         self.store = Database(settings.database, durable=False)
         self.loop = Loop(_complain)
         self._kept: dict[str, Kept] = {}
+        self._shared: dict[object, Any] = {}
         self._waiting: dict[str, tuple[int, object]] = {}  # restarting containers: generation, timer
         self._starting: dict[str, int] = {}  # container → pid of the process that restarts it
         self._young: dict[str, float] = {}  # restarted lately: until when we stay for it
@@ -96,25 +101,37 @@ class Keeper:
             self._end(container_id)
             kept = None
         if kept is None:
-            try:
-                container = containers.get(self.store, container_id)
-            except NotFound:
-                return
-            kept = self._kept[container_id] = Kept(generation, status, [])
-            for name in duties.split():
-                try:
-                    kept.duties.append(duty.begin(name, self, container))
-                except Exception as error:  # noqa: BLE001 - its other duties, and other containers, are kept all the same
-                    _complain(error)
+            kept = self._kept[container_id] = Kept(generation, status)
         elif kept.status != status:
             kept.status = status
-            for each in kept.duties:
-                _guarded(each.changed, status)
+            for each in kept.duties.values():
+                if each is not None:
+                    _guarded(each.changed, status)
+        for name in duties.split():
+            if name not in kept.duties:  # at its start; or later: it has joined its first network with names
+                self._begin(kept, name, container_id)
+
+    def _begin(self, kept: Kept, name: str, container_id: str) -> None:
+        kept.duties[name] = None
+        try:
+            kept.duties[name] = duty.begin(name, self, containers.get(self.store, container_id))
+        except NotFound:
+            return  # the next look sees that it is gone
+        except Exception as error:  # noqa: BLE001 - its other duties, and other containers, are kept all the same
+            _complain(error)
+
+    def shared(self, kind: "Callable[[Database], Shared]") -> "Shared":
+        """What all duties of one kind use together, made for the first of them."""
+        if kind not in self._shared:
+            self._shared[kind] = kind(self.store)
+        made: Shared = self._shared[kind]
+        return made
 
     def _end(self, container_id: str) -> None:
         kept = self._kept.pop(container_id, None)
-        for each in kept.duties if kept else ():
-            _guarded(each.end)
+        for each in kept.duties.values() if kept else ():
+            if each is not None:
+                _guarded(each.end)
 
     # ── restarts ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -83,6 +83,10 @@ class Settings:
         """What a container keeps across reboots: writable layer, log, resolv.conf and the like."""
         return f"{self.root}/containers/{container_id}"
 
+    def container_log(self, container_id: str) -> str:
+        """The file that conmon writes a container's output to; its earlier parts lie beside it."""
+        return self.container_root(container_id) + "/ctr.log"
+
     def container_run(self, container_id: str) -> str:
         """What a container has only while it runs: bundle, mount point, sockets, pid files."""
         return f"{self.run}/containers/{container_id}"

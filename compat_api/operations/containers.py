@@ -57,7 +57,9 @@ async def container_create(
     adapted = [] if empty else create_request.as_newest(request, version)
     if not has("create platform", version):
         platform = ""
-    container_id, warnings = await engine.thread(create.create, engine, name, request, platform)
+    container_id, warnings = await engine.thread(
+        lambda: create.create(engine, name, request, platform, recursive_read_only=has("recursive read-only", version))
+    )
     return Reply.json({"Id": container_id, "Warnings": warnings + adapted}, status=201)
 
 

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from service.engine.engine import Engine
-    from service.model.container import ContainerRecord
     from service.runtime.log_file import Message
 
 _INT64 = 1 << 63
@@ -30,7 +29,7 @@ async def container_logs(
     details: bool = Flag(),
 ) -> "Stream":
     """Get container logs (ContainerLogs)."""
-    from service.engine import logs
+    from service.engine import log_config, logs
     from service.store import containers
 
     if not stdout and not stderr:
@@ -44,7 +43,7 @@ async def container_logs(
     # the status goes out from here on; nothing can be refused any more
     wanted = {stream for stream, asked in ((1, stdout), (2, stderr)) if asked}
     tty = container["record"]["Config"]["Tty"]
-    prefix = attributes(container["record"]) if details else b""
+    prefix = spelled(log_config.attributes(container["record"])) if details else b""
     return Stream(_spelled(batches, wanted, tty, timestamps, prefix), RAW if tty else MULTIPLEXED)
 
 
@@ -96,19 +95,9 @@ def utc(stamp: bytes) -> bytes:
     return f"{whole}.{fraction:<09}Z ".encode()
 
 
-def attributes(record: "ContainerRecord") -> bytes:
-    """`details`: the labels and variables that the log options name, sorted and escaped as in a query, then a blank."""
+def spelled(attributes: dict[str, str]) -> bytes:
+    """`details`: the attributes, sorted and escaped as in a query, then a blank."""
     from urllib.parse import quote_plus
 
-    config, host = record["Config"], record["HostConfig"]
-    options = host["LogConfig"].get("Config") or {}
-    labels = config.get("Labels") or {}
-    shown = {name: labels[name] for name in _names(options.get("labels")) if name in labels}
-    variables = dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
-    shown |= {name: variables[name] for name in _names(options.get("env")) if name in variables}
-    pairs = [f"{quote_plus(name)}={quote_plus(value)}" for name, value in sorted(shown.items())]
+    pairs = [f"{quote_plus(name)}={quote_plus(value)}" for name, value in sorted(attributes.items())]
     return ",".join(pairs).encode() + b" "
-
-
-def _names(option: "str | None") -> list[str]:
-    return [name for name in (option or "").split(",") if name]

@@ -49,12 +49,12 @@ def check(config: "dict[str, Any]") -> None:
 
         signal_number(config["StopSignal"])
     health = config.get("Healthcheck") or {}
-    for key in ("Interval", "Timeout", "StartPeriod", "StartInterval"):
+    for key in ("Interval", "Timeout", "Retries", "StartPeriod", "StartInterval"):
         value = health.get(key) or 0
-        if value < 0 or 0 < value < _MIN_HEALTH_NS:
+        if key == "Retries" and value < 0:
+            raise InvalidParameter("Retries in Healthcheck cannot be negative")
+        if key != "Retries" and (value < 0 or 0 < value < _MIN_HEALTH_NS):
             raise InvalidParameter(f"{key} in Healthcheck cannot be less than 1ms")
-    if (health.get("Retries") or 0) < 0:
-        raise InvalidParameter("Retries in Healthcheck cannot be negative")
     for port in config.get("ExposedPorts") or ():
         number, _, protocol = port.partition("/")
         low, _, high = number.partition("-")
@@ -94,9 +94,9 @@ def merge(asked: "dict[str, Any]", image: "dict[str, Any]") -> "dict[str, Any]":
     for key in ("User", "WorkingDir", "StopSignal"):
         if not config.get(key) and image.get(key):
             config[key] = image[key]
-    inherited = image.get("Healthcheck")
-    if inherited:
-        config["Healthcheck"] = {**inherited, **{k: v for k, v in (asked.get("Healthcheck") or {}).items() if v}}
+    inherited, own = image.get("Healthcheck"), asked.get("Healthcheck")
+    if inherited or own is not None:
+        config["Healthcheck"] = {**(inherited or {}), **{key: value for key, value in (own or {}).items() if value}}
     if config["WorkingDir"]:
         config["WorkingDir"] = _clean(config["WorkingDir"])
     return config

@@ -5,7 +5,7 @@ A list of a thousand asks the store a handful of times; nothing is asked per con
 
 import time
 
-from service import timestamps
+from service import jsontext, timestamps
 from service.engine import network_settings
 from service.engine.inspect import mount_point, sizes
 from service.errors import InvalidParameter, NotFound
@@ -40,21 +40,59 @@ def summaries(
     healths = health.summaries(engine.store)
     tests = _tests(engine, bulk, healths, filters)
     everything = all or limit > 0 or bool(filters.get("status"))
-    found = containers.newest_first(engine.store, () if everything else _UP)
+    found = _read(engine, containers.texts_newest_first(engine.store, () if everything else _UP))
     for test in tests:
-        found = [container for container in found if test(container["record"], container["state"])]
+        found = [(entry, state) for entry, state in found if test(entry.record, state)]
     tags = _Tags(engine)
     now = time.time()
     shown = []
-    for container in found[:limit] if limit > 0 else found:
-        of_it = healths.get(container["record"]["Id"], NO_HEALTH)
-        document = _summary(container["record"], container["state"], of_it, bulk, tags, now)
+    for entry, state in found[:limit] if limit > 0 else found:
+        record = entry.record
+        document = _summary(entry, state, healths.get(record["Id"], NO_HEALTH), bulk, tags, now)
         if size:  # zeros are left out, as dockerd does
-            for name, weight in zip(("SizeRw", "SizeRootFs"), sizes(engine, container["record"]), strict=True):
+            for name, weight in zip(("SizeRw", "SizeRootFs"), sizes(engine, record), strict=True):
                 if weight:
                     document[name] = weight
         shown.append(document)
     return shown
+
+
+class _Entry:
+    """A record, and what the list shows of it as long as it does not change."""
+
+    __slots__ = ("record", "shown")
+
+    def __init__(self, text: str) -> None:
+        record: ContainerRecord = jsontext.loads(text)
+        self.record = record
+        self.shown = {
+            "Id": record["Id"],
+            "ImageID": record["Image"],
+            "Command": command_text(record["Path"], record["Args"]),
+            "Created": timestamps.nanoseconds(record["Created"]) // 1_000_000_000,
+            "Labels": record["Config"]["Labels"] or {},
+            "Mounts": [mount_point(mount) for mount in record["Mounts"]],
+        }
+
+
+_KNOWN = 2048  # entries kept by a process: some 15 KB each
+
+
+def _read(engine: "Engine", stored: "list[tuple[str, ContainerState]]") -> "list[tuple[_Entry, ContainerState]]":
+    """The stored records, those that this process has read before without reading them again (half of a list's time).
+
+    Known by their whole text: there is nothing that could be out of date.
+    """
+    known: dict[str, _Entry] = engine.listed
+    if len(known) > max(_KNOWN, 2 * len(stored)):
+        known.clear()
+    found = []
+    for text, state in stored:
+        entry = known.get(text)
+        if entry is None:
+            entry = known[text] = _Entry(text)
+        found.append((entry, state))
+    return found
 
 
 # --- what is shown --------------------------------------------------------------------------------------------------
@@ -81,31 +119,28 @@ class _Tags:
 
 
 def _summary(
-    record: "ContainerRecord",
+    entry: _Entry,
     state: "ContainerState",
     of_it: tuple[str, int],
     bulk: network_settings.Summaries,
     tags: _Tags,
     now: float,
 ) -> "dict[str, Any]":
+    """One document of the list. Its own at every level that a version may edit (`HostConfig`, networks)."""
+    record = entry.record
     host_config = {"NetworkMode": record["HostConfig"]["NetworkMode"]}
     if record["HostConfig"].get("Annotations"):
         host_config["Annotations"] = record["HostConfig"]["Annotations"]
     return {
-        "Id": record["Id"],
+        **entry.shown,
         "Names": [f"/{record['Name']}"],
         "Image": tags.shown(record),
-        "ImageID": record["Image"],
-        "Command": command_text(record["Path"], record["Args"]),
-        "Created": timestamps.nanoseconds(record["Created"]) // 1_000_000_000,
         "Ports": bulk.port_list(record),
-        "Labels": record["Config"]["Labels"] or {},
         "State": state["status"],
         "Status": status_text(state, now, of_it[0]),
         "Health": {"Status": of_it[0], "FailingStreak": of_it[1]},
         "HostConfig": host_config,
         "NetworkSettings": {"Networks": {n: _endpoint(e) for n, e in bulk.networks(record, state).items()}},
-        "Mounts": [mount_point(mount) for mount in record["Mounts"]],
     }
 
 

@@ -3,7 +3,7 @@
 import os
 
 from service import bell, ids, timestamps
-from service.engine import container_config, events, host_config, mounts, names, namespaces, unsupported
+from service.engine import container_config, events, host_config, mount_requests, mounts, names, namespaces, unsupported
 from service.errors import Conflict, InvalidParameter, NotFound
 from service.store import containers
 from service.store import images as stored_images
@@ -25,14 +25,22 @@ def check_name(name: str) -> str:
     return bare
 
 
-def create(engine: "Engine", name: str, request: "dict[str, Any]", platform: str = "") -> tuple[str, list[str]]:
+def create(
+    engine: "Engine",
+    name: str,
+    request: "dict[str, Any]",
+    platform: str = "",
+    *,
+    recursive_read_only: bool = True,
+) -> tuple[str, list[str]]:
     """Create a container from a request body of ContainerCreate (as a dict, absent keys absent). Blocking.
 
+    `recursive_read_only`: what is mounted below a read-only bind is read-only too, where the request does not say.
     Returns its id and warnings. Raises NotFound for an unknown image, Conflict for a name in use, InvalidParameter for
     anything the request cannot mean; then nothing was changed.
     """
     from service.content import rootfs
-    from service.engine import images
+    from service.engine import copy_up, images, volumes
     from service.kernel import cgroup
     from service.runtime import facts
 
@@ -53,6 +61,9 @@ def create(engine: "Engine", name: str, request: "dict[str, Any]", platform: str
     warnings: list[str] = []
     systemd_cgroups = facts.uses_systemd(settings, cgroup.detect())
     host = host_config.complete(host, warnings, systemd_cgroups=systemd_cgroups, config=asked)
+    mounts.check(host)
+    if host.get("Mounts"):
+        host["Mounts"] = [mount_requests.shown(mount) for mount in host["Mounts"]]
     namespaces.adopt(store, host)
     if networking.get("EndpointsConfig"):
         from service.engine import endpoint_settings
@@ -70,7 +81,7 @@ def create(engine: "Engine", name: str, request: "dict[str, Any]", platform: str
     command = [*(config["Entrypoint"] or []), *(config["Cmd"] or [])]
     if not command:
         raise InvalidParameter("no command specified")
-    planned = mounts.plan(engine, config, host, warnings)
+    planned = mounts.plan(engine, container_id, config, host, recursive_read_only=recursive_read_only)
     record: ContainerRecord = {
         "Id": container_id,
         "Name": name,
@@ -85,19 +96,20 @@ def create(engine: "Engine", name: str, request: "dict[str, Any]", platform: str
         "Layers": image.layers,
         "Platform": "linux",
     }
-    try:
-        rootfs.prepare(settings, container_id)
-        mounts.populate(settings, record)
-        _register(engine, record)
-    except BaseException:
-        rootfs.remove(settings, container_id)
-        mounts.forget(engine, planned)
-        raise
+    with volumes.exclusively(settings, planned.volumes):
+        try:
+            rootfs.prepare(settings, container_id)
+            copy_up.populate(engine, record, planned)
+            _register(engine, record, planned)
+        except BaseException:
+            rootfs.remove(settings, container_id)
+            mounts.forget(engine, planned)
+            raise
     bell.ring(settings.bell)
     return container_id, warnings
 
 
-def _register(engine: "Engine", record: "ContainerRecord") -> None:
+def _register(engine: "Engine", record: "ContainerRecord", planned: "mounts.Plan") -> None:
     """The one commit of this verb. A container without a name draws one until it is free."""
     unnamed = not record["Name"]
     for attempt in range(100):
@@ -107,8 +119,10 @@ def _register(engine: "Engine", record: "ContainerRecord") -> None:
                 continue
         try:
             with engine.store.write():
-                if not stored_images.exists(engine.store, record["Image"]):  # removed since we looked
-                    raise NotFound(f"No such image: {record['Config']['Image']}")
+                for image, typed in _images(record).items():
+                    if not stored_images.exists(engine.store, image):  # removed since we looked
+                        raise NotFound(f"No such image: {typed}")
+                mounts.register(engine, planned)
                 containers.insert(engine.store, record, timestamps.nanoseconds(record["Created"]))
                 events.container(engine.store, record, "create")
             return
@@ -116,3 +130,9 @@ def _register(engine: "Engine", record: "ContainerRecord") -> None:
             if not unnamed:
                 raise
     raise Conflict("could not find a free name for the container")
+
+
+def _images(record: "ContainerRecord") -> dict[str, str]:
+    """The images that a container needs, its own and those it mounts: id → name."""
+    mounted = {mount["Image"]: mount["Name"] for mount in record["Mounts"] if mount["Type"] == "image"}
+    return {**mounted, record["Image"]: record["Config"]["Image"]}

@@ -14,7 +14,7 @@ descriptors and children; all callbacks run in one thread, so none may block for
 keeper goes on.
 """
 
-from service.engine import health
+from service.engine import health, log_config, network_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ def wanted(record: "ContainerRecord") -> str:
     names = []
     if health.command(record["Config"]) is not None:
         names.append("health")
+    if log_config.limits(record) is not None:
+        names.append("log")
+    if network_mode.has_names(record):
+        names.append("names")
     return " ".join(names)
 
 
@@ -47,4 +51,12 @@ def begin(name: str, keeper: "Keeper", container: "Container") -> "Duty":
         from service.engine.probes import Probes
 
         return Probes(keeper, container)
+    if name == "log":
+        from service.engine.log_keeping import LogKeeping
+
+        return LogKeeping(keeper, container)
+    if name == "names":
+        from service.engine.name_service import Names
+
+        return Names(keeper, container)
     raise ValueError(f"no duty is called {name!r}")

@@ -13,10 +13,10 @@ import os
 
 from service import timestamps
 from service.engine import endpoint_settings
-from service.engine.network_mode import dns_names, mode_of
+from service.engine.network_mode import PREDEFINED, dns_names, mode_of
 from service.errors import Conflict, Forbidden, SystemFailure
 from service.ids import new_id, short
-from service.kernel import netlink, nftables
+from service.kernel import netlink, netns, nftables
 from service.network import bridge, dns, forward, hosts, ipam, ports, rules, veth
 from service.store import containers, events
 from service.store import networks as stored
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from service.model.network import Endpoint, NetworkRecord, Port
     from service.settings import Settings
     from service.store.database import Database
-
-PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}  # name: driver
 
 
 class Plan:
@@ -388,8 +386,21 @@ def _take_port(database: "Database", plan: Plan, carrier: "Endpoint", wish: port
 
 def open_namespace(plan: Plan) -> None:
     """Make the network namespace that the runtime is going to use. Raises OSError when the kernel refuses."""
-    if plan.owns_namespace:
-        veth.make_namespace(plan.netns_path)
+    if not plan.owns_namespace:
+        return
+    veth.make_namespace(plan.netns_path)
+    if _with_names(plan.endpoints):
+        # first in the row, so that the keeper finds them at once: published ports may be thousands
+        plan.reserved_fds[:0] = netns.inside(plan.netns_path, dns.open_sockets)
+
+
+def _with_names(endpoints: "list[Endpoint]") -> bool:
+    return any(endpoint["DNSNames"] is not None for endpoint in endpoints)
+
+
+def open_name_sockets(settings: "Settings", container_id: str) -> "list[int]":
+    """The sockets of a running container's name server, where it had none at its start. Raises OSError."""
+    return netns.inside(namespace_of(settings, container_id), dns.open_sockets)
 
 
 def wire(settings: "Settings", plan: Plan) -> None:
@@ -446,7 +457,7 @@ def write_files(settings: "Settings", plan: Plan) -> None:
         text = hosts.hosts_text(extra=extra, host_gateway=gateway, addresses=own, hostname=hostname, domain=domain)
     _write(folder + "/hosts", text)
     _write(folder + "/hostname", hostname + "\n")
-    _write(folder + "/resolv.conf", _resolv(host_config, on_host, any(known["IPv6"] for known in plan.endpoints)))
+    _write(folder + "/resolv.conf", _resolv(host_config, on_host, plan.endpoints))
 
 
 def rewrite_files(settings: "Settings", database: "Database", record: "ContainerRecord") -> None:
@@ -457,17 +468,19 @@ def rewrite_files(settings: "Settings", database: "Database", record: "Container
     write_files(settings, plan)
 
 
-def _resolv(host_config: "Mapping[str, Any]", on_host: bool, ipv6: bool) -> str:
+def _resolv(host_config: "Mapping[str, Any]", on_host: bool, endpoints: "list[Endpoint]") -> str:
     text = _read("/etc/resolv.conf")
     if not on_host and dns.only_resolved(text):
         text = _read(dns.SYSTEMD_RESOLVED) or text
+    named = _with_names(endpoints)
     return dns.resolv_text(
         text,
-        servers=host_config.get("Dns") or (),
+        servers=(dns.ADDRESS,) if named else host_config.get("Dns") or (),
         search=host_config.get("DnsSearch") or (),
         options=host_config.get("DnsOptions") or (),
         own_namespace=not on_host,
-        ipv6=ipv6,
+        ipv6=any(endpoint["IPv6"] for endpoint in endpoints),
+        named=named,
     )
 
 

@@ -28,6 +28,7 @@ class Engine:
         self.attachments: dict[str, Any] = {}  # engine.attach: who waits for a container's streams, by container id
         self.held = 0  # work in flight that is not a request (see idle): pulls that outlive their client, …
         self.watch: Any = None  # engine.bell_watch: the one inotify watch of this process
+        self.listed: dict[str, Any] = {}  # engine.container_list: what is known of records, by their text
         self.prunes: dict[str, Any] = {}  # engine.prune: a lock for each kind
         self.followers = 0  # clients that follow events now
         self._locks: dict[str, Any] = {}

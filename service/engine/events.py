@@ -27,3 +27,16 @@ def container(
         **(more or {}),
     }
     record(database, "container", action, about["Id"], attributes)
+
+
+def volumes(database: "Database", about: "ContainerRecord", action: str) -> None:
+    """Record that the volumes of a container are mounted, or not any more."""
+    for mount in about["Mounts"]:
+        if mount["Type"] != "volume":
+            continue
+        attributes = {"driver": mount["Driver"], "container": about["Id"]}
+        if action == "mount":
+            attributes["destination"] = mount["Destination"]
+            attributes["read/write"] = "true" if mount["RW"] else "false"
+            attributes["propagation"] = mount["Propagation"]
+        record(database, "volume", action, mount["Name"], attributes)

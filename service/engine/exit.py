@@ -28,13 +28,13 @@ def record(
     """
     from service.runtime import exits
 
-    container = containers.get(database, container_id)
     ended = None if unknown else exits.read(settings, container_id)
     code = ended.exit_code if ended else UNKNOWN_EXIT
     finished = timestamps.rfc3339(ended.finished_ns) if ended else timestamps.now()
     with database.write():
         if not containers.claim_exit(database, container_id, generation, code, finished):
             return False
+        container = containers.get(database, container_id)  # a stop may have come until now
         if ended and ended.oom_killed:
             containers.set_state(database, container_id, oom_killed=1)
             events.container(database, container["record"], "oom")

@@ -55,7 +55,6 @@ _DEFAULTS: "dict[str, Any]" = {
 }
 _SHOWN_WHEN_SET = ("Annotations", "Mounts", "StorageOpt", "Sysctls", "Tmpfs")
 _EMPTY_IS_DEFAULT = ("NetworkMode", "IpcMode", "Runtime", "ShmSize")
-LOG_DRIVERS = ("json-file", "none", "local")
 RUNTIMES = ("runc", "io.containerd.runc.v2")
 
 
@@ -210,8 +209,9 @@ def check_restart_policy(host: "dict[str, Any]") -> None:
 
 
 def _log_config(host: "dict[str, Any]") -> None:
+    from service.engine import log_config
+
     given = host["LogConfig"] or {}
-    driver = given.get("Type") or "json-file"
-    if driver not in LOG_DRIVERS:
-        raise InvalidParameter(f"logger: no log driver named '{driver}' is registered")
-    host["LogConfig"] = {"Type": driver, "Config": given.get("Config") or {}}
+    driver, options = given.get("Type") or "json-file", given.get("Config") or {}
+    log_config.check(driver, options)
+    host["LogConfig"] = {"Type": driver, "Config": options}

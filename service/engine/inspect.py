@@ -21,7 +21,7 @@ def inspect(engine: "Engine", reference: str, *, size: bool = False) -> "dict[st
     container = containers.find(engine.store, reference)
     record, state = container["record"], container["state"]
     folder = settings.container_root(record["Id"])
-    started = state["generation"] > 0
+    provided = _provided_files(record, folder) if state["generation"] else {}
     document: dict[str, Any] = {
         "Id": record["Id"],
         "Created": record["Created"],
@@ -29,9 +29,9 @@ def inspect(engine: "Engine", reference: str, *, size: bool = False) -> "dict[st
         "Args": record["Args"],
         "State": _state(state),
         "Image": record["Image"],
-        "ResolvConfPath": f"{folder}/resolv.conf" if started else "",
-        "HostnamePath": f"{folder}/hostname" if started else "",
-        "HostsPath": f"{folder}/hosts" if started else "",
+        "ResolvConfPath": provided.get("resolv.conf", ""),
+        "HostnamePath": provided.get("hostname", ""),
+        "HostsPath": provided.get("hosts", ""),
         # conmon's format is not json-file's: a name here would promise a format that the file does not have
         "LogPath": "",
         "Name": f"/{record['Name']}",
@@ -57,6 +57,12 @@ def inspect(engine: "Engine", reference: str, *, size: bool = False) -> "dict[st
     if size:
         document["SizeRw"], document["SizeRootFs"] = sizes(engine, record)
     return document
+
+
+def _provided_files(record: "ContainerRecord", folder: str) -> dict[str, str]:
+    """The host's path of each file that Docker provides in /etc, or that the user has put over it."""
+    mounted = {mount["Destination"]: mount["Source"] for mount in record["Mounts"]}
+    return {name: mounted.get(f"/etc/{name}") or f"{folder}/{name}" for name in ("resolv.conf", "hostname", "hosts")}
 
 
 def _state(state: "ContainerState") -> "dict[str, Any]":

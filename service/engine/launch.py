@@ -9,7 +9,7 @@ import os
 
 from service import bell, timestamps
 from service.engine import duty, events, keeping, release, remove
-from service.errors import Conflict, InvalidParameter, MoorageError, NotModified, SystemFailure
+from service.errors import Conflict, InvalidParameter, MoorageError, NotModified, StartFailed, SystemFailure
 from service.kernel import pidfd
 from service.store import containers, health
 
@@ -43,10 +43,10 @@ def start(
     """
     with release.exclusively(settings, container_id):
         container = containers.get(database, container_id)
-        if restarted and (container["state"]["status"] != "restarting" or container["state"]["restart_canceled"]):
-            return
         if not restarted:
             _guard(container)
+        elif not _still_wanted(settings, database, container):
+            return
         release.leftovers(settings, database, container)
         try:
             _launch(settings, database, container, before_start, restarted)
@@ -55,6 +55,17 @@ def start(
             raise
     bell.ring(settings.bell)
     keeping.ensure(settings, database)
+
+
+def _still_wanted(settings: "Settings", database: "Database", container: "Container") -> bool:
+    """Whether it still waits for its restart policy. If that was canceled meanwhile, it waits no longer."""
+    if container["state"]["status"] != "restarting":
+        return False
+    if container["state"]["restart_canceled"]:
+        with database.write():
+            containers.set_state(database, container["record"]["Id"], status="exited")
+        bell.ring(settings.bell)
+    return not container["state"]["restart_canceled"]
 
 
 def _guard(container: "Container") -> None:
@@ -75,27 +86,29 @@ def _launch(
     restarted: bool,
 ) -> None:
     from service.content import rootfs
-    from service.engine import endpoints, specification
+    from service.engine import endpoints, mount_sources, specification
     from service.runtime import conmon, runc
 
     record = container["record"]
+    _check_log(record)
     container_id = record["Id"]
     generation = container["state"]["generation"] + 1
     with database.write():
         containers.set_state(database, container_id, holds=1, generation=generation, boot_id=pidfd.boot_id(), error="")
+        events.volumes(database, record, "mount")
         plan = endpoints.prepare(settings, database, record)
     try:
         os.makedirs(settings.container_run(container_id), 0o711, exist_ok=True)
         merged = rootfs.mount(settings, container_id, record["Layers"])
-        _mount_sources(settings, database, record)
+        mounts = mount_sources.prepare(settings, database, record)
         endpoints.open_namespace(plan)
         endpoints.write_files(settings, plan)
         creation = conmon.create(
             settings,
             container_id,
-            bundle=specification.write(settings, database, record, plan, merged),
+            bundle=specification.write(settings, database, {**record, "Mounts": mounts}, plan, merged),
             generation=generation,
-            log_path=log_path(settings, record),
+            log=_log(settings, record),
             terminal=record["Config"]["Tty"],
             open_stdin=record["Config"]["OpenStdin"],
             stdin_once=record["Config"]["StdinOnce"],
@@ -128,30 +141,29 @@ def _launch(
     runc.start(settings, container_id)
 
 
-def log_path(settings: "Settings", record: "ContainerRecord") -> str:
-    """The file that conmon writes the container's output to; empty for the log driver `none`."""
-    if record["HostConfig"]["LogConfig"]["Type"] == "none":
-        return ""
-    return settings.container_root(record["Id"]) + "/ctr.log"
+def _log(settings: "Settings", record: "ContainerRecord") -> list[str]:
+    """Where conmon writes the output to."""
+    from service.engine import log_config
+    from service.runtime import conmon
+
+    driver = record["HostConfig"]["LogConfig"]["Type"]
+    if driver == "none":
+        return conmon.no_log()
+    if driver == "journald":
+        return conmon.journal(record["Name"], log_config.tag(record, "{{.ID}}"))
+    return conmon.log_file(settings.container_log(record["Id"]))
 
 
-def _mount_sources(settings: "Settings", database: "Database", record: "ContainerRecord") -> None:
-    """Make what is mounted exist: volumes with options are mounted, missing bind sources of `-v` made again."""
-    from service.engine import volumes
-    from service.store import volumes as stored
+def _check_log(record: "ContainerRecord") -> None:
+    """Raises StartFailed when the log options mean nothing."""
+    from service.engine import log_config
 
-    for mount in record["Mounts"]:
-        if mount["Type"] == "volume":
-            volume = stored.get(database, mount["Name"])
-            if volume is not None:
-                volumes.mount_if_needed(settings, volume)
-            os.makedirs(mount["Source"], 0o755, exist_ok=True)
-        elif mount["Type"] == "bind" and not os.path.lexists(mount["Source"]):
-            if not any(bind.startswith(mount["Source"] + ":") for bind in record["HostConfig"]["Binds"] or ()):
-                raise InvalidParameter(
-                    f'invalid mount config for type "bind": bind source path does not exist: {mount["Source"]}'
-                )
-            os.makedirs(mount["Source"], 0o755, exist_ok=True)
+    try:
+        log_config.parse(record)
+    except MoorageError as error:
+        raise StartFailed(
+            f"failed to create task for container: failed to initialize logging driver: {error.message}"
+        ) from error
 
 
 def _failed(settings: "Settings", database: "Database", container: "Container", error: BaseException) -> None:

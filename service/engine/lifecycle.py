@@ -51,7 +51,8 @@ async def kill(engine: "Engine", reference: str, signal: str = "") -> None:
     last = number == KILL or not own_stop or number == signal_number(own_stop)  # moby: daemon/kill.go, killWithSignal
     if container["state"]["status"] == "restarting" and last and await engine.thread(_rest, engine, container):
         return
-    await engine.thread(_signal, engine, containers.get(engine.store, container["record"]["Id"]), number, last)
+    container = containers.get(engine.store, container["record"]["Id"])
+    await engine.thread(_signal, engine, container, number, last)
     if number == KILL:
         await _until_down(engine, container, KILL_GRACE)
 
@@ -103,14 +104,19 @@ async def _until_down(engine: "Engine", container: "Container", seconds: float) 
 
     if not await changes(engine).until(over, seconds):
         return False
-    await engine.thread(_let_go, engine, container_id)
+    await engine.thread(_let_go, engine, container)
     return True
 
 
-def _let_go(engine: "Engine", container_id: str) -> None:
-    """Do what the exit hook does next, unless it was faster: the caller may count on free ports and mounts."""
+def _let_go(engine: "Engine", container: "Container") -> None:
+    """Do what the exit hook does next, unless it was faster: the caller may count on free ports and mounts.
+
+    It may have ended by itself the moment before it was told to, and wait for its restart by now.
+    """
     try:
-        ended.finish(engine.settings, engine.store, container_id)
+        ended.finish(engine.settings, engine.store, container["record"]["Id"])
+        if containers.get(engine.store, container["record"]["Id"])["state"]["restart_canceled"]:
+            _rest(engine, container)
     except NotFound:
         return  # `--rm`: it is gone already
 
@@ -219,7 +225,7 @@ async def pause(engine: "Engine", reference: str) -> None:
     if status == "paused":
         raise Conflict(f"Container {container_id} is already paused")
     if status == "restarting":
-        raise Conflict(f"container {container_id} is restarting, wait until the container is running")
+        raise Conflict(f"Container {container_id} is restarting, wait until the container is running")
     if status != "running":
         raise Conflict(f"container {container_id} is not running")
     await engine.thread(_pause, engine, container)

@@ -8,8 +8,8 @@ import asyncio
 import time
 
 from service import timestamps
+from service.engine import log_config
 from service.engine.bell_watch import changes
-from service.engine.launch import log_path
 from service.errors import Conflict, NotFound, NotImplemented_
 from service.kernel.inotify import CREATE, MODIFY, MOVED_TO, Inotify
 from service.runtime.log_file import LogFile
@@ -21,17 +21,32 @@ if TYPE_CHECKING:
 
     from service.engine.engine import Engine
     from service.model.container import Container
+    from service.runtime.journal_log import JournalLog
     from service.runtime.log_file import Message
 
 _UP = ("running", "paused")
 
 
 def check_readable(container: "Container") -> None:
-    """Raises Conflict for a container that is going away, NotImplemented_ when its log driver keeps nothing."""
+    """Raises Conflict for a container that is going away, NotImplemented_ when its log driver keeps nothing.
+
+    Raises what `log_config.parse` does for options that mean nothing, as dockerd does.
+    """
     if container["state"]["status"] in ("removing", "dead"):
         raise Conflict("can not get logs from container which is dead or marked for removal")
     if container["record"]["HostConfig"]["LogConfig"]["Type"] == "none":
         raise NotImplemented_("configured logging driver does not support reading")
+    log_config.parse(container["record"])
+
+
+def opened(engine: "Engine", container: "Container", *, whole_lines: bool = True) -> "LogFile | JournalLog":
+    """A reader of a container's log, wherever its driver keeps it."""
+    container_id = container["record"]["Id"]
+    if container["record"]["HostConfig"]["LogConfig"]["Type"] == "journald":
+        from service.runtime.journal_log import JournalLog
+
+        return JournalLog(container_id)
+    return LogFile(engine.settings.container_log(container_id), whole_lines=whole_lines)
 
 
 async def messages(
@@ -47,23 +62,55 @@ async def messages(
 
     `follow` goes on until the container ends (this start of it), when it runs at all.
     """
-    state = container["state"]
-    running = state["status"] in _UP
-    log = LogFile(log_path(engine.settings, container["record"]))
-    try:
+    running = container["state"]["status"] in _UP
+    follow = follow and running
+    log = await engine.thread(lambda: opened(engine, container))
+
+    def begin() -> None:
+        if not follow:
+            log.settle()
+            log.end_at_present()
         if tail is not None:
-            await engine.thread(lambda: log.skip_to_last(tail, with_rest=not running))
-        source = (
-            _following(engine, container, log, until_ns) if follow and running else _present(engine, container, log)
-        )
+            log.skip_to_last(tail, with_rest=not running)
+        elif since_ns:
+            log.skip_to(since_ns)
+
+    try:
+        await engine.thread(begin)
+        source = _following(engine, container, log, until_ns) if follow else _present(engine, container, log)
+        chosen = _Between(since_ns, until_ns)
         async for batch in source:
-            chosen = _within(batch, since_ns, until_ns) if since_ns or until_ns else batch
-            if chosen:
-                yield chosen
-            if until_ns and batch and nanoseconds(batch[-1][1]) > until_ns:
+            if within := chosen.of(batch):
+                yield within
+            if chosen.over:
                 return
     finally:
         log.close()
+
+
+class _Between:
+    """Leaves out what is before `since`, and what comes with and after the first message later than `until`.
+
+    As dockerd does it: moments may go back (a clock was set), but once something was late enough, the rest is, too.
+    """
+
+    def __init__(self, since_ns: int, until_ns: int) -> None:
+        self.since_ns, self.until_ns = since_ns, until_ns
+        self.over = False
+
+    def of(self, batch: "list[Message]") -> "list[Message]":
+        """The messages of a batch that are wanted."""
+        if self.since_ns:
+            first = next((at for at, message in enumerate(batch) if nanoseconds(message[1]) >= self.since_ns), None)
+            if first is None:
+                return []
+            self.since_ns, batch = 0, batch[first:]
+        if self.until_ns:
+            late = next((at for at, message in enumerate(batch) if nanoseconds(message[1]) > self.until_ns), None)
+            if late is not None:
+                self.over = True
+                return batch[:late]
+        return batch
 
 
 def nanoseconds(stamp: bytes) -> int:
@@ -71,16 +118,9 @@ def nanoseconds(stamp: bytes) -> int:
     return timestamps.nanoseconds(stamp.decode("ascii"))
 
 
-def _within(batch: "list[Message]", since_ns: int, until_ns: int) -> "list[Message]":
-    chosen = []
-    for message in batch:
-        moment = nanoseconds(message[1])
-        if moment >= since_ns and not (until_ns and moment > until_ns):
-            chosen.append(message)
-    return chosen
-
-
-async def _present(engine: "Engine", container: "Container", log: LogFile) -> "AsyncIterator[list[Message]]":
+async def _present(
+    engine: "Engine", container: "Container", log: "LogFile | JournalLog"
+) -> "AsyncIterator[list[Message]]":
     """What is there now. A line that a running container has not finished is not a message yet."""
     while batch := await engine.thread(log.read):
         yield batch
@@ -89,13 +129,15 @@ async def _present(engine: "Engine", container: "Container", log: LogFile) -> "A
 
 
 async def _following(
-    engine: "Engine", container: "Container", log: LogFile, until_ns: int = 0
+    engine: "Engine", container: "Container", log: "LogFile | JournalLog", until_ns: int = 0
 ) -> "AsyncIterator[list[Message]]":
-    watch = Watch(engine, container)
+    watch = Watch(engine, container, log)
     try:
         while True:
             # in this order: what was written before the end is there to be read once the end is known
             ended = watch.ended()
+            if ended:
+                await engine.thread(log.settle)
             while batch := await engine.thread(log.read):
                 yield batch
             if ended:
@@ -117,7 +159,7 @@ async def records(
 
     `started` returns when a container that does not run yet has been started.
     """
-    log = LogFile(log_path(engine.settings, container["record"]), whole_lines=False)
+    log = await engine.thread(lambda: opened(engine, container, whole_lines=False))
     try:
         if container["state"]["status"] not in _UP:
             while batch := await engine.thread(log.read):
@@ -136,19 +178,27 @@ async def records(
 class Watch:
     """Tells when a container's log may have grown, or it has ended. Made before the first look, it misses nothing."""
 
-    def __init__(self, engine: "Engine", container: "Container") -> None:
+    def __init__(self, engine: "Engine", container: "Container", log: "LogFile | JournalLog") -> None:
         self.engine = engine
         self.container_id, self.generation = container["record"]["Id"], container["state"]["generation"]
-        self.inotify = Inotify()
-        # the directory, not the file: a log that begins anew (rotation) is another file
-        self.inotify.watch(engine.settings.container_root(self.container_id), MODIFY | CREATE | MOVED_TO)
+        self.inotify: Inotify | None = None
+        if isinstance(log, LogFile):
+            self.inotify = Inotify()
+            # the directory, not the file: a log that begins anew (rotation) is another file
+            self.inotify.watch(engine.settings.container_root(self.container_id), MODIFY | CREATE | MOVED_TO)
+            self.fd = self.inotify.fd
+        else:
+            self.fd = log.fd
         self.loop = asyncio.get_running_loop()
         self.written = asyncio.Event()
-        self.loop.add_reader(self.inotify.fd, self._written)
+        self.loop.add_reader(self.fd, self._written)
         self.rung = changes(engine).listen()
 
     def _written(self) -> None:
-        self.inotify.drain()
+        if self.inotify is not None:
+            self.inotify.drain()
+        else:
+            self.loop.remove_reader(self.fd)  # stays readable until the journal's reader, in its thread, takes note
         self.written.set()
 
     def ended(self) -> bool:
@@ -161,6 +211,7 @@ class Watch:
 
     async def changed(self, seconds: "float | None") -> None:
         """Returns at the next change after the last call, or after `seconds`."""
+        self.loop.add_reader(self.fd, self._written)
         written = self.loop.create_task(self.written.wait())
         try:
             await asyncio.wait((written, self.rung), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -173,5 +224,6 @@ class Watch:
     def close(self) -> None:
         """Let go of the watch."""
         self.rung.cancel()
-        self.loop.remove_reader(self.inotify.fd)
-        self.inotify.close()
+        self.loop.remove_reader(self.fd)
+        if self.inotify is not None:
+            self.inotify.close()

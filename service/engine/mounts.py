@@ -1,134 +1,144 @@
 """What a container sees mounted: Binds, Mounts, Tmpfs, VolumesFrom and the image's volumes become `MountPoint`s.
 
-The plan is made at create and stored; volumes that it needs are made then too (and unmade when create fails). The
-order of `MountPoint`s is the order of mounting: by destination, so that a parent comes before what lies in it.
+The plan is made at create and stored with the container. The order of `MountPoint`s is the order of mounting: by
+destination, so that a parent comes before what lies in it. Volumes that it needs are decided here and come to be in
+the transaction that registers the container: until then nobody sees them, and a create that fails leaves none.
 """
 
 import os
 
-from service.engine import volumes
-from service.errors import InvalidParameter, SystemFailure
+from service.engine import mount_requests, volumes
+from service.engine.mount_requests import clean
+from service.errors import InvalidParameter, NotFound
 from service.runtime import mounts as bind_mounts
-from service.store import volumes as stored_volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from service.engine.engine import Engine
-    from service.model.container import ContainerRecord, MountPoint
-    from service.settings import Settings
+    from service.engine.mount_requests import MountRequest
+    from service.model.container import MountPoint
+    from service.model.volume import Volume
 
-_PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
+    Settings = Mapping[str, Any]
 
 
 class Plan:
-    """The mounts, and the names of the volumes that were made for them just now."""
+    """The mounts of one container, and every volume among them, known already or new."""
 
-    __slots__ = ("made", "mounts")
+    __slots__ = ("container_id", "mounts", "volumes")
 
-    def __init__(self) -> None:
+    def __init__(self, container_id: str) -> None:
+        self.container_id = container_id
         self.mounts: list[MountPoint] = []
-        self.made: list[str] = []
+        self.volumes: dict[str, Volume] = {}
 
 
-def plan(engine: "Engine", config: "dict[str, Any]", host: "dict[str, Any]", warnings: list[str]) -> Plan:
-    """Decide the mounts of a container. Blocking (makes volumes). Raises InvalidParameter, NotFound."""
-    planned = Plan()
+def check(host: "Settings") -> None:
+    """Raise InvalidParameter for what no image and no volume could make right."""
+    for mount in host.get("Mounts") or ():
+        mount_requests.check(mount)
+        bind = mount.get("BindOptions") or {}
+        if mount["Type"] == "bind" and not bind.get("CreateMountpoint") and not os.path.lexists(mount["Source"]):
+            raise InvalidParameter(
+                f'invalid mount config for type "bind": bind source path does not exist: {mount["Source"]}'
+            )
+    for target in host.get("Tmpfs") or {}:
+        mount_requests.check_target(target)
+
+
+def plan(
+    engine: "Engine", container_id: str, config: "Settings", host: "Settings", *, recursive_read_only: bool = True
+) -> Plan:
+    """Decide the mounts of a container; nothing is made. Blocking.
+
+    `recursive_read_only`: what is mounted below a read-only bind is read-only too, unless the request says otherwise
+    (the default of API 1.44 and later). Raises InvalidParameter; NotFound for a volume's driver or an image.
+    """
+    planned = Plan(container_id)
     by_destination: dict[str, MountPoint] = {}
-    try:
-        for donor in host["VolumesFrom"] or ():
-            for mount in _from_container(engine, donor):
-                by_destination[mount["Destination"]] = mount
-        for bind in host["Binds"] or ():
-            _add(by_destination, _from_bind(engine, planned, bind, host), bind)
-        for wanted in host.get("Mounts") or ():
-            _add(by_destination, _from_mount(engine, planned, wanted), wanted.get("Target") or "")
-        for target in host.get("Tmpfs") or {}:
-            _check_target(target)
-        for target in config.get("Volumes") or {}:
-            path = _clean(target)
-            if path not in by_destination and target not in (host.get("Tmpfs") or {}):
-                _check_target(path)
-                by_destination[path] = _volume(engine, planned, "", path, mode="", rw=True)
-    except BaseException:
-        forget(engine, planned)
-        raise
-    if host["VolumeDriver"] and host.get("Mounts"):
-        warnings.append("WARNING: VolumeDriver is ignored for volumes specified via 'Mounts'")
+    for donor in host["VolumesFrom"] or ():
+        for mount in _from_container(engine, planned, donor):
+            by_destination[mount["Destination"]] = mount
+    asked: set[str] = set()
+    requests = [mount_requests.from_bind(bind, host["VolumeDriver"]) for bind in host["Binds"] or ()]
+    for request, mode in [*requests, *((mount, None) for mount in host.get("Mounts") or ())]:
+        destination = clean(request["Target"])
+        if destination in asked or (mode is not None and destination in (host.get("Tmpfs") or {})):
+            raise InvalidParameter(f"Duplicate mount point: {destination if mode is not None else request['Target']}")
+        asked.add(destination)
+        by_destination[destination] = _point(engine, planned, request, mode, recursive_read_only=recursive_read_only)
+    for target in config.get("Volumes") or {}:
+        destination = clean(target)
+        if destination in by_destination or destination in (host.get("Tmpfs") or {}):
+            continue
+        mount_requests.check_target(destination)
+        by_destination[destination] = _volume(engine, planned, {"Target": target}, "", driver=host["VolumeDriver"])
     planned.mounts = [by_destination[path] for path in sorted(by_destination, key=lambda path: (path.count("/"), path))]
+    used = {mount["Name"] for mount in planned.mounts if mount["Type"] == "volume"}
+    planned.volumes = {name: volume for name, volume in planned.volumes.items() if name in used}
     return planned
 
 
+def register(engine: "Engine", planned: Plan) -> None:
+    """Write down the volumes of a plan that are new. In the transaction of the container."""
+    for volume in planned.volumes.values():
+        volumes.register(engine.store, volume)
+
+
 def forget(engine: "Engine", planned: Plan) -> None:
-    """Remove the volumes that a failed create had made."""
-    for name in planned.made:
-        try:
-            volumes.remove(engine.settings, engine.store, name, force=True)
-        except SystemFailure:
-            continue  # it stays as an unused volume, which prune takes
-    planned.made.clear()
+    """Remove what a failed create had made for volumes that never came to be. Under `volumes.exclusively`."""
+    from service.store import volumes as stored
+
+    for name in planned.volumes:
+        if stored.get(engine.store, name) is None:
+            volumes.discard_files(engine.settings, name)
 
 
-def _add(by_destination: "dict[str, MountPoint]", mount: "MountPoint", text: str) -> None:
-    there = by_destination.get(mount["Destination"])
-    if there is not None and text:
-        raise InvalidParameter(f"Duplicate mount point: {mount['Destination']}")
-    by_destination[mount["Destination"]] = mount
-
-
-def _bad_bind(text: str, reason: str) -> InvalidParameter:
-    return InvalidParameter(f"invalid volume specification: '{text}': {reason}")
-
-
-def _not_absolute(kind: str, path: str) -> str:
-    return f"invalid mount config for type \"{kind}\": invalid mount path: '{path}' mount path must be absolute"
-
-
-def _clean(path: str) -> str:
-    return os.path.normpath("/" + path.strip("/")) if path.strip("/") else "/"
-
-
-def _check_target(path: str) -> None:
-    if not path.startswith("/"):
-        raise InvalidParameter(_not_absolute("bind", path))
-    if _clean(path) == "/":
-        raise InvalidParameter("invalid specification: destination can't be '/'")
-
-
-def _from_bind(engine: "Engine", planned: Plan, text: str, host: "dict[str, Any]") -> "MountPoint":
-    """`source:destination[:options]` (moby: volume/mounts/linux_parser.go ParseMountRaw)."""
-    parts = text.split(":")
-    if len(parts) > 3 or not parts[0] or (len(parts) > 1 and not parts[1]):
-        raise InvalidParameter(f"invalid volume specification: '{text}'")
-    if len(parts) == 1:
-        source, destination, mode = "", parts[0], ""
-    else:
-        source, destination, mode = parts[0], parts[1], parts[2] if len(parts) == 3 else ""
-    if not destination.startswith("/"):
-        raise _bad_bind(text, _not_absolute("bind" if source.startswith("/") else "volume", destination))
-    if _clean(destination) == "/":
-        raise _bad_bind(text, "invalid specification: destination can't be '/'")
-    options = _bind_options(mode, text)
-    if not source.startswith("/"):
-        mount = _volume(
-            engine, planned, source, _clean(destination), mode=mode or "z", rw="ro" not in options,
-            driver=host["VolumeDriver"],
-        )  # fmt: skip
-        if "nocopy" in options:
-            mount["NoCopy"] = True
-        return mount
-    asked = next((option for option in options if option in _PROPAGATIONS), "")
-    propagation = _propagation(engine, os.path.normpath(source), asked)
-    _make_source(os.path.normpath(source))
+def _point(
+    engine: "Engine", planned: Plan, request: "MountRequest", mode: "str | None", *, recursive_read_only: bool
+) -> "MountPoint":
+    """The mount that a request means. `mode`: that of an entry of Binds, None for one of Mounts."""
+    kind = request["Type"]
+    if kind == "bind":
+        return _bind(engine, request, mode, recursive_read_only=recursive_read_only)
+    if kind == "volume":
+        return _volume(engine, planned, request, mode or "z")
+    if kind == "image":
+        return _image(engine, planned, request)
     return {
-        "Type": "bind",
-        "Source": os.path.normpath(source),
-        "Destination": _clean(destination),
-        "Mode": mode,
-        "RW": "ro" not in options,
-        "Propagation": propagation,
+        "Type": "tmpfs",
+        "Source": "",
+        "Destination": clean(request["Target"]),
+        "Mode": "",
+        "RW": not request.get("ReadOnly"),
+        "Propagation": "",
+        "Options": mount_requests.tmpfs_options(request.get("TmpfsOptions") or {}, read_only=False),
     }
+
+
+def _bind(engine: "Engine", request: "MountRequest", mode: "str | None", *, recursive_read_only: bool) -> "MountPoint":
+    options = request.get("BindOptions") or {}
+    source = os.path.normpath("/" + request["Source"].lstrip("/"))
+    point: MountPoint = {
+        "Type": "bind",
+        "Source": source,
+        "Destination": clean(request["Target"]),
+        "Mode": mode or "",
+        "RW": not request.get("ReadOnly"),
+        "Propagation": _propagation(engine, source, options.get("Propagation") or ""),
+    }
+    if mode is not None or options.get("CreateMountpoint"):
+        point["MakeSource"] = True
+    if options.get("NonRecursive"):
+        point["NonRecursive"] = True
+    if options.get("ReadOnlyForceRecursive"):
+        point["ReadOnlyBelow"] = True
+    elif not point["RW"] and (options.get("ReadOnlyNonRecursive") or not recursive_read_only):
+        point["ReadOnlyBelow"] = False
+    return point
 
 
 def _propagation(engine: "Engine", source: str, asked: str) -> str:
@@ -147,178 +157,81 @@ def _propagation(engine: "Engine", source: str, asked: str) -> str:
     )
 
 
-def _make_source(path: str) -> None:
-    """`-v` makes a missing source directory (`--mount` does not)."""
-    try:
-        os.makedirs(path, 0o755, exist_ok=True)
-    except FileExistsError:
-        return  # a file: bound as it is
-    except OSError as error:
-        raise SystemFailure(
-            f"error while creating mount source path '{path}': mkdir {path}: {os.strerror(error.errno or 0).lower()}"
-        ) from error
-
-
-def _bind_options(mode: str, text: str) -> list[str]:
-    options = mode.split(",") if mode else []
-    known = ("ro", "rw", "z", "Z", "nocopy", "consistent", "cached", "delegated", *_PROPAGATIONS)
-    if any(option not in known for option in options) or ("ro" in options and "rw" in options):
-        raise InvalidParameter(f"invalid volume specification: '{text}': invalid mode: {mode}")
-    return options
-
-
-def _from_mount(engine: "Engine", planned: Plan, wanted: "dict[str, Any]") -> "MountPoint":
-    """One entry of HostConfig.Mounts (moby: volume/mounts/linux_parser.go validateMountConfigImpl)."""
-    kind = wanted.get("Type") or ""
-    target, source = wanted.get("Target") or "", wanted.get("Source") or ""
-
-    def bad(reason: str) -> InvalidParameter:
-        return InvalidParameter(f'invalid mount config for type "{kind}": {reason}')
-
-    if not target:
-        raise bad("field Target must not be empty")
-    if not target.startswith("/"):
-        raise bad(f"invalid mount path: '{target}' mount path must be absolute")
-    if _clean(target) == "/":
-        raise bad("invalid specification: destination can't be '/'")
-    if kind == "bind":
-        if not source:
-            raise bad("field Source must not be empty")
-        if not source.startswith("/"):
-            raise bad(f"invalid mount path: '{source}' mount path must be absolute")
-        options = wanted.get("BindOptions") or {}
-        if not os.path.lexists(source):
-            if not options.get("CreateMountpoint"):
-                raise bad(f"bind source path does not exist: {source}")
-            _make_source(os.path.normpath(source))
-        propagation = options.get("Propagation") or ""
-        if propagation and propagation not in _PROPAGATIONS:
-            raise bad(f"invalid propagation mode: {propagation}")
-        propagation = _propagation(engine, os.path.normpath(source), propagation)
-        return {
-            "Type": "bind",
-            "Source": os.path.normpath(source),
-            "Destination": _clean(target),
-            "Mode": "",
-            "RW": not wanted.get("ReadOnly"),
-            "Propagation": propagation,
-        }
-    if kind == "volume":
-        options = wanted.get("VolumeOptions") or {}
-        driver = options.get("DriverConfig") or {}
-        mount = _volume(
-            engine, planned, source, _clean(target), mode="z", rw=not wanted.get("ReadOnly"),
-            driver=driver.get("Name") or "", options=driver.get("Options") or {}, labels=options.get("Labels") or {},
-        )  # fmt: skip
-        if options.get("NoCopy"):
-            mount["NoCopy"] = True
-        if options.get("Subpath"):
-            mount["Subpath"] = options["Subpath"]
-        return mount
-    if kind == "tmpfs":
-        if source:
-            raise bad("field Source must not be specified")
-        options = wanted.get("TmpfsOptions") or {}
-        words = []
-        if options.get("SizeBytes"):
-            words.append(f"size={options['SizeBytes']}")
-        if options.get("Mode"):
-            words.append(f"mode={options['Mode']:o}")
-        return {
-            "Type": "tmpfs",
-            "Source": "",
-            "Destination": _clean(target),
-            "Mode": "",
-            "RW": not wanted.get("ReadOnly"),
-            "Propagation": "",
-            "Options": words,
-        }
-    raise InvalidParameter(f'invalid mount config for type "{kind}": mount type unknown')
-
-
-def _volume(
-    engine: "Engine",
-    planned: Plan,
-    name: str,
-    destination: str,
-    *,
-    mode: str,
-    rw: bool,
-    driver: str = "",
-    options: "dict[str, str] | None" = None,
-    labels: "dict[str, str] | None" = None,
-) -> "MountPoint":
-    """A volume's mount; the volume is made if there is none of that name (an anonymous one always)."""
-    new = not name or stored_volumes.get(engine.store, name) is None
-    volume = volumes.create(engine.settings, engine.store, name, driver, options, labels)
-    if new:
-        planned.made.append(volume["Name"])
-    return {
+def _volume(engine: "Engine", planned: Plan, request: "MountRequest", mode: str, *, driver: str = "") -> "MountPoint":
+    options = request.get("VolumeOptions") or {}
+    wanted = options.get("DriverConfig") or {}
+    name = request.get("Source") or ""
+    volume = planned.volumes.get(name) or volumes.decide(
+        engine.store, name, wanted.get("Name") or driver, wanted.get("Options"), options.get("Labels")
+    )
+    planned.volumes[volume["Name"]] = volume
+    point: MountPoint = {
         "Type": "volume",
         "Name": volume["Name"],
         "Source": volumes.data_path(engine.settings, volume["Name"]),
-        "Destination": destination,
+        "Destination": clean(request["Target"]),
         "Driver": volume["Driver"],
         "Mode": mode,
-        "RW": rw,
+        "RW": not request.get("ReadOnly"),
         "Propagation": "",
     }
+    if not name:
+        point["Anonymous"] = True
+    if options.get("NoCopy"):
+        point["NoCopy"] = True
+    if options.get("Subpath"):
+        point["Subpath"] = options["Subpath"]
+    if volume["Options"].get("device"):
+        point["Device"] = volume["Options"]["device"]
+    return point
 
 
-def _from_container(engine: "Engine", text: str) -> "list[MountPoint]":
-    """`--volumes-from name[:ro|rw]`: copies of another container's mounts."""
+def _image(engine: "Engine", planned: Plan, request: "MountRequest") -> "MountPoint":
+    """The file system of an image, read-only. `Source` is where a start mounts it."""
+    from service.engine import images, mount_sources
+
+    image = images.find(engine, request["Source"])
+    destination = clean(request["Target"])
+    point: MountPoint = {
+        "Type": "image",
+        "Name": request["Source"],
+        "Source": mount_sources.place(engine.settings, planned.container_id, destination),
+        "Destination": destination,
+        "Mode": "",
+        "RW": False,
+        "Propagation": "rprivate",
+        "Image": image.id,
+        "Layers": image.layers,
+    }
+    subpath = (request.get("ImageOptions") or {}).get("Subpath")
+    if subpath:
+        point["Subpath"] = subpath
+    return point
+
+
+def _from_container(engine: "Engine", planned: Plan, text: str) -> "list[MountPoint]":
+    """`--volumes-from name[:ro|rw|z|Z]`: the mounts of another container, once more."""
+    from service.engine import mount_sources
     from service.store import containers
+    from service.store import volumes as stored
 
-    name, _, mode = text.partition(":")
-    if mode not in ("", "ro", "rw", "z", "Z"):
-        raise InvalidParameter(f"invalid mode for volumes-from: {mode}")
-    donor = containers.find(engine.store, name)
+    name, writable = mount_requests.from_donor(text)
+    try:
+        donor = containers.find(engine.store, name)
+    except NotFound as error:
+        raise InvalidParameter(error.message) from None
     copies: list[MountPoint] = []
     for mount in donor["record"]["Mounts"]:
         copy = mount.copy()
-        if mode == "ro":
-            copy["RW"] = False
+        copy["Mode"] = ""
+        copy["RW"] = mount["RW"] and writable
+        if mount["Type"] == "image":
+            copy["Source"] = mount_sources.place(engine.settings, planned.container_id, mount["Destination"])
+        if mount["Type"] == "volume":
+            copy["NoCopy"] = True
+            volume = stored.get(engine.store, mount["Name"])
+            if volume is None:  # its donor was removed just now
+                raise NotFound(f"get {mount['Name']}: no such volume")
+            planned.volumes[mount["Name"]] = volume
         copies.append(copy)
     return copies
-
-
-def populate(settings: "Settings", record: "ContainerRecord") -> None:
-    """Copy what the image has at a volume's place into the volume, when that is empty (Docker's copy-up). Blocking."""
-    from service.content import rootfs
-
-    empty = [
-        mount for mount in record["Mounts"]
-        if mount["Type"] == "volume" and not mount.get("NoCopy") and not mount.get("Subpath")
-        and os.path.isdir(mount["Source"]) and not os.listdir(mount["Source"])
-    ]  # fmt: skip
-    if not empty:
-        return
-    merged = rootfs.mount(settings, record["Id"], record["Layers"])
-    try:
-        for mount in empty:
-            _copy_up(settings, merged, mount)
-    finally:
-        rootfs.unmount(settings, record["Id"])
-
-
-def _copy_up(settings: "Settings", merged: str, mount: "MountPoint") -> None:
-    from service.kernel.openat2 import open_in_root
-    from service.process import run
-    from service.settings import find_program
-
-    try:
-        source = open_in_root(merged, mount["Destination"], os.O_RDONLY | os.O_DIRECTORY)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    try:
-        status = os.fstat(source)
-        if os.listdir(source):
-            run(
-                [find_program("cp"), "-a", "--reflink=auto", "--", "/proc/self/fd/3/.", mount["Source"]],
-                environment=settings.environment(),
-                descriptors=[(source, 3)],
-            ).check()
-        os.chown(mount["Source"], status.st_uid, status.st_gid)
-        os.chmod(mount["Source"], status.st_mode & 0o7777)
-    finally:
-        os.close(source)

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 
     from service.model.container import ContainerRecord
 
+PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}  # name: driver
+
 
 def mode_of(record: "ContainerRecord") -> str:
     """The container's network mode, `default` read as what it means: bridge."""
@@ -31,3 +33,8 @@ def asked_networks(record: "ContainerRecord") -> "dict[str, dict[str, Any]]":
     }
     asked.setdefault(mode, {})
     return asked
+
+
+def has_names(record: "ContainerRecord") -> bool:
+    """Whether it is on a network whose containers find each other by name: one that a user made."""
+    return any(name not in PREDEFINED for name in asked_networks(record))

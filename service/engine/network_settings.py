@@ -26,7 +26,7 @@ class Summaries:
     def __init__(self, database: "Database", container_id: str = "") -> None:
         self.endpoints: dict[str, list[Endpoint]] = {}
         self.ports: dict[str, list[Port]] = {}
-        self._network_ids: dict[str, str] = {}
+        self._network_ids: dict[str, str] | None = None  # asked when first wanted
         self.database = database
         known = stored.endpoints_of(database, container_id) if container_id else stored.all_endpoints(database)
         for endpoint in known:
@@ -51,7 +51,7 @@ class Summaries:
         return shown
 
     def _network_id(self, name: str) -> str:
-        if not self._network_ids:
+        if self._network_ids is None:
             self._network_ids = stored.ids_by_name(self.database)
         return self._network_ids.get(name, "")
 

@@ -4,7 +4,7 @@ The verbs that change something block; the service calls them in a thread. Error
 """
 
 from service import bell, timestamps
-from service.engine import endpoint_settings, endpoints, network_mode, swarm
+from service.engine import duty, endpoint_settings, endpoints, keeping, network_mode, swarm
 from service.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id, short
 from service.kernel import netlink, nftables
@@ -54,7 +54,7 @@ def matching(settings: "Settings", database: "Database", filters: "Mapping[str, 
 
 
 def _passes(network: "NetworkRecord", filters: "Mapping[str, list[str]]", used: "set[str]") -> bool:
-    predefined = network["Name"] in endpoints.PREDEFINED
+    predefined = network["Name"] in network_mode.PREDEFINED
     for key, wanted in filters.items():
         if not wanted:
             continue
@@ -127,7 +127,7 @@ def create(settings: "Settings", database: "Database", asked: "Mapping[str, Any]
     """
     endpoints.predefined(settings, database)
     name, driver = asked.get("Name") or "", asked.get("Driver") or "bridge"
-    if name in endpoints.PREDEFINED:
+    if name in network_mode.PREDEFINED:
         raise Forbidden(f"operation is not permitted on predefined {name} network ")
     if driver == "overlay":
         raise Forbidden(swarm.NOT_A_MANAGER)
@@ -304,7 +304,7 @@ def _announce(database: "Database", action: str, network: "NetworkRecord") -> No
 def remove(settings: "Settings", database: "Database", reference: str) -> None:
     """Remove a network that no container is on. Raises NotFound, Forbidden (predefined, or in use)."""
     network = find(settings, database, reference)
-    if network["Name"] in endpoints.PREDEFINED:
+    if network["Name"] in network_mode.PREDEFINED:
         raise Forbidden(f"{network['Name']} is a pre-defined network and cannot be removed")
     _remove(settings, database, network)
     bell.ring(settings.bell)
@@ -358,7 +358,7 @@ def prune(settings: "Settings", database: "Database", filters: "Mapping[str, lis
                 used.add(known["Id"])
     gone = []
     for network in stored.all_networks(database):
-        if network["Name"] in endpoints.PREDEFINED or network["Id"] in used:
+        if network["Name"] in network_mode.PREDEFINED or network["Id"] in used:
             continue
         if until is not None and timestamps.nanoseconds(network["Created"]) > until:
             continue
@@ -455,6 +455,7 @@ def _join(
         stored.insert_endpoint(database, joined)
         endpoints.announce(database, "connect", joined)
         _remember(database, record, network["Name"], asked)
+        containers.set_state(database, record["Id"], duties=duty.wanted(record))
     namespace = endpoints.namespace_of(settings, record["Id"])
     try:
         with netlink.Channel() as channel:
@@ -464,6 +465,8 @@ def _join(
     except BaseException:
         _leave(settings, database, record, joined)
         raise
+    bell.ring(settings.bell)
+    keeping.ensure(settings, database)  # this may be its first network with names
     endpoints.rewrite_files(settings, database, record)
 
 

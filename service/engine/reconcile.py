@@ -11,6 +11,7 @@ from service.engine import exec_exit
 from service.errors import MoorageError, NotFound
 from service.kernel import pidfd
 from service.store import containers, events, images, meta
+from service.store import volumes as stored_volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def _container(engine: "Engine", container: "Container", this_boot: str) -> None
 
         with release.exclusively(settings, container_id, wait=False):
             release.leftovers(settings, store, container)
-            remove.files_and_record(settings, store, containers.get(store, container_id), anonymous_volumes=False)
+            anonymous = record["HostConfig"]["AutoRemove"]  # an `rm -v` that was killed has told nobody
+            remove.files_and_record(settings, store, containers.get(store, container_id), anonymous_volumes=anonymous)
     elif state["holds"] or state["kept"]:
         with store.write():
             containers.set_state(store, container_id, kept=False)
@@ -119,8 +121,12 @@ def _never_started(engine: "Engine", container: "Container") -> bool:
 
 
 def _unregistered(engine: "Engine") -> None:
-    """Directories of containers that were never registered: a create was killed in the middle."""
+    """Directories of containers and volumes that were never registered: a create was killed in the middle."""
     settings = engine.settings
+    if set(os.listdir(settings.root + "/volumes")) - stored_volumes.names(engine.store):
+        from service.engine import volumes
+
+        volumes.discard_unregistered(settings, engine.store)
     known = set(containers.all_ids(engine.store))
     for folder in (settings.root + "/containers", settings.run + "/containers"):
         for name in os.listdir(folder):

@@ -8,7 +8,7 @@ import fcntl
 import os
 import time
 
-from service.engine import endpoints
+from service.engine import endpoints, events, mount_sources
 from service.errors import NotFound, SystemFailure
 from service.kernel.tree import remove_tree
 from service.store import containers
@@ -73,9 +73,13 @@ def everything(settings: "Settings", database: "Database", container: "Container
     endpoints.release(settings, database, container_id)
     rootfs.unmount(settings, container_id)
     shm.unmount(settings, container_id)
+    mount_sources.release(settings, container_id)
     remove_tree(settings.container_run(container_id))
     with database.write():
+        if containers.get(database, container_id)["state"]["holds"]:
+            events.volumes(database, container["record"], "unmount")
         containers.set_state(database, container_id, holds=0, pid=0, conmon_pid=0)
+    mount_sources.release_volumes(settings, database, container["record"])
 
 
 def _outlive(conmon_pid: int) -> None:

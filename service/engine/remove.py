@@ -2,7 +2,7 @@
 
 from service import bell
 from service.engine import events, release, volumes
-from service.errors import Conflict, MoorageError, NotFound, SystemFailure
+from service.errors import Conflict
 from service.kernel.tree import remove_tree
 from service.store import containers
 
@@ -47,29 +47,16 @@ def files_and_record(
     container_id = record["Id"]
     with database.write():
         containers.set_state(database, container_id, status="removing")
-        used = containers.volumes_of(database, container_id)
     rootfs.remove(settings, container_id)
     exits.forget(settings, container_id)
     remove_tree(settings.container_root(container_id))
-    with database.write():
-        containers.delete(database, container_id)
-        events.container(database, record, "destroy")
-    if anonymous_volumes:
-        _anonymous(settings, database, used)
+    anonymous = {mount["Name"] for mount in record["Mounts"] if mount.get("Anonymous")} if anonymous_volumes else set()
+    with volumes.exclusively(settings, anonymous):
+        with database.write():
+            containers.delete(database, container_id)
+            gone = [name for name in sorted(anonymous) if volumes.unregister(database, name)]
+            events.container(database, record, "destroy")
+        for name in gone:
+            volumes.discard_files(settings, name)
     remove_tree(settings.container_run(container_id))
     remove_tree(settings.container_run(container_id) + ".lock")
-
-
-def _anonymous(settings: "Settings", database: "Database", names: list[str]) -> None:
-    from service.store import volumes as stored
-
-    for name in names:
-        volume = stored.get(database, name)
-        if volume is None or not volume["anonymous"]:
-            continue
-        try:
-            volumes.remove(settings, database, name)
-        except (Conflict, NotFound):
-            continue  # another container uses it, or it went already
-        except (MoorageError, OSError) as error:
-            raise SystemFailure(f"remove volume {name}: {error}") from error

@@ -1,20 +1,22 @@
 """Volumes of the local driver: a directory each, mounted into containers by bind.
 
 With driver options (`type`, `device`, `o`) the directory is a mount point for that file system; it is mounted when the
-first container that uses the volume starts (`mount_options` of `mount(8)`, as Docker's local driver has them).
+first container that uses the volume starts, and taken away with the last one, as Docker's local driver does it.
 """
 
+import fcntl
 import os
 
 from service import bell, timestamps
 from service.engine import events
-from service.errors import Conflict, InvalidParameter, NotFound
+from service.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id
 from service.store import volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
     from typing import Any
 
     from service.model.volume import Volume
@@ -52,23 +54,39 @@ def create(
     options: "Mapping[str, str] | None" = None,
     labels: "Mapping[str, str] | None" = None,
 ) -> "Volume":
-    """Make a volume, or find the one of that name (API: VolumeCreate is idempotent). Blocking.
+    """Make a volume, or find the one of that name (API: VolumeCreate is idempotent). Blocking. Raises as `decide`."""
+    volume = decide(database, name, driver, options, labels)
+    if volumes.get(database, volume["Name"]) is None:
+        with exclusively(settings, [volume["Name"]]), database.write():
+            register(database, volume)
+        bell.ring(settings.bell)
+    return volumes.get(database, volume["Name"]) or volume
+
+
+def decide(
+    database: "Database",
+    name: str,
+    driver: str = "",
+    options: "Mapping[str, str] | None" = None,
+    labels: "Mapping[str, str] | None" = None,
+) -> "Volume":
+    """The volume of that name, or the one that would be made (nothing is). Without a name: an anonymous one.
 
     Raises InvalidParameter for a bad name or option, NotFound for an unknown driver, Conflict when the name belongs to
     a volume of another driver.
     """
     anonymous = not name
     name = name or new_id()
-    check_name(name)
     if driver not in ("", "local"):
         raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
+    check_name(name)
     _check_options(name, options or {})
     there = volumes.get(database, name)
     if there is not None:
         if driver and there["Driver"] != driver:
             raise Conflict(f"create {name}: conflict: volume name must be unique")
         return there
-    volume: Volume = {
+    return {
         "Name": name,
         "Driver": "local",
         "CreatedAt": timestamps.rfc3339(timestamps.now_ns() // 1_000_000_000 * 1_000_000_000),
@@ -76,14 +94,64 @@ def create(
         "Options": dict(options or {}),
         "anonymous": anonymous,
     }
-    folder = os.path.dirname(data_path(settings, name))
-    os.makedirs(folder, 0o701, exist_ok=True)
-    os.makedirs(data_path(settings, name), 0o755, exist_ok=True)
-    with database.write():
-        if volumes.insert(database, volume):
-            events.record(database, "volume", "create", name, {"driver": "local"})
-    bell.ring(settings.bell)
-    return volumes.get(database, name) or volume
+
+
+def register(database: "Database", volume: "Volume") -> None:
+    """Write down a volume whose files are there, unless it is known. In a transaction, under `exclusively`."""
+    if volumes.insert(database, volume):
+        events.record(database, "volume", "create", volume["Name"], {"driver": "local"})
+
+
+class exclusively:  # noqa: N801 - reads as a word in `with exclusively(...)`
+    """`with exclusively(settings, names):` nobody else makes, fills, mounts or removes these volumes meanwhile.
+
+    The lock (flock) is on each volume's directory, which is made for it: what is left of a create that was killed is a
+    directory that no row knows (`discard_unregistered`). The names are taken in one order, so that two creates with the
+    same volumes do not wait for each other. `wait=False`: raises BlockingIOError when one is held.
+    """
+
+    def __init__(self, settings: "Settings", names: "Iterable[str]", *, wait: bool = True) -> None:
+        self.settings = settings
+        self.names = sorted(set(names))
+        self.flags = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+        self.held: list[int] = []
+
+    def __enter__(self) -> None:
+        try:
+            for name in self.names:
+                self.held.append(self._hold(name))
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _hold(self, name: str) -> int:
+        folder = os.path.dirname(data_path(self.settings, name))
+        while True:
+            os.makedirs(folder, 0o701, exist_ok=True)
+            try:
+                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # removed just now
+            try:
+                fcntl.flock(fd, self.flags)
+                if os.stat(folder).st_ino == os.fstat(fd).st_ino:
+                    os.makedirs(data_path(self.settings, name), 0o755, exist_ok=True)
+                    return fd
+            except FileNotFoundError:
+                pass  # removed by whoever held the lock: make it again
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def _let_go(self) -> None:
+        while self.held:
+            os.close(self.held.pop())
+
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
+    ) -> None:
+        self._let_go()
 
 
 def _check_options(name: str, options: "Mapping[str, str]") -> None:
@@ -110,29 +178,48 @@ def remove(settings: "Settings", database: "Database", name: str, *, force: bool
         if force:
             return
         raise NotFound(f"get {name}: no such volume")
-    with database.write():
-        if not volumes.delete(database, name):
-            users = ", ".join(volumes.users(database, name))
-            raise Conflict(f"remove {name}: volume is in use - [{users}]")
-        events.record(database, "volume", "destroy", name, {"driver": "local"})
+    with exclusively(settings, [name]):
+        with database.write():
+            if not unregister(database, name):
+                users = ", ".join(volumes.users(database, name))
+                if users:
+                    raise Conflict(f"remove {name}: volume is in use - [{users}]")
+        discard_files(settings, name)
     bell.ring(settings.bell)
-    discard_files(settings, name)
+
+
+def unregister(database: "Database", name: str) -> bool:
+    """Forget a volume that no container uses; its files are still to be discarded. In a transaction.
+
+    False when it is in use, or gone.
+    """
+    if not volumes.delete(database, name):
+        return False
+    events.record(database, "volume", "destroy", name, {"driver": "local"})
+    return True
 
 
 def discard_files(settings: "Settings", name: str) -> None:
-    """Remove the directory of a volume that is not registered (any more)."""
-    from service.kernel.mount import is_mounted, umount
-
-    path = data_path(settings, name)
-    if is_mounted(path):
-        umount(path)
+    """Remove the directory of a volume that is not registered (any more). Under `exclusively`."""
     from service.kernel.tree import remove_tree
 
-    remove_tree(os.path.dirname(path))
+    unmount(settings, name)
+    remove_tree(os.path.dirname(data_path(settings, name)))
 
 
-def mount_if_needed(settings: "Settings", volume: "Volume") -> None:
-    """Mount the file system that a volume's options name, unless it is mounted. Blocking.
+def discard_unregistered(settings: "Settings", database: "Database") -> None:
+    """Remove what creates that were killed have left: directories that no row knows and nobody is filling."""
+    for name in set(os.listdir(settings.root + "/volumes")) - volumes.names(database):
+        try:
+            with exclusively(settings, [name], wait=False):
+                if volumes.get(database, name) is None:
+                    discard_files(settings, name)
+        except BlockingIOError:
+            continue  # another process is just making it
+
+
+def mount(settings: "Settings", volume: "Volume") -> None:
+    """Mount the file system that a volume's options name, unless it is mounted. Blocking; under `exclusively`.
 
     Raises SystemFailure with mount's own words.
     """
@@ -151,7 +238,27 @@ def mount_if_needed(settings: "Settings", volume: "Volume") -> None:
         argv += ["-t", options["type"]]
     if options.get("o"):
         argv += ["-o", options["o"]]
-    run([*argv, "--", options["device"], path], environment=settings.environment()).check()
+    try:
+        run([*argv, "--", options["device"], path], environment=settings.environment()).check()
+    except SystemFailure as error:
+        raise SystemFailure(
+            f"error while mounting volume '{path}': failed to mount local volume: {error.message}"
+        ) from None
+
+
+def unmount(settings: "Settings", name: str) -> None:
+    """Take away what is mounted on a volume, if anything is. Under `exclusively`."""
+    from service.kernel.mount import is_mounted, umount
+
+    path = data_path(settings, name)
+    if is_mounted(path):
+        umount(path)
+
+
+def unmount_unless_held(settings: "Settings", database: "Database", name: str) -> None:
+    """Take away the file system of a volume that no container has mounted (any more). Under `exclusively`."""
+    if not volumes.is_held(database, name):
+        unmount(settings, name)
 
 
 def describe(settings: "Settings", volume: "Volume") -> "dict[str, Any]":

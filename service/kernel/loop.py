@@ -26,6 +26,7 @@ class Loop:
         self._complain = complain
         self._timers: dict[object, tuple[float, Callable[[], None]]] = {}
         self._readers: dict[int, Callable[[], None]] = {}
+        self._writers: dict[int, Callable[[], None]] = {}
         self._children: dict[int, Callable[[int], None]] = {}
         self._orphans: dict[int, tuple[int, float]] = {}  # reaped before anybody asked: pid → exit code, when
         self._watches: dict[int, Callable[[], None]] = {}
@@ -51,12 +52,23 @@ class Loop:
     def readable(self, fd: int, call: "Callable[[], None]") -> None:
         """Call whenever there is something to read, or the other end is gone. `forget` it before closing it."""
         self._readers[fd] = call
-        self._poll.register(fd, select.POLLIN)
+        self._register(fd)
+
+    def writable(self, fd: int, call: "Callable[[], None]") -> None:
+        """Call once, when there is room to write, a connection stands, or the other end is gone."""
+        self._writers[fd] = call
+        self._register(fd)
 
     def forget(self, fd: int) -> None:
         """No more calls for this descriptor."""
-        if self._readers.pop(fd, None):
+        known = [self._readers.pop(fd, None), self._writers.pop(fd, None)]
+        if any(known):
             self._poll.unregister(fd)
+
+    def _register(self, fd: int) -> None:
+        self._poll.register(
+            fd, (select.POLLIN if fd in self._readers else 0) | (select.POLLOUT if fd in self._writers else 0)
+        )
 
     def child(self, pid: int, call: "Callable[[int], None]") -> None:
         """Call once with the exit code (minus the signal that ended it) of a child, or of an orphan that became one."""
@@ -84,8 +96,12 @@ class Loop:
         wait = None
         if self._timers:
             wait = max(0.0, min(when for when, _ in self._timers.values()) - time.monotonic()) * 1000
-        for fd, _ in self._poll.poll(wait if wait is None else int(wait) + 1):
-            if fd in self._readers:
+        for fd, happened in self._poll.poll(wait if wait is None else int(wait) + 1):
+            if fd in self._writers and happened & ~select.POLLIN:
+                call = self._writers.pop(fd)
+                self._register(fd)
+                self._call(call)
+            if fd in self._readers and happened & ~select.POLLOUT:
                 self._call(self._readers[fd])
         now = time.monotonic()
         for token, (when, call) in list(self._timers.items()):

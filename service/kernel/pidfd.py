@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PIDFD_GETFD = 438
 
 
 def process_start_time(pid: int) -> int:
@@ -121,6 +122,16 @@ def adopt_orphans() -> None:
     from service.kernel.libc import check, libc
 
     check(libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def descriptor_of(process: int, descriptor: int) -> int:
+    """A copy of another process's descriptor (pidfd_getfd(2)), closed at exec. `process` is a pidfd.
+
+    Raises OSError: EBADF where it has no such descriptor, ESRCH when it has ended.
+    """
+    from service.kernel.libc import check, syscall
+
+    return check(syscall(_PIDFD_GETFD, process, descriptor, 0))
 
 
 def boot_id() -> str:

@@ -22,19 +22,23 @@ def remove_tree(path: str) -> None:
         pass  # Linux says EISDIR of a directory; EPERM comes from a flag such as immutable, and rmdir will say so
     top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        moved = 0
+        moved = fruitless = 0
         while True:
             names = os.listdir(top)
-            if not names:
-                break
+            fruitless = 0 if names else fruitless + 1
             for name in names:
                 moved = _empty(top, name, moved)
+            try:
+                os.rmdir(path)
+                return
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                if error.errno != ENOTEMPTY or fruitless > 9:
+                    raise
+                # not empty yet; or somebody (a log being compressed) made another file meanwhile
     finally:
         os.close(top)
-    try:
-        os.rmdir(path)
-    except FileNotFoundError:
-        return
 
 
 def _empty(top: int, name: str, moved: int) -> int:

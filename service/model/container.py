@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
         Type: str  # bind | volume | tmpfs | image
         Name: NotRequired[str]  # the volume's name
-        Source: str  # host path; empty for tmpfs
+        Source: str  # host path; empty for tmpfs; for an image where a start mounts it
         Destination: str  # absolute path in the container
         Driver: NotRequired[str]
         Mode: str  # as the user wrote it: "ro", "z", …
@@ -21,7 +21,16 @@ if TYPE_CHECKING:
         Propagation: str  # rprivate, rslave, …; empty for volumes
         Options: NotRequired[list[str]]  # further mount options for the runtime (tmpfs: size=…, mode=…)
         NoCopy: NotRequired[bool]  # volume: do not copy the image's content into an empty volume
-        Subpath: NotRequired[str]
+        Anonymous: NotRequired[bool]  # volume: the request named none; `rm -v` and `--rm` take it along
+        Device: NotRequired[str]  # volume: what its driver options mount on it
+        Subpath: NotRequired[str]  # volume, image: the part that is mounted
+        MakeSource: NotRequired[bool]  # bind: a missing source is made (a directory)
+        NonRecursive: NotRequired[bool]  # bind: without what is mounted below the source
+        ReadOnlyBelow: NotRequired[
+            bool
+        ]  # read-only bind: what is mounted below is so, too; absent: if that can be done
+        Image: NotRequired[str]  # image: its id …
+        Layers: NotRequired[list[str]]  # … and layer directories, lowest first
 
     class ContainerRecord(TypedDict):
         """What create decided. Changes only by rename, update and network connect/disconnect."""

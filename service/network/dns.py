@@ -1,9 +1,10 @@
-"""The text of a container's /etc/resolv.conf (resolv.conf(5)). Pure."""
+"""A container's /etc/resolv.conf (resolv.conf(5)), and the sockets of its own name server (engine.name_service)."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+ADDRESS, PORT = "127.0.0.11", 53  # where a container on a network with names finds its name server
 SYSTEMD_RESOLVED = "/run/systemd/resolve/resolv.conf"  # what resolved itself asks, when the host only says 127.0.0.53
 _PUBLIC = ("8.8.8.8", "8.8.4.4")  # what dockerd falls back to when the host names no server that a container can reach
 
@@ -42,11 +43,13 @@ def resolv_text(
     options: "Sequence[str]" = (),
     own_namespace: bool = True,
     ipv6: bool = False,
+    named: bool = False,
 ) -> str:
     """/etc/resolv.conf for a container, from the host's and what the container asks for instead.
 
     In a namespace of its own a container cannot reach servers on the host's loopback (nor, without IPv6, any server
-    of IPv6): those are left out. `search` of "." asks for none.
+    of IPv6): those are left out. `search` of "." asks for none. `named`: the server is the container's own, which is to
+    be asked for names without a dot as well.
     """
     known = Resolver(host)
     found = list(servers) or known.nameservers
@@ -56,10 +59,37 @@ def resolv_text(
     lines = [f"nameserver {server}\n" for server in found]
     if domains:
         lines.append(f"search {' '.join(domains)}\n")
-    if options or known.options:
-        lines.append(f"options {' '.join(options or known.options)}\n")
+    words = list(options or known.options)
+    if named and not any(word.startswith("ndots:") for word in words):
+        words.append("ndots:0")
+    if words:
+        lines.append(f"options {' '.join(words)}\n")
     return "".join(lines)
 
 
 def _loopback(server: str) -> bool:
     return server.startswith("127.") or server == "::1"
+
+
+def host_servers() -> "list[str]":
+    """Whom this host asks, from the host's own place: servers on its loopback serve as well."""
+    try:
+        with open("/etc/resolv.conf", "rb") as file:
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        text = ""
+    return Resolver(text).nameservers or list(_PUBLIC)
+
+
+def open_sockets() -> list[int]:
+    """A name server's two sockets (UDP, and TCP that listens), in the network namespace of the calling thread."""
+    import _socket
+
+    made: list[_socket.socket] = []
+    for kind in (_socket.SOCK_DGRAM, _socket.SOCK_STREAM):
+        server = _socket.socket(_socket.AF_INET, kind | _socket.SOCK_CLOEXEC)
+        made.append(server)
+        server.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        server.bind((ADDRESS, PORT))
+    made[1].listen(64)
+    return [server.detach() for server in made]

@@ -7,7 +7,7 @@ writes its log, waits for its end and then runs the exit hook; it outlives whoev
     then     attach_socket.connect(attach_path(…)), runc.start(…), and at the end exits.read(…)
 
     >>> creation = conmon.create(settings, id, bundle=bundle.write(settings, id, spec), generation=1,
-    ...     log_path=log, terminal=False, open_stdin=False, stdin_once=False, exit_command=[])
+    ...     log=conmon.log_file(path), terminal=False, open_stdin=False, stdin_once=False, exit_command=[])
     >>> created = creation.wait()
     >>> stream = await attach_socket.connect(conmon.attach_path(settings, id))
     >>> runc.start(settings, id)
@@ -19,7 +19,7 @@ import os
 
 from service import jsontext, process
 from service.errors import Conflict, StartFailed, SystemFailure
-from service.kernel import cgroup
+from service.kernel import cgroup, pidfd
 from service.runtime import bundle as bundles
 from service.runtime import exits, facts, runc
 from service.settings import find_program
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _SYNC_FD, _START_FD, _ATTACH_FD = 3, 4, 5  # where conmon finds its pipes
 _RESERVED_FROM = 10  # sockets that are only kept open, so that nobody else takes the port
 _UNIX_PATH_MAX = 107
+_FIONREAD = 0x541B  # asm-generic/ioctls.h
 
 
 def program(settings: "Settings") -> str:
@@ -48,6 +49,38 @@ def version(settings: "Settings") -> tuple[str, str]:
     """(version, commit) as the program states them."""
     finished = process.run([program(settings), "--version"], environment=settings.environment())
     return runc.stated_version(finished.check())
+
+
+def kept_sockets(conmon_pid: int, address: tuple[str, int]) -> list[int]:
+    """Copies of those two of the `reserved_fds` of a start that are bound to `address`; the caller closes them.
+
+    Empty when there are none, or that conmon has ended.
+    """
+    import _socket
+
+    found: list[int] = []
+    try:
+        process_fd = os.pidfd_open(conmon_pid)
+    except (ProcessLookupError, ValueError):
+        return found
+    fd = -1
+    try:
+        for number in range(_RESERVED_FROM, 65536):
+            fd = pidfd.descriptor_of(process_fd, number)
+            reserved = _socket.socket(fileno=fd)
+            fd = -1
+            if reserved.getsockname() == address:
+                found.append(reserved.detach())
+            reserved.close()
+            if len(found) == 2:
+                break
+    except OSError:
+        pass  # that was the last one, or it is no socket, or conmon has ended
+    finally:
+        if fd >= 0:
+            os.close(fd)
+        os.close(process_fd)
+    return found
 
 
 class Created:
@@ -164,7 +197,7 @@ def create(
     *,
     bundle: str,
     generation: int,
-    log_path: str,
+    log: "Sequence[str]",
     terminal: bool,
     open_stdin: bool,
     stdin_once: bool,
@@ -173,8 +206,9 @@ def create(
 ) -> Creation:
     """Start conmon and have it run `runc create`; returns as soon as conmon is on its way.
 
-    `log_path` "" keeps no log. `generation` numbers the starts: what an earlier one left is forgotten. conmon keeps
-    `reserved_fds` open until the container ends. Raises SystemFailure when conmon is not installed or cannot start.
+    `log` is what `log_file`, `journal` or `no_log` gives. `generation` numbers the starts: what an earlier one left is
+    forgotten. conmon keeps `reserved_fds` open until the container ends. Raises SystemFailure when conmon is not
+    installed or cannot start.
     """
     run = settings.container_run(container_id)
     os.makedirs(exits.directory(settings), 0o711, exist_ok=True)
@@ -183,7 +217,7 @@ def create(
         *_common(settings, container_id, container_id, bundle, run),
         "--exit-dir", exits.directory(settings),
         "--name", f"{container_id}-{generation}",
-        "--log-path", f"k8s-file:{log_path}" if log_path else "none",
+        *log,
         *_streams(terminal, open_stdin, leave_open=terminal or not stdin_once),
         *_exit_command(exit_command),
     ]  # fmt: skip
@@ -218,7 +252,7 @@ def exec_(
         "--exec",
         "--exec-process-spec", folder + "/process.json",
         *(["--exec-attach"] if attach else []),
-        "--log-path", "none",
+        *no_log(),
         *_streams(terminal, open_stdin, leave_open=False),
         *_exit_command(exit_command),
     ]  # fmt: skip
@@ -250,6 +284,21 @@ def _common(settings: "Settings", container_id: str, own_id: str, bundle: str, p
     for argument in runc.global_arguments(settings, log=persist + "/runc.log"):
         argv += ["--runtime-arg", argument]
     return argv
+
+
+def log_file(path: str) -> list[str]:
+    """The log is one file (`log_file`, `log_rotation`)."""
+    return ["--log-path", f"k8s-file:{path}"]
+
+
+def journal(name: str, tag: str) -> list[str]:
+    """The log is the systemd journal (`journal_log`), under the container's name; `tag` identifies its entries."""
+    return ["--log-path", "journald", "--log-tag", tag, "--name", name]
+
+
+def no_log() -> list[str]:
+    """Nothing is kept."""
+    return ["--log-path", "none"]
 
 
 def _streams(terminal: bool, open_stdin: bool, *, leave_open: bool) -> list[str]:
@@ -397,8 +446,22 @@ def resize(settings: "Settings", container_id: str, exec_id: "str | None", heigh
 
 
 def reopen_log(settings: "Settings", container_id: str) -> None:
-    """Have conmon open its log file anew, after the old one was renamed. Raises Conflict when it is gone."""
+    """Have conmon go on in a new log file, under the same name. Raises Conflict when it is gone."""
     _control(bundles.path(settings, container_id), "2 0 0\n", container_id)
+
+
+def is_being_told(settings: "Settings", container_id: str) -> bool:
+    """Whether something that conmon was told (a size, to reopen its log) still waits to be read by it."""
+    import fcntl
+
+    try:
+        fd = os.open(bundles.path(settings, container_id) + "/ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # no fifo, or nobody reads it
+        return False
+    try:
+        return any(fcntl.ioctl(fd, _FIONREAD, b"\0" * 4))
+    finally:
+        os.close(fd)
 
 
 def _control(folder: str, message: str, container_id: str) -> None:

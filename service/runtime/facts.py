@@ -4,7 +4,7 @@ import os
 
 from service import settings as settings_module
 from service.kernel import cgroup
-from service.runtime import apparmor, capabilities, devices, mounts, spec, users
+from service.runtime import apparmor, capabilities, devices, mounts, runc, spec, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def gather(
     facts.seccomp = os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
     facts.apparmor = apparmor.ensure_default(settings)
     facts.available_capabilities = capabilities.bounding_set()
-    facts.recursive_read_only = facts.kernel >= (5, 12)  # mount_setattr(2)
+    if any(not point["RW"] and point["Type"] != "tmpfs" for point in record["Mounts"]):
+        # mount_setattr(2), and a runtime that uses it
+        facts.recursive_read_only = facts.kernel >= (5, 12) and "rro" in runc.mount_options(settings)
     facts.sysctls = frozenset(
         name for name in spec.NETWORK_SYSCTLS if os.path.exists("/proc/sys/" + name.replace(".", "/"))
     )

@@ -86,7 +86,7 @@ def tmpfs(destination: str, options: "Sequence[str]" = ()) -> "OciMount":
             continue
         name = option.partition("=")[0]
         if name not in _TMPFS_FLAGS and not (name in _TMPFS_VALUES and "=" in option):
-            raise InvalidParameter(f'invalid tmpfs option "{option}"')
+            raise InvalidParameter(f'invalid tmpfs option "{name}"')
         replaces = _TMPFS_FLAGS.get(name, name)
         merged = [old for old in merged if _TMPFS_FLAGS.get(old.partition("=")[0], old.partition("=")[0]) != replaces]
         merged.append(option)
@@ -114,17 +114,22 @@ _TMPFS_VALUES = frozenset(("mode", "uid", "gid", "size", "nr_inodes", "nr_blocks
 
 
 def of_point(point: "MountPoint", *, recursive_read_only: bool) -> "OciMount":
-    """A resolved mount of the record. `recursive_read_only`: whether kernel and runtime can do it."""
-    options = list(point.get("Options") or ())
+    """A resolved mount of the record. `recursive_read_only`: whether kernel and runtime can do it.
+
+    Raises InvalidParameter when it was asked for and cannot be done: nobody may believe that it was.
+    """
     if point["Type"] == "tmpfs":
-        return tmpfs(point["Destination"], [*options, *([] if point["RW"] else ["ro"])])
+        return tmpfs(point["Destination"], [*(point.get("Options") or ()), *([] if point["RW"] else ["ro"])])
+    below = point.get("ReadOnlyBelow", recursive_read_only)
+    if below and not recursive_read_only:
+        raise InvalidParameter("rro is not supported by this kernel and runtime (kernel 5.12 and runc 1.1 have it)")
     return bind(
         point["Source"],
         point["Destination"],
         writable=point["RW"],
         propagation=point["Propagation"],
-        recursive="bind" not in options,
-        recursive_read_only=recursive_read_only and "ro-non-recursive" not in options,
+        recursive=not point.get("NonRecursive"),
+        recursive_read_only=below,
     )
 
 

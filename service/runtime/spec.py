@@ -206,11 +206,11 @@ def rlimits(ulimits: "Sequence[dict[str, Any]] | None") -> "list[dict[str, Any]]
 def _mounts(record: "ContainerRecord", facts: SpecFacts, options: security.SecurityOptions) -> "list[dict[str, Any]]":
     host = record["HostConfig"]
     privileged, read_only = bool(host.get("Privileged")), bool(host.get("ReadonlyRootfs"))
-    brought = [mounts.of_point(p, recursive_read_only=facts.recursive_read_only) for p in record["Mounts"]]
-    named = {mount["destination"] for mount in brought}
-    for destination, words in (host.get("Tmpfs") or {}).items():
-        if destination not in named:
-            brought.append(mounts.tmpfs(destination, words.split(",")))
+    tmpfs: dict[str, str] = host.get("Tmpfs") or {}
+    brought = [mounts.tmpfs(destination, words.split(",")) for destination, words in tmpfs.items()]
+    for point in record["Mounts"]:
+        if point["Destination"] not in tmpfs:
+            brought.append(mounts.of_point(point, recursive_read_only=facts.recursive_read_only))
     user = frozenset(mount["destination"] for mount in brought)
     for destination, source in facts.files.items():
         if destination not in user:

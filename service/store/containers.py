@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from service.model.container import Container, ContainerRecord
+    from service.model.container import Container, ContainerRecord, ContainerState
 
 _STATE = (
     "status", "pid", "conmon_pid", "exit_code", "error", "oom_killed", "started_at", "finished_at",
@@ -22,8 +22,14 @@ _COLUMNS = "record, " + ", ".join(_STATE)
 
 
 def _container(row: "tuple[Any, ...]") -> "Container":
-    state = {name: bool(value) if name in _BOOLEANS else value for name, value in zip(_STATE, row[1:], strict=True)}
-    return {"record": jsontext.loads(row[0]), "state": state}  # type: ignore[typeddict-item]  # columns are the keys
+    return {"record": jsontext.loads(row[0]), "state": _state(row)}
+
+
+def _state(row: "tuple[Any, ...]") -> "ContainerState":
+    found = dict(zip(_STATE, row[1:], strict=True))
+    for name in _BOOLEANS:
+        found[name] = bool(found[name])
+    return found  # type: ignore[return-value]  # the columns are the keys
 
 
 def insert(database: Database, record: "ContainerRecord", created_ns: int) -> None:
@@ -102,11 +108,17 @@ def find(database: Database, reference: str) -> "Container":
 
 def newest_first(database: Database, statuses: "Sequence[str]" = ()) -> "list[Container]":
     """All containers, the youngest first; only those in one of `statuses` when given."""
+    return [_container(row) for row in _newest_first(database, statuses)]
+
+
+def texts_newest_first(database: Database, statuses: "Sequence[str]" = ()) -> "list[tuple[str, ContainerState]]":
+    """As `newest_first`, with the records as the text that is stored: for who has read most of them before."""
+    return [(row[0], _state(row)) for row in _newest_first(database, statuses)]
+
+
+def _newest_first(database: Database, statuses: "Sequence[str]") -> "list[tuple[Any, ...]]":
     where = f" WHERE status IN ({', '.join('?' * len(statuses))})" if statuses else ""
-    return [
-        _container(row)
-        for row in database.rows(f"SELECT {_COLUMNS} FROM containers{where} ORDER BY created_ns DESC, id", statuses)
-    ]
+    return database.rows(f"SELECT {_COLUMNS} FROM containers{where} ORDER BY created_ns DESC, id", statuses)
 
 
 def ids_of_image(database: Database, image_id: str) -> list[str]:

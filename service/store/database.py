@@ -62,6 +62,12 @@ class Database:
             raise RuntimeError("a write outside `with database.write()`")
         return connection.execute(sql, arguments).rowcount
 
+    def version(self) -> int:
+        """A number that changes when another connection has committed (PRAGMA data_version): what was read is old."""
+        found = self.row("PRAGMA data_version")
+        assert found is not None
+        return int(found[0])
+
     def last_row(self) -> int:
         """The rowid of the last insert on this thread's connection."""
         found = self.row("SELECT last_insert_rowid()")

@@ -260,14 +260,16 @@ def layer_directories(database: Database) -> set[str]:
 def drop_unused_layers(database: Database) -> list[LayerRow]:
     """Forget the layers that no image, no container and no lease needs; their directories are to be removed after.
 
-    An image removed by force may have left containers behind that still stand on its layers.
+    An image removed by force may have left containers behind that still stand on its layers, or mount them.
     """
     _drop_dead_leases(database)
     gone = database.rows(
         "SELECT chain_id, diff_id, parent, directory, size FROM layers "
         "WHERE chain_id NOT IN (SELECT chain_id FROM image_layers) AND chain_id NOT IN "
         "(SELECT object FROM leases) AND directory NOT IN "
-        "(SELECT held.value FROM containers, json_each(containers.record, '$.Layers') AS held)"
+        "(SELECT held.value FROM containers, json_each(containers.record, '$.Layers') AS held) AND directory NOT IN "
+        "(SELECT held.value FROM containers, json_each(containers.record, '$.Mounts') AS mount, "
+        "json_each(mount.value, '$.Layers') AS held)"
     )
     for row in gone:
         database.change("DELETE FROM layers WHERE chain_id = ?", (row[0],))

@@ -51,6 +51,11 @@ def by_name(database: Database) -> "list[Volume]":
     return [_volume(row) for row in database.rows(f"SELECT {_COLUMNS} FROM volumes ORDER BY name")]
 
 
+def names(database: Database) -> set[str]:
+    """The names of all volumes."""
+    return {row[0] for row in database.rows("SELECT name FROM volumes")}
+
+
 def users(database: Database, name: str) -> list[str]:
     """The ids of the containers that mount a volume, running or not."""
     return [row[0] for row in database.rows("SELECT container_id FROM volume_uses WHERE volume = ?", (name,))]
@@ -67,5 +72,15 @@ def delete(database: Database, name: str) -> bool:
         database.change(
             "DELETE FROM volumes WHERE name = ? AND NOT EXISTS (SELECT 1 FROM volume_uses WHERE volume = ?)",
             (name, name),
+        )
+    )
+
+
+def is_held(database: Database, name: str) -> bool:
+    """Whether a container that has its mounts (it runs, starts, or is not yet let go of) uses a volume."""
+    return bool(
+        database.row(
+            "SELECT 1 FROM volume_uses JOIN containers ON containers.id = container_id WHERE volume = ? AND holds",
+            (name,),
         )
     )

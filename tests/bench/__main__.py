@@ -1,4 +1,6 @@
-"""`python -m tests.bench [--dockerd unix:///run/docker.sock] [--rounds 12]`: the launch path, cold starts, hot reads.
+"""`python -m tests.bench [--dockerd unix:///run/docker.sock] [--rounds 12] [--only launch|crowds]`: what things take.
+
+launch: the launch path, cold starts, hot reads. crowds: lists of a thousand, a hundred starts at once, exec sessions.
 
 moorage and podman are socket-activated by the same activator with a short idle window and are asleep before each cold
 measurement; dockerd is a running daemon (named by --dockerd, left alone otherwise) that has `busybox:latest`. Rounds
@@ -17,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench import crowds
 from tests.support import image
 from tests.support.instance import ACTIVATOR, Instance, children_of
 
@@ -57,6 +60,31 @@ class Engine:
         """Return when no process serves the socket."""
         while self.running is not None and self.running():
             time.sleep(0.05)
+
+
+def measure_crowds(engines: list[Engine], rounds: int, many: int) -> Rows:
+    """Engine by engine: so many containers at once would disturb the others."""
+    rows: Rows = {}
+    for engine in engines:
+
+        def note(row: str, took: float, engine: Engine = engine) -> None:
+            rows.setdefault(row, {}).setdefault(engine.name, []).append(took)
+
+        with crowds.crowd(engine.path, 1, "sleep", "600") as (name,):
+            crowds.started_at_once(engine.path, [name])
+            for _ in range(rounds):
+                note("warm exec over the API", crowds.exec_session(engine.path, name))
+        with crowds.crowd(engine.path, many, "true"):
+            for _ in range(rounds):
+                note(f"warm list of {many}", crowds.listed(engine.path, many))
+            for _ in range(rounds):
+                engine.asleep()
+                note(f"cold list of {many}", crowds.listed(engine.path, many))
+        for _ in range(max(1, rounds // 4)):
+            with crowds.crowd(engine.path, 100, "sleep", "600") as names:
+                first_byte(engine.path, "/_ping")
+                note("100 containers started at once", crowds.started_at_once(engine.path, names))
+    return rows
 
 
 def measure(engines: list[Engine], rounds: int) -> Rows:
@@ -109,7 +137,7 @@ def table(rows: Rows, engines: list[Engine]) -> str:
     lines = ["| ms, least / median | " + " | ".join(e.name for e in engines) + " | moorage : others |"]
     lines.append("| --- |" + " --- |" * (len(engines) + 1))
     for row, values in rows.items():
-        told = [values[e.name] for e in engines]
+        told = [values.get(e.name, []) for e in engines]
         cells = [f"{min(v):.0f} / {statistics.median(v):.0f}" if v else "-" for v in told]
         own = statistics.median(told[0])
         shares = ", ".join(
@@ -124,12 +152,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("--dockerd", default="", help="socket of a running dockerd that has busybox:latest")
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--only", choices=("launch", "crowds"), help="one part of it")
+    parser.add_argument("--many", type=int, default=1000, help="how long a long list is")
+    parser.add_argument("--without-podman", action="store_true")
     chosen = parser.parse_args()
     with Instance(idle_seconds=0.5) as moorage, tempfile.TemporaryDirectory(prefix="bench") as folder:
         moorage.load_busybox()
         engines = [Engine("moorage", moorage.socket, lambda: moorage.service_pid() is not None)]
         podman: subprocess.Popen[bytes] | None = None
-        if shutil.which("podman"):
+        if shutil.which("podman") and not chosen.without_podman:
             path = f"{folder}/podman.sock"
             # podman asks for more open files than a host without CAP_SYS_RESOURCE lets it have
             limits = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
@@ -147,7 +178,12 @@ def main() -> None:
         if chosen.dockerd:
             engines.append(Engine("dockerd", chosen.dockerd.removeprefix("unix://"), None))
         try:
-            print(table(measure(engines, chosen.rounds), engines))
+            rows: Rows = {}
+            if chosen.only != "crowds":
+                rows |= measure(engines, chosen.rounds)
+            if chosen.only != "launch":
+                rows |= measure_crowds(engines, chosen.rounds, chosen.many)
+            print(table(rows, engines))
         finally:
             if podman is not None:
                 podman.terminate()

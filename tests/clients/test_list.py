@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.instance import Instance
 from tests.support.streams import call, create, done, inspect, remove, run, start, wait
+from tests.support.wire import Wire, request
 
 
 def listed(moorage: Instance, all: bool = True, query: str = "", **filters: Any) -> list[Any]:
@@ -219,3 +220,18 @@ def test_an_image_that_lost_its_name_is_shown_by_id(moorage: Instance, client: "
     (shown,) = listed(moorage, id=made)
     assert shown["Image"] == shown["ImageID"]
     remove(moorage, made)
+
+
+def test_what_was_read_before_is_not_shown_when_it_has_changed(moorage: Instance, four: dict[str, str]) -> None:
+    """The records that a process has read are kept; versions edit what is shown of them."""
+    made = create(moorage, "true", HostConfig={"Annotations": {"x": "y"}})
+    for version in ("1.45", "1.51", "1.45", "1.51"):
+        with Wire(moorage.socket) as wire:
+            wire.send(request(f"GET /v{version}/containers/json?all=1"))
+            (shown,) = [container for container in wire.answer().json if container["Id"] == made]
+        assert shown["HostConfig"].get("Annotations") == ({"x": "y"} if version == "1.51" else None)
+        assert shown["NetworkSettings"]["Networks"]["none"].get("DNSNames") is None
+    done(call(moorage, f"POST /containers/{made}/rename?name=changed"))
+    assert names(moorage, id=made) == ["changed"]
+    remove(moorage, made)
+    assert made not in str(listed(moorage))

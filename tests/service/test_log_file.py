@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from service.runtime import log_file
+from service.runtime import log_file, log_parts, log_rotation
 from service.runtime.log_file import PIECE, LogFile
+from service.timestamps import nanoseconds
 
 
 def record(stream: str, flag: str, text: bytes, second: int = 0) -> bytes:
@@ -102,3 +103,133 @@ def test_no_file_yet(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(record("stdout", "F", b"x"))
     assert texts(log) == [b"x\n"]
     log.close()
+
+
+# ── over the parts that rotation makes ───────────────────────────────────────────────────────────────────────────────
+
+
+class Written:
+    """A log as conmon and the rotation make it, step by step, and what was written so far."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        folder.mkdir()
+        self.path = folder / "ctr.log"
+        self.path.touch()
+        self.drawn = random.Random(seed)
+        self.count = 0
+        self.begun = False
+
+    def write(self, lines: int) -> None:
+        with self.path.open("ab") as file:
+            for _ in range(lines):
+                parts = [b"%d " % self.count] + [b"more "] * self.drawn.choice((0, 0, 0, 1, 2))
+                second = self.count % 60
+                for part in parts[:-1]:
+                    file.write(record("stdout", "P", part, second))
+                file.write(record("stdout", "F", parts[-1], second))
+                self.count += 1
+
+    def begin(self) -> None:
+        """The part gets its name; conmon still writes to it."""
+        listed = log_parts.listed(str(self.path))
+        os.link(self.path, log_parts.part_path(str(self.path), listed[-1].number + 1 if listed else 1))
+        self.begun = True
+
+    def finish(self) -> None:
+        """conmon goes on in a new file."""
+        Path(f"{self.path}.tmp").touch()
+        os.rename(f"{self.path}.tmp", self.path)
+        self.begun = False
+
+    def pack(self) -> None:
+        for part in log_parts.listed(str(self.path))[: -1 if self.begun else None]:
+            if not part.packed and self.drawn.random() < 0.5:
+                log_rotation._pack(part.path)
+
+    def step(self) -> None:
+        """Anything that can happen next."""
+        action = self.drawn.randrange(5)
+        if action < 2:
+            self.write(self.drawn.randrange(12))
+        elif action == 2 and not self.begun:
+            self.begin()
+        elif action == 3 and self.begun:
+            self.finish()
+        elif action == 4:
+            self.pack()
+
+
+def numbers(found: list[bytes]) -> list[int]:
+    return [int(text.split()[0]) for text in found]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_reader_follows_over_rotations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    monkeypatch.setattr(log_file, "_BATCH", 256)
+    monkeypatch.setattr(log_file, "_AHEAD", 2)
+    written = Written(tmp_path / "c", seed)
+    follower = LogFile(str(written.path))
+    found: list[bytes] = []
+    for _ in range(120):
+        written.step()
+        if written.drawn.random() < 0.5:
+            found += [text for _, _, text in follower.read()]  # sometimes far behind, by many rotations
+    found += texts(follower)
+    assert numbers(found) == list(range(written.count))
+    follower.close()
+    late = LogFile(str(written.path))
+    assert texts(late) == found
+    late.close()
+    for count in (0, 1, 3, 17, 60, 10_000):
+        log = LogFile(str(written.path))
+        log.end_at_present()
+        log.skip_to_last(count, with_rest=True)
+        assert texts(log) == found[max(0, len(found) - count) :]
+        log.close()
+    assert len(os.listdir("/proc/self/fd")) < 100
+
+
+def test_what_is_removed_while_it_is_read_was_there_to_be_read(tmp_path: Path) -> None:
+    written = Written(tmp_path / "c", 1)
+    for _ in range(5):
+        written.write(10)
+        written.begin()
+        written.finish()
+    written.write(10)
+    log = LogFile(str(written.path))
+    found = [text for _, _, text in log.read()]
+    for part in log_parts.listed(str(written.path)):
+        os.unlink(part.path)
+    assert numbers(found + texts(log)) == list(range(60))
+    log.close()
+
+
+def test_the_end_is_where_it_was_at_the_beginning(tmp_path: Path) -> None:
+    written = Written(tmp_path / "c", 2)
+    written.write(10)
+    log = LogFile(str(written.path))
+    log.end_at_present()
+    written.write(5)
+    written.begin()
+    written.finish()
+    written.write(5)
+    assert numbers(texts(log)) == list(range(10))
+    log.close()
+
+
+def test_a_moment_is_found_without_reading_what_is_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ctr.log"
+    lines = [
+        f"2026-11-24T{n // 3600:02d}:{n // 60 % 60:02d}:{n % 60:02d}.000000000+00:00 stdout F {n} {'x' * 90}\n"
+        for n in range(50_000)
+    ]
+    path.write_text("".join(lines))
+    for second in (0, 1, 25_000, 49_999, 60_000):
+        moment = nanoseconds(f"2026-11-24T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}Z")
+        log = LogFile(str(path))
+        log.skip_to(moment)
+        found = numbers(texts(log))
+        assert found == list(range(found[0], 50_000))
+        assert found[0] <= second
+        assert min(second, 49_999) - found[0] < 3000
+        log.close()

@@ -231,9 +231,6 @@ def test_backoff_doubles_up_to_a_minute_and_forgets() -> None:
 
 
 def test_what_has_no_effect_is_said() -> None:
-    host = host_config.complete(
-        {"Links": ["a:b"], "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}}}, []
-    )
-    said = " ".join(unsupported.warnings(host))
-    assert all(word in said for word in ("Links", "max-size"))
+    host = host_config.complete({"Links": ["a:b"]}, [])
+    assert "Links" in " ".join(unsupported.warnings(host))
     assert unsupported.warnings(host_config.complete({}, [])) == []

@@ -73,7 +73,7 @@ class Workshop:
             container_id,
             bundle=made,
             generation=1,
-            log_path=self.log(container_id),
+            log=conmon.log_file(self.log(container_id)),
             terminal=record["Config"]["Tty"],
             open_stdin=record["Config"].get("OpenStdin", False),
             stdin_once=record["Config"].get("StdinOnce", False),

@@ -163,8 +163,9 @@ import sys
 from service.settings import Settings
 from service.runtime import bundle, conmon, runc
 settings, container = Settings(), sys.argv[1]
-conmon.create(settings, container, bundle=bundle.path(settings, container), generation=1, log_path=sys.argv[2],
-              terminal=False, open_stdin=False, stdin_once=False, exit_command=[]).wait()
+conmon.create(settings, container, bundle=bundle.path(settings, container), generation=1,
+              log=conmon.log_file(sys.argv[2]), terminal=False, open_stdin=False, stdin_once=False,
+              exit_command=[]).wait()
 runc.start(settings, container)
 print("started", flush=True)
 sys.stdin.read()
@@ -242,7 +243,7 @@ async def test_reserved_sockets_stay_open_with_the_container(workshop: Workshop)
     runc.delete(settings, record["Id"], force=True)
     workshop.exit(record["Id"])
     conmon.create(
-        settings, record["Id"], bundle=bundle.path(settings, record["Id"]), generation=2, log_path="",
+        settings, record["Id"], bundle=bundle.path(settings, record["Id"]), generation=2, log=conmon.no_log(),
         terminal=False, open_stdin=False, stdin_once=False, exit_command=[], reserved_fds=[listener.fileno()],
     ).wait()  # fmt: skip
     listener.close()

@@ -1,0 +1,84 @@
+"""Copy-up: a volume that is empty begins with what the image has at its place (Docker does it once, at create)."""
+
+import os
+
+from service.engine import mount_sources, volumes
+from service.errors import InvalidParameter, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from service.engine.engine import Engine
+    from service.engine.mounts import Plan
+    from service.model.container import ContainerRecord, MountPoint
+    from service.settings import Settings
+
+
+def populate(engine: "Engine", record: "ContainerRecord", planned: "Plan") -> None:
+    """Fill the empty volumes of a container that is being created. Blocking; under `volumes.exclusively`.
+
+    Raises InvalidParameter when the image has a file where an anonymous volume is to be.
+    """
+    from service.content import rootfs
+
+    wanted = [mount for mount in record["Mounts"] if mount["Type"] == "volume" and not mount.get("NoCopy")]
+    mounted: list[str] = []
+    merged = ""
+    try:
+        for mount in wanted:
+            if mount.get("Device"):
+                volumes.mount(engine.settings, planned.volumes[mount["Name"]])
+                mounted.append(mount["Name"])
+            if not mount.get("Anonymous") and not _is_empty(mount):
+                continue
+            merged = merged or rootfs.mount(engine.settings, record["Id"], record["Layers"])
+            _copy_up(engine.settings, merged, mount)
+    finally:
+        if merged:
+            rootfs.unmount(engine.settings, record["Id"])
+        for name in mounted:
+            volumes.unmount_unless_held(engine.settings, engine.store, name)
+
+
+def _is_empty(mount: "MountPoint") -> bool:
+    try:
+        fd = mount_sources.open_source(mount)
+    except (NotFound, InvalidParameter):
+        return False  # a subpath that is not there (yet): the start says so
+    try:
+        return os.path.isdir(f"/proc/self/fd/{fd}") and not os.listdir(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+
+
+def _copy_up(settings: "Settings", merged: str, mount: "MountPoint") -> None:
+    """All that the image has there, with owners, modes, times, links and attributes, and those of the directory."""
+    from service.kernel.openat2 import open_in_root
+    from service.process import run
+    from service.settings import find_program
+
+    try:
+        source = open_in_root(merged, mount["Destination"], os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        if mount.get("Anonymous"):
+            raise InvalidParameter(
+                f"cannot mount volume over existing file, file exists {merged}{mount['Destination']}"
+            ) from None
+        return
+    try:
+        target = mount_sources.open_source(mount)
+        try:
+            run(
+                [find_program("cp"), "-a", "--reflink=auto", "--", "/proc/self/fd/3/.", "/proc/self/fd/4/"],
+                environment=settings.environment(),
+                descriptors=[(source, 3), (target, 4)],
+            ).check()
+            status = os.fstat(source)
+            place = f"/proc/self/fd/{target}"  # a descriptor of a path only: not one to change by
+            os.chown(place, status.st_uid, status.st_gid)
+            os.chmod(place, status.st_mode & 0o7777)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)

@@ -1,0 +1,228 @@
+"""Containers on a user-defined network find each other by name, whether or not a service process is alive."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from service.network import dns_message as dns
+from tests.support.instance import Instance
+
+
+def told(moorage: Instance, *words: str) -> str:
+    return moorage.docker(*words).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def named(moorage: Instance) -> Iterator[Instance]:
+    """Two networks; `web` and `web2` share the alias `www` on the first, `far` is on the second."""
+    for network in ("near", "away"):
+        told(moorage, "network", "create", network)
+    for name, network in (("web", "near"), ("web2", "near"), ("far", "away")):
+        told(
+            moorage,
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--network",
+            network,
+            "--network-alias",
+            "www",
+            "busybox",
+            "sleep",
+            "1000",
+        )
+    yield moorage
+    told(moorage, "rm", "-f", "web", "web2", "far")
+    told(moorage, "network", "rm", "near", "away")
+
+
+def address(moorage: Instance, name: str, network: str = "near") -> str:
+    return told(moorage, "inspect", "-f", f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}', name)
+
+
+def looked_up(moorage: Instance, container: str, *question: str) -> list[str]:
+    """The addresses that the container is told, sorted; empty when there are none."""
+    said = moorage.docker("exec", container, "nslookup", *question, check=False).stdout
+    return sorted(re.findall(r"^Address: (\S+)$", said, re.MULTILINE))
+
+
+def test_names_ids_and_aliases(named: Instance) -> None:
+    web, web2 = address(named, "web"), address(named, "web2")
+    short = told(named, "inspect", "-f", "{{.Config.Hostname}}", "web")
+    assert "nameserver 127.0.0.11\n" in told(named, "exec", "web", "cat", "/etc/resolv.conf") + "\n"
+    for name in ("web", "WEB", short, "web.near"):
+        assert looked_up(named, "web2", name) == [web], name
+    assert looked_up(named, "web", "www") == sorted([web, web2])
+    assert looked_up(named, "web", "-type=aaaa", "web2") == []
+
+
+def test_the_first_process_finds_the_names_at_once(named: Instance) -> None:
+    words = ("run", "--rm", "--network", "near", "busybox", "sh", "-c", "nslookup -type=a web | tail -n 2")
+    for _ in range(5):
+        assert told(named, *words).endswith(f"Address: {address(named, 'web')}")
+
+
+def test_networks_do_not_see_each_others_names(named: Instance) -> None:
+    assert looked_up(named, "far", "web") == []
+    assert looked_up(named, "far", "www") == [address(named, "far", "away")]
+
+
+def test_an_address_has_a_name(named: Instance) -> None:
+    said = told(named, "exec", "web2", "nslookup", address(named, "web"))
+    assert re.search(r"name = web\.near\b", said)
+
+
+def test_names_come_and_go_with_networks_and_containers(named: Instance) -> None:
+    told(named, "run", "-d", "--name", "guest", "busybox", "sleep", "1000")
+    try:
+        told(named, "network", "connect", "--alias", "visitor", "near", "guest")
+        named.until(lambda: looked_up(named, "guest", "web"), 20, "it does not find the others")
+        assert looked_up(named, "guest", "web") == [address(named, "web")]
+        assert looked_up(named, "web", "visitor") == [address(named, "guest")]
+        told(named, "rename", "guest", "renamed")
+        assert looked_up(named, "web", "renamed") == [address(named, "renamed")]
+        assert looked_up(named, "web", "guest") == []
+        told(named, "network", "disconnect", "near", "renamed")
+        assert looked_up(named, "web", "visitor") == []
+    finally:
+        told(named, "rm", "-f", told(named, "ps", "-lq"))
+
+
+def keepers(moorage: Instance) -> list[int]:
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                if b"keeper.py" not in file.read():
+                    continue
+            with open(f"/proc/{entry}/environ", "rb") as file:
+                if moorage.root.encode() in file.read():
+                    found.append(int(entry))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def test_a_question_waits_while_nobody_is_there_to_answer(named: Instance) -> None:
+    """The server's sockets live with the container's monitor: one that is killed is followed by another."""
+    web = address(named, "web")
+    for pid in keepers(named):
+        os.kill(pid, signal.SIGKILL)
+    with named.docker_popen("exec", "web2", "sh", "-c", "nslookup -type=a web") as asking:
+        named.until(lambda: not keepers(named), 10, "it did not end")
+        named.kill_service()
+        told(named, "ps")  # a service that comes looks after the keeper
+        assert asking.stdout is not None
+        assert f"Address: {web}\n" in asking.stdout.read().decode()
+    assert len(keepers(named)) == 1
+
+
+def test_answers_while_the_service_sleeps(named: Instance) -> None:
+    pid = told(named, "inspect", "-f", "{{.State.Pid}}", "web")
+    web2 = address(named, "web2")
+    named.wait_idle()
+    inside = ["nsenter", "--net", "--target", pid, "busybox", "nslookup", "-type=a", "web2", "127.0.0.11"]
+    said = subprocess.run(inside, capture_output=True, text=True, check=False, timeout=30)
+    assert f"Address: {web2}\n" in said.stdout
+    assert named.service_pid() is None
+
+
+class Upstream:
+    """A name server outside: knows `big.example` (more addresses than a datagram takes) and `small.example`."""
+
+    def __init__(self, address: str) -> None:
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.tcp = socket.socket()
+        for server in (self.udp, self.tcp):
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind((address, 53))
+        self.tcp.listen()
+        self.asked: list[str] = []
+        for work in (self._datagrams, self._connections):
+            threading.Thread(target=work, daemon=True).start()
+
+    def _answer(self, packet: bytes, room: int) -> bytes:
+        question = dns.parse(packet)
+        assert question is not None
+        self.asked.append(question.name)
+        known = {"small.example": 1, "big.example": 100}.get(question.name, 0) if question.kind == dns.A else 0
+        return dns.answer(question, [bytes((203, 0, 113, n)) for n in range(1, known + 1)], room=room)
+
+    def _datagrams(self) -> None:
+        while True:
+            try:
+                packet, sender = self.udp.recvfrom(65535)
+            except OSError:
+                return
+            self.udp.sendto(self._answer(packet, 512), sender)
+
+    def _connections(self) -> None:
+        while True:
+            try:
+                connection, _ = self.tcp.accept()
+            except OSError:
+                return
+            with connection:
+                size = int.from_bytes(connection.recv(2, socket.MSG_WAITALL), "big")
+                said = self._answer(connection.recv(size, socket.MSG_WAITALL), 65535)
+                connection.sendall(len(said).to_bytes(2, "big") + said)
+
+    def close(self) -> None:
+        for server in (self.udp, self.tcp):
+            try:
+                server.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # a datagram socket that is not connected says so, and wakes its reader all the same
+            server.close()
+
+
+def test_other_names_are_asked_outside_by_datagram_and_by_stream(named: Instance) -> None:
+    gateway = told(named, "network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "near")
+    upstream = Upstream(gateway)
+    try:
+        words = ("run", "-d", "--name", "asker", "--network", "near", "--dns", "192.0.2.1", "--dns", gateway)
+        told(named, *words, "busybox", "sleep", "1000")
+        # the first server does not exist: the second is asked after its time
+        assert looked_up(named, "asker", "-type=a", "small.example") == ["203.0.113.1"]
+        pid = told(named, "inspect", "-f", "{{.State.Pid}}", "asker")
+        assert by_stream(pid, "big.example") == 100
+        assert by_stream(pid, "www") == 2
+        assert "www" not in upstream.asked, "our own names are nobody else's business"
+    finally:
+        upstream.close()
+        told(named, "rm", "-f", "asker")
+
+
+ASK_BY_STREAM = """
+import socket, sys
+name = b"".join(bytes((len(label),)) + label for label in sys.argv[1].encode().split(b"."))
+packet = b"\\1\\2\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0" + name + b"\\0\\0\\1\\0\\1"
+with socket.create_connection(("127.0.0.11", 53), 30) as stream:
+    stream.sendall(len(packet).to_bytes(2, "big") + packet)
+    said = stream.recv(int.from_bytes(stream.recv(2, socket.MSG_WAITALL), "big"), socket.MSG_WAITALL)
+print(int.from_bytes(said[6:8], "big"))
+"""
+
+
+def by_stream(pid: str, name: str) -> int:
+    """How many records the container is told by TCP."""
+    inside = ["nsenter", "--net", "--target", pid, "/usr/bin/python3", "-I", "-c", ASK_BY_STREAM, name]
+    return int(subprocess.run(inside, capture_output=True, text=True, check=True, timeout=60).stdout)
+
+
+def test_a_closed_network_has_no_way_out_by_names(named: Instance) -> None:
+    told(named, "network", "create", "--internal", "closed")
+    try:
+        words = ("run", "--rm", "--network", "closed", "--name", "inside", "busybox", "sh", "-c")
+        said = told(named, *words, "nslookup -type=a inside; nslookup -type=a outside.example || true")
+        assert re.search(r"^Name:\tinside$", said, re.MULTILINE)
+        assert "can't find outside.example: SERVFAIL" in said
+    finally:
+        told(named, "network", "rm", "closed")
