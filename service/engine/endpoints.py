@@ -179,6 +179,8 @@ def prepare(settings: "Settings", database: "Database", record: "ContainerRecord
     if mode != "host":
         plan.netns_path = namespace_of(settings, record["Id"])
         plan.owns_namespace = True
+    if not mode:
+        return plan
     try:
         with database.write():
             sandbox = new_id()
@@ -455,8 +457,10 @@ def write_files(settings: "Settings", plan: Plan) -> None:
     else:
         domain = config.get("Domainname") or ""
         text = hosts.hosts_text(extra=extra, host_gateway=gateway, addresses=own, hostname=hostname, domain=domain)
-    _write(folder + "/hosts", text)
     _write(folder + "/hostname", hostname + "\n")
+    if config.get("NetworkDisabled"):
+        return  # the image's own files are as good
+    _write(folder + "/hosts", text)
     _write(folder + "/resolv.conf", _resolv(host_config, on_host, plan.endpoints))
 
 

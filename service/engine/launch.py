@@ -9,7 +9,7 @@ import os
 
 from service import bell, timestamps
 from service.engine import duty, events, keeping, release, remove
-from service.errors import Conflict, InvalidParameter, MoorageError, NotModified, StartFailed, SystemFailure
+from service.errors import Conflict, MoorageError, NotModified, StartFailed, StartRefused, SystemFailure
 from service.kernel import pidfd
 from service.store import containers, health
 
@@ -170,9 +170,7 @@ def _failed(settings: "Settings", database: "Database", container: "Container", 
     """A start that did not come to be: keep the reason, let go of everything."""
     record, state = container["record"], container["state"]
     message = error.message if isinstance(error, MoorageError) else str(error)
-    code = 128
-    if isinstance(error, InvalidParameter):
-        code = 126 if "permission denied" in message else 127
+    code = error.exit_code if isinstance(error, StartRefused) else 128
     status = "created" if state["status"] == "created" else "exited"
     if state["status"] == "restarting":
         code = state["exit_code"]  # as dockerd: how it last ended, beside why it did not start again

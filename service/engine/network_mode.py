@@ -12,7 +12,12 @@ PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}  # name: drive
 
 
 def mode_of(record: "ContainerRecord") -> str:
-    """The container's network mode, `default` read as what it means: bridge."""
+    """The container's network mode, `default` read as what it means: bridge. Empty with NetworkDisabled.
+
+    Unlike `none`, that is no network to be on: there is a loopback interface, and inspect shows nothing.
+    """
+    if record["Config"].get("NetworkDisabled"):
+        return ""
     mode = record["HostConfig"].get("NetworkMode") or "default"
     return "bridge" if mode == "default" else mode
 
@@ -26,7 +31,7 @@ def dns_names(record: "ContainerRecord", asked: "dict[str, Any]") -> "list[str]"
 def asked_networks(record: "ContainerRecord") -> "dict[str, dict[str, Any]]":
     """The networks that a container asked to be on, with what it asked of each."""
     mode = mode_of(record)
-    if mode.startswith("container:"):
+    if not mode or mode.startswith("container:"):
         return {}
     asked = {
         ("bridge" if name == "default" else name): value or {} for name, value in record["EndpointsConfig"].items()

@@ -4,6 +4,7 @@ import os
 
 from service import ids
 from service.engine import health
+from service.engine.namespaces import PREFIX
 from service.errors import Conflict, InvalidParameter, NotFound
 from service.runtime import bundle, facts, shm, spec
 from service.store import containers
@@ -22,26 +23,15 @@ _SHARED = (("ipc", "IpcMode"), ("pid", "PidMode"))
 
 def write(settings: "Settings", database: "Database", record: "ContainerRecord", plan: "Plan", rootfs: str) -> str:
     """Write the bundle of a start; its directory. Raises InvalidParameter, Conflict or SystemFailure for why not."""
-    joined = {}
-    shm_path = ""
-    for kind, key in _SHARED:
-        mode = record["HostConfig"][key]
-        if mode.startswith("container:"):
-            owner = _running(database, mode.partition(":")[2], key)
-            joined[kind] = owner["state"]["pid"]
-            if kind == "ipc":
-                if owner["record"]["HostConfig"]["IpcMode"] not in ("shareable", "host"):
-                    owner_id = owner["record"]["Id"]
-                    raise InvalidParameter(
-                        f"cannot join IPC namespace of container {owner_id}: non-shareable IPC "
-                        "(hint: use IpcMode:shareable for the donor container)"
-                    )
-                if owner["record"]["HostConfig"]["IpcMode"] == "shareable":
-                    shm_path = shm.path(settings, owner["record"]["Id"])
-                else:
-                    shm_path = "/dev/shm"
-    if record["HostConfig"]["IpcMode"] == "shareable":
-        shm_path = shm.mount(settings, record["Id"], record["HostConfig"]["ShmSize"])
+    host = record["HostConfig"]
+    joined = {
+        kind: _running(database, host[key].removeprefix(PREFIX), kind.upper())["state"]["pid"]
+        for kind, key in _SHARED
+        if host[key].startswith(PREFIX)
+    }
+    shm_path = _shared_memory(settings, database, record) if "ipc" in joined else ""
+    if host["IpcMode"] == "shareable":
+        shm_path = shm.mount(settings, record["Id"], host["ShmSize"])
     known = facts.gather(settings, record, rootfs=rootfs, netns_path=plan.netns_path, joined=joined, shm_path=shm_path)
     named = containers.get(database, plan.files_of)["record"] if plan.files_of else record
     known.hostname = named["Config"]["Hostname"] or ids.short(named["Id"])
@@ -49,6 +39,25 @@ def write(settings: "Settings", database: "Database", record: "ContainerRecord",
     made = spec.build_spec(record, known)
     _write_probe(settings, record, made["process"])
     return bundle.write(settings, record["Id"], made)
+
+
+def _shared_memory(settings: "Settings", database: "Database", record: "ContainerRecord") -> str:
+    """The host path of the /dev/shm that belongs to the IPC namespace which a container joins.
+
+    The namespace may be joined by several in a row; it is the first one's. Raises InvalidParameter when that does not
+    share it, Conflict when it does not run.
+    """
+    mode = record["HostConfig"]["IpcMode"]
+    if mode == "host":
+        return "/dev/shm"
+    if mode == "shareable":
+        return shm.path(settings, record["Id"])
+    if not mode.startswith(PREFIX):
+        raise InvalidParameter(
+            f"failed to join IPC namespace: container {record['Id']}: non-shareable IPC "
+            "(hint: use IpcMode:shareable for the donor container)"
+        )
+    return _shared_memory(settings, database, _running(database, mode.removeprefix(PREFIX), "IPC")["record"])
 
 
 def _write_probe(settings: "Settings", record: "ContainerRecord", of_container: "dict[str, Any]") -> None:
@@ -66,16 +75,17 @@ def _write_probe(settings: "Settings", record: "ContainerRecord", of_container: 
     bundle.write_json(folder + "/process.json", process)
 
 
-def _running(database: "Database", reference: str, key: str) -> "Container":
+def _running(database: "Database", reference: str, what: str) -> "Container":
+    """The container whose namespace is joined; `what` is its kind. Raises InvalidParameter, or Conflict."""
     try:
         owner = containers.find(database, reference)
     except NotFound as error:
-        raise InvalidParameter(
-            f"failed to join {key.removesuffix('Mode').upper()} namespace: {error.message}"
-        ) from error
-    if owner["state"]["status"] not in ("running", "paused"):
+        raise InvalidParameter(f"failed to join {what} namespace: {error.message}") from error
+    status, owner_id = owner["state"]["status"], owner["record"]["Id"]
+    if status == "restarting":
         raise Conflict(
-            f"failed to join {key.removesuffix('Mode').upper()} namespace: "
-            f"container {owner['record']['Id']} is not running"
+            f"failed to join {what} namespace: Container {owner_id} is restarting, wait until the container is running"
         )
+    if status not in ("running", "paused"):
+        raise Conflict(f"failed to join {what} namespace: container {owner_id} is not running")
     return owner
