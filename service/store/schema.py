@@ -125,6 +125,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             status TEXT NOT NULL, failing_streak INTEGER NOT NULL, log TEXT NOT NULL
         ) WITHOUT ROWID""",
     ),
+    (
+        # `docker ps` beside a thousand stopped containers, and the question of every cold start: rows are 3 KB, and
+        # without these all of them are read (5 ms each time)
+        "CREATE INDEX containers_by_status ON containers (status, created_ns)",
+        """CREATE INDEX containers_in_care ON containers (id)
+            WHERE holds OR kept OR status IN ('running', 'paused', 'restarting', 'removing')""",
+    ),
 )
 # fmt: on
 
