@@ -15,7 +15,7 @@
 What the signature says is the declaration; nothing is said twice:
 
 - A plain `def` without a body is short, only reads, and never waits: stage 0 may answer it. Everything else is an
-  `async def`.
+  `async def`. (Where only some requests take long, it answers those with a `Later`.)
 - The first parameter is the engine when it is named `engine`; a handler without it needs no engine to be made.
 - Path values come next, as positional arguments in the order of the path. A `*` at the end of a name in the path
   (`{name*}`) takes several segments (image names hold slashes).

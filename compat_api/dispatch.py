@@ -8,7 +8,7 @@ import asyncio
 
 from compat_api import answers, errors, negotiation, operations, params, versions
 from compat_api.declaration import STREAM, unquote
-from compat_api.reply import Hijack, Reply, Stream
+from compat_api.reply import Hijack, Later, Reply, Stream
 from service.errors import InvalidParameter, MoorageError
 
 TYPE_CHECKING = False
@@ -101,6 +101,8 @@ class Dispatcher:
         answer = operation.call(self.engine, values, arguments, **extra)
         if operation.waits:
             answer = await answer
+        elif isinstance(answer, Later):
+            answer = await asyncio.get_running_loop().run_in_executor(None, answer.work)
         if isinstance(answer, Hijack) and not operation.hijacks:
             raise TypeError(f"{operation.method} {operation.path} must say -> Hijack to take the connection over")
         checked: Reply | Stream | Hijack = answer

@@ -1,4 +1,4 @@
-"""What a handler answers: a whole body, a stream of pieces, or the connection itself. Free of any framework.
+"""What a handler answers: a whole body (now or later), a stream of pieces, or the connection. Free of any framework.
 
 The three ways in (`stage0`, `dispatch`, `app`) each write these to their own kind of connection.
 """
@@ -54,6 +54,18 @@ class Reply:
     def empty(cls, status: int = 204) -> "Reply":
         """An answer without a body."""
         return cls(status=status)
+
+
+class Later:
+    """What an operation without `async` answers when this very request takes more than a moment (sizes are weighed).
+
+    Stage 0 leaves the request to the loop; the loop has `work()` done by a thread.
+    """
+
+    __slots__ = ("work",)
+
+    def __init__(self, work: "Callable[[], Reply]") -> None:
+        self.work = work
 
 
 class Stream:

@@ -14,6 +14,7 @@ import time
 
 from compat_api import answers, errors, negotiation
 from compat_api.declaration import unquote
+from compat_api.reply import Later, Reply
 from service.errors import MoorageError
 
 TYPE_CHECKING = False
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from compat_api.declaration import Operation
-    from compat_api.reply import Reply
     from service.idle import Idle
 
 _PEEK = _socket.MSG_PEEK | _socket.MSG_DONTWAIT
@@ -161,12 +161,12 @@ class Stage0:
             return None
         return self._call(operation, values, request, asked)
 
-    def _call(self, operation: "Operation", values: list[str], request: Request, asked: str) -> "Reply":
+    def _call(self, operation: "Operation", values: list[str], request: Request, asked: str) -> "Reply | None":
         try:
             version = negotiation.version(asked)
             arguments = operation.arguments(request.query, request.headers, version)
-            reply: Reply = operation.call(self.engine, values, arguments)
-            return answers.written(reply, version)
+            reply: Reply | Later = operation.call(self.engine, values, arguments)
+            return None if isinstance(reply, Later) else answers.written(reply, version)
         except MoorageError as error:
             return errors.answer(error)
         except Exception as error:  # noqa: BLE001 - whatever a handler does, the client gets an answer

@@ -1,7 +1,7 @@
 """/containers: list, create, inspect and the verbs of a container's life. Streams stand in modules of their own."""
 
 from compat_api.declaration import ApiVersion, Filters, Flag, Header, Int, Text, delete, get, post
-from compat_api.reply import Reply, Stream
+from compat_api.reply import Later, Reply, Stream
 from compat_api.versions import apply, has
 from service.errors import InvalidParameter
 
@@ -20,20 +20,28 @@ def container_list(
     limit: int = Int(),
     size: bool = Flag(),
     filters: "dict[str, list[str]]" = Filters(),
-) -> Reply:
+) -> "Reply | Later":
     """List containers (API: ContainerList)."""
-    from service.engine import container_list
 
-    found = container_list.summaries(engine, all=all, limit=limit, size=size, filters=filters)
-    return Reply.json(found, shape="ContainerSummary")
+    def answer() -> Reply:
+        from service.engine import container_list
+
+        found = container_list.summaries(engine, all=all, limit=limit, size=size, filters=filters)
+        return Reply.json(found, shape="ContainerSummary")
+
+    return Later(answer) if size else answer()
 
 
 @get("/containers/{id}/json")
-def container_inspect(engine: "Engine", id: str, size: bool = Flag()) -> Reply:
+def container_inspect(engine: "Engine", id: str, size: bool = Flag()) -> "Reply | Later":
     """Inspect a container (API: ContainerInspect)."""
-    from service.engine import inspect
 
-    return Reply.json(inspect.inspect(engine, id, size=size), shape="ContainerInspect")
+    def answer() -> Reply:
+        from service.engine import inspect
+
+        return Reply.json(inspect.inspect(engine, id, size=size), shape="ContainerInspect")
+
+    return Later(answer) if size else answer()
 
 
 @post("/containers/create", body="compat_api.schemas.containers:ContainerCreateRequest", body_required=True)

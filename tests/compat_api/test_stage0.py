@@ -53,6 +53,19 @@ def short_operations_stay_in_stage_0(service: WireService) -> None:
     assert in_the_loop(service)
 
 
+def what_takes_long_is_left_to_a_thread_of_the_loop(service: WireService) -> None:
+    assert service.ask("GET /test/weighed").json == {"thread": False}
+    assert not in_the_loop(service)
+    with service.connect() as slow:
+        slow.send(request("GET /test/weighed?size=1"))
+        while service.ask("GET /test/short").status == 200 and not in_the_loop(service):
+            pass
+        assert service.ask("GET /test/weights").status == 204  # answered while that one weighs
+        assert slow.answer().json == {"thread": True}
+    answer = service.ask("GET /test/weighed?size=1&missing=1")
+    assert (answer.status, answer.json) == (404, {"message": "no such scales"})
+
+
 def both_ways_answer_the_same(service: WireService) -> None:
     def told(line: str) -> tuple[int, str, dict[str, str], bytes]:
         answer = service.ask(line)
@@ -239,6 +252,7 @@ def sigterm(service: WireService) -> None:
 CASES = [
     keep_alive,
     short_operations_stay_in_stage_0,
+    what_takes_long_is_left_to_a_thread_of_the_loop,
     both_ways_answer_the_same,
     http_1_0,
     http_1_0_in_the_loop,

@@ -12,7 +12,7 @@ sys.path += [f"{sys.executable.rpartition('/bin/')[0]}/lib/{VERSION}/site-packag
 
 from compat_api import life, operations  # noqa: E402 - the path is found above
 from compat_api.declaration import STREAM, Filters, Flag, Header, Int, Text, Texts, get, post  # noqa: E402 - as above
-from compat_api.reply import Hijack, Reply, Stream  # noqa: E402 - as above
+from compat_api.reply import Hijack, Later, Reply, Stream  # noqa: E402 - as above
 from service.errors import NotFound, NotModified  # noqa: E402 - as above
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 operations.CHAPTERS["test"] = ()
 seen: "dict[str, Any]" = {}
+weights: "list[Any]" = []
 
 
 @get("/test/short")
@@ -65,6 +66,30 @@ def broken() -> Reply:
 async def unchanged() -> Reply:
     """Nothing to do."""
     raise NotModified("already so")
+
+
+@get("/test/weighed")
+def weighed(size: bool = Flag(), missing: bool = Flag()) -> "Reply | Later":
+    """Short, but for a size: that is weighed until `/test/weights` is asked for."""
+    import threading
+
+    def weigh() -> Reply:
+        if missing:
+            raise NotFound("no such scales")
+        assert weights[0].wait(20)
+        return Reply.json({"thread": threading.current_thread() is not threading.main_thread()})
+
+    if size:
+        weights.extend([] if weights else [threading.Event()])  # stage 0 asks first, and leaves it to the loop
+        return Later(weigh)
+    return Reply.json({"thread": False})
+
+
+@get("/test/weights")
+def put_weights() -> Reply:
+    """Let what is being weighed end."""
+    weights[0].set()
+    return Reply.empty()
 
 
 @get("/test/later")

@@ -1,5 +1,6 @@
 """What control groups' files say, read from recorded trees: v1 with and without a counting scheduler, hybrid, v2."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from service.kernel import netns
 from service.runtime import usage
+from service.settings import Settings
 
 V1 = {
     "cpuacct/cpuacct.usage": "507407628\n",
@@ -183,6 +185,16 @@ def test_v2_without_controllers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("groups", [{"": "/nowhere"}, {"memory": "/nowhere", "cpu": "/nowhere/else"}])
 def test_groups_that_are_gone(groups: dict[str, str]) -> None:
     assert usage.sample(groups) is None
+
+
+def test_groups_that_no_runtime_names_are_those_of_the_process(tmp_path: Path) -> None:
+    settings = Settings({"MOORAGE_ROOT": str(tmp_path), "MOORAGE_RUN": str(tmp_path)})
+    groups = usage.groups_of(settings, "0" * 64, os.getpid())
+    assert groups
+    assert all(os.path.isdir(directory) for directory in groups.values())
+    assert taken(dict(groups))["cpu_stats"]["cpu_usage"]["total_usage"] > 0
+    with pytest.raises(FileNotFoundError):
+        usage.groups_of(settings, "0" * 64, 1 << 22)  # above every pid
 
 
 def test_time_of_the_machine(tmp_path: Path) -> None:
