@@ -2,7 +2,7 @@
 
 from service import bell
 from service.engine import events, release, volumes
-from service.errors import Conflict
+from service.errors import Conflict, SystemFailure
 from service.kernel.tree import remove_tree
 from service.store import containers
 
