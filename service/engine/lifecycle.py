@@ -304,7 +304,6 @@ class Waiter:
         return self.code, self.error
 
     def _met(self) -> bool:
-        self._look()
         for event in stored_events.of_actor(self.engine.store, self.container_id, self.seen):
             self.seen = event["seq"]
             if event["Action"] == "die":
@@ -314,15 +313,6 @@ class Waiter:
             if event["Action"] == "destroy":
                 return True
         return self.condition != "removed" and self.state["status"] == "restarting" and self._rests()
-
-    def _look(self) -> None:
-        """What a start that fails leaves is in the state alone: no event tells of it."""
-        try:
-            state = containers.get(self.engine.store, self.container_id)["state"]
-        except NotFound:
-            return
-        if state["status"] not in _UP:
-            self.code, self.error = state["exit_code"], state["error"]
 
     def _rests(self) -> bool:
         """Whether it waited for its restart when we came, and will not be started now."""
