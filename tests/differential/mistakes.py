@@ -576,4 +576,53 @@ CASES: dict[str, list[Step]] = {
         post("/plugins/pull", []),
         get("/plugins/privileges"),
     ],
+    "filters of the list": [
+        get(f"/containers/json?all=1&filters={filters}")
+        for filters in (
+            *('{"nope":[]}', '{"label!":["x"]}', '{"is-task":[]}', '{"is-task":["true","false"]}', '{"is-task":["1"]}'),
+            *(
+                '{"publish":["8:8"]}',
+                '{"publish":["9-8"]}',
+                '{"expose":[""]}',
+                '{"expose":["70000"]}',
+                '{"expose":["x"]}',
+            ),
+            *('{"publish":["1-2/zz"]}', '{"exited":["0x1"]}', '{"exited":[" 1"]}', '{"health":[]}', '{"status":[]}'),
+            *(
+                '{"ancestor":["Bad Ref!"]}',
+                '{"name":null}',
+                '{"name":[1]}',
+                '{"name":"x"}',
+                '{"name":{"x":false}}',
+                "null",
+            ),
+        )
+    ],
+    "moments": [
+        post(f'/containers/prune?filters={{"until":["{moment}"],"label":["d-nobody"]}}')
+        for moment in (
+            *("", "x", "1x", "1h", "-1h", "1h30m", "1.5h", ".5h", "1h1", "1d", "9223372037s", "0", "1700000000"),
+            *("1700000000.5", "1700000000.x", "99999999999999999999", ".5", "-5", "2026-01-01", "2026-13-01"),
+            *("2026-00-01", "2026-02-30", "2026-1-1", "2026-01", "2026-01-01x", "2026/01/01", "2026-01-01Z"),
+            *("2026-01-01T10", "2026-01-01T1:2", "2026-01-01T10:00", "2026-01-01T10:00:00.5", "2026-01-01T10:00:00Z"),
+            *("2026-01-01T24:00:00Z", "2026-01-01T10:60:00Z", "2026-01-01T10:00:60Z", "2026-01-01T10:00:00Zx"),
+            *("2026-01-01T10:00:00%2B01:00", "2026-01-01T10:00:00%2B0100", "2026-01-01T10:00:00%2B25:00", "T", "10:00"),
+        )
+    ],
+    "statistics, processes, disk": [
+        *(get(f"/containers/nosuch/stats?{query}") for query in ("", "stream=0", "stream=zz&one-shot=1")),
+        get("/containers/nosuch/top?ps_args=-o%20x=PID"),
+        make("d-use"),
+        get("/containers/d-use/top?ps_args=-o%20x=PID"),
+        get("/containers/d-use/top?ps_args=-o%20pid=PID,x=PID"),
+        post("/containers/d-use/start"),
+        *(
+            get(f"/containers/d-use/top?ps_args={query}")
+            for query in ("-o%20comm", "%20", "-eo%20pid=PIDX", "--version")
+        ),
+        post('/containers/prune?filters={"until":["1h","2h"]}'),
+        get("/system/df?type="),
+        get("/system/df?type=image&type=zz"),
+        delete("/containers/d-use?force=1"),
+    ],
 }
