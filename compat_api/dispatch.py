@@ -109,7 +109,7 @@ class Dispatcher:
         return checked
 
 
-class ClientLeft(Exception):  # noqa: N818 - it is no error
+class ClientLeft(ConnectionResetError):  # noqa: N818 - it is no error
     """The client went away before its request was complete."""
 
 
@@ -126,7 +126,7 @@ class Body:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 self.finished.set()
-                raise ConnectionResetError("the client has left")
+                raise ClientLeft("the client has left")
             more = message.get("more_body", False)
             if message.get("body"):
                 yield message["body"]

@@ -33,7 +33,10 @@ def main(arguments: "Sequence[str]") -> None:
     if arguments[0] == "restart":
         _restart(settings, database, arguments[1])
         return
-    ended.conclude(settings, database, arguments[1], int(arguments[2]))
+    container_id, generation = arguments[1], int(arguments[2])
+    ended.record(settings, database, container_id, generation)
+    ended.leave_conmon()
+    ended.finish(settings, database, container_id)
 
 
 def _restart(settings: Settings, database: Database, container_id: str) -> None:

@@ -35,6 +35,11 @@ def layer_path(settings: "Settings", layer: str) -> str:
     return layer if layer[:1] == "/" else f"{settings.root}/layers/{layer}/diff"
 
 
+def lower_paths(settings: "Settings", layers: "Sequence[str]") -> list[str]:
+    """The directories below a container's writable layer, the uppermost first. `layers`: names, lowest first."""
+    return [layer_path(settings, layer) for layer in (*reversed(layers), BASE)]
+
+
 def merged_path(settings: "Settings", container_id: str) -> str:
     """Where a container's root file system is mounted while it is."""
     return settings.container_run(container_id) + "/rootfs"
@@ -67,9 +72,8 @@ def mount(settings: "Settings", container_id: str, layers: "Sequence[str]") -> s
     for path in (settings.run, settings.run + "/containers", settings.container_run(container_id), merged):
         _make(path, 0o711)
     home = settings.container_root(container_id)
-    below = [layer_path(settings, layer) for layer in (*reversed(layers), BASE)]
     try:
-        overlay(merged, below, home + "/diff", home + "/work")
+        overlay(merged, lower_paths(settings, layers), home + "/diff", home + "/work")
     except OSError as error:
         raise SystemFailure(
             f"error creating overlay mount to {merged}: {os.strerror(error.errno or EINVAL)}"
@@ -152,7 +156,7 @@ def graph_data(settings: "Settings", container_id: str, layers: "Sequence[str]")
     """Inspect's GraphDriver.Data of a container, in the keys of Docker's overlay2 driver."""
     home = settings.container_root(container_id)
     return {
-        "LowerDir": ":".join(layer_path(settings, layer) for layer in (*reversed(layers), BASE)),
+        "LowerDir": ":".join(lower_paths(settings, layers)),
         "MergedDir": merged_path(settings, container_id),
         "UpperDir": home + "/diff",
         "WorkDir": home + "/work",

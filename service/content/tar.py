@@ -10,6 +10,8 @@ BLOCK = 512
 PIECE = 1 << 20
 LARGEST_HEADER = 8 << 20  # bytes of pax records or of a long name: more is an attack, not a name
 ZEROS = bytes(BLOCK)
+_LARGEST_SIZE = (1 << 63) - 1
+_LARGEST_ID = (1 << 32) - 2  # of a user, a group, a device: all ones means "none" to the kernel
 
 
 class BadArchive(Exception):  # noqa: N818 - it says what is bad
@@ -81,6 +83,23 @@ class Source:
             count -= len(view)
             while view:
                 view = view[os.write(target, view) :]
+
+    def write(self, entry: Entry, target: int) -> None:
+        """Write a member's data to the empty file `target`, holes as holes."""
+        if entry.sparse is None:
+            self.copy(entry.size, target)
+            return
+        end = 0
+        if sum(length for _, length in entry.sparse) > entry.size:
+            raise BadArchive("archive/tar: invalid tar header")
+        for offset, length in entry.sparse:
+            if offset < end or length < 0 or offset + length > entry.real_size:
+                raise BadArchive("archive/tar: invalid tar header")
+            end = offset + length
+            os.lseek(target, offset, os.SEEK_SET)
+            self.copy(length, target)
+        self.skip(entry.size - sum(length for _, length in entry.sparse))
+        os.ftruncate(target, entry.real_size)
 
     def skip(self, count: int) -> None:
         """Pass over `count` bytes."""
@@ -181,9 +200,20 @@ class Reader:
             self._apply(entry, records)
         if entry.kind in "123456":  # links, devices, directories and FIFOs have no data, whatever their size says
             entry.size = entry.real_size = 0
-        if entry.size < 0 or entry.real_size < 0:
-            raise BadArchive("archive/tar: invalid tar header")
+        self._check_entry(entry)
         return entry
+
+    @staticmethod
+    def _check_entry(entry: Entry) -> None:
+        """Refuse what the kernel has no form for: pax records and base 256 can spell anything."""
+        numbers = (entry.uid, entry.gid, entry.major, entry.minor)
+        texts = (entry.name, entry.link, *entry.xattrs)
+        if (
+            not all(0 <= size <= _LARGEST_SIZE for size in (entry.size, entry.real_size))
+            or not all(0 <= number <= _LARGEST_ID for number in numbers)
+            or any("\0" in text for text in texts)
+        ):
+            raise BadArchive("archive/tar: invalid tar header")
 
     @staticmethod
     def _check(header: bytes) -> None:

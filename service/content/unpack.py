@@ -110,10 +110,7 @@ class Unpacker:
     def _file(self, entry: Entry, full: str) -> int:
         fd = os.open(full, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, entry.mode & 0o1777)
         try:
-            if entry.sparse is None:
-                self.source.copy(entry.size, fd)
-            else:
-                self._sparse(entry, fd)
+            self.source.write(entry, fd)
             if entry.uid or entry.gid or not self.plain:
                 os.fchown(fd, entry.uid, entry.gid)
                 os.fchmod(fd, entry.mode)
@@ -126,20 +123,6 @@ class Unpacker:
             os.close(fd)
         self.size += entry.real_size
         return entry.size
-
-    def _sparse(self, entry: Entry, fd: int) -> None:
-        assert entry.sparse is not None
-        end = 0
-        if sum(length for _, length in entry.sparse) > entry.size:
-            raise BadArchive("archive/tar: invalid tar header")
-        for offset, length in entry.sparse:
-            if offset < end or length < 0 or offset + length > entry.real_size:
-                raise BadArchive("archive/tar: invalid tar header")
-            end = offset + length
-            os.lseek(fd, offset, os.SEEK_SET)
-            self.source.copy(length, fd)
-        self.source.skip(entry.size - sum(length for _, length in entry.sparse))
-        os.ftruncate(fd, entry.real_size)
 
     def _attributes(self, entry: Entry, full: str, *, fresh: bool) -> None:
         """Owner, mode, extended attributes and time, in the order in which they do not undo one another."""

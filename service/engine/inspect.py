@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 def inspect(engine: "Engine", reference: str, *, size: bool = False) -> "dict[str, Any]":
     """Everything about one container. Raises NotFound."""
     from service.content import rootfs
-    from service.runtime import apparmor, security
 
     settings = engine.settings
     container = containers.find(engine.store, reference)
@@ -41,7 +40,7 @@ def inspect(engine: "Engine", reference: str, *, size: bool = False) -> "dict[st
         "Platform": record["Platform"],
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": security.apparmor_profile(record["HostConfig"], apparmor.default()),
+        "AppArmorProfile": "",
         "ExecIDs": execs.live_ids(engine.store, record["Id"]) or None,
         "HostConfig": record["HostConfig"],
         "GraphDriver": {

@@ -52,8 +52,8 @@ class Body:
                 size += len(piece)
         except StopAsyncIteration:
             self.ended = True
-        except ConnectionError:
-            raise ClientGone from None
+        except ConnectionError as gone:
+            raise ClientGone from gone
         return b"".join(collected)
 
 

@@ -44,7 +44,7 @@ def prepare(settings: "Settings", database: "Database", record: "ContainerRecord
         if point["Type"] == "volume":
             _volume(settings, database, point)
         elif point["Type"] == "bind":
-            _bind_source(point)
+            make_bind_source(point)
         elif point["Type"] == "image":
             _image(settings, record["Id"], point)
         if point.get("Subpath"):
@@ -66,7 +66,7 @@ def _volume(settings: "Settings", database: "Database", point: "MountPoint") -> 
             volumes.mount(settings, volume)
 
 
-def _bind_source(point: "MountPoint") -> None:
+def make_bind_source(point: "MountPoint") -> None:
     """`-v` makes a missing source, as a directory; what is there (a file, a socket, a directory) is left alone."""
     source = point["Source"]
     if os.path.exists(source):

@@ -223,27 +223,36 @@ def mount(settings: "Settings", volume: "Volume") -> None:
 
     Raises SystemFailure with mount's own words.
     """
-    options = volume["Options"]
-    if not options.get("device"):
+    argv = mount_command(settings, volume)
+    if not argv:
         return
     from service.kernel.mount import is_mounted
     from service.process import run
-    from service.settings import find_program
 
     path = data_path(settings, volume["Name"])
     if is_mounted(path):
         return
+    try:
+        run(argv, environment=settings.environment()).check()
+    except SystemFailure as error:
+        raise SystemFailure(
+            f"error while mounting volume '{path}': failed to mount local volume: {error.message}"
+        ) from None
+
+
+def mount_command(settings: "Settings", volume: "Volume") -> list[str]:
+    """What mounts the file system that a volume's options name; empty when they name none."""
+    options = volume["Options"]
+    if not options.get("device"):
+        return []
+    from service.settings import find_program
+
     argv = [find_program("mount")]
     if options.get("type"):
         argv += ["-t", options["type"]]
     if options.get("o"):
         argv += ["-o", options["o"]]
-    try:
-        run([*argv, "--", options["device"], path], environment=settings.environment()).check()
-    except SystemFailure as error:
-        raise SystemFailure(
-            f"error while mounting volume '{path}': failed to mount local volume: {error.message}"
-        ) from None
+    return [*argv, "--", options["device"], data_path(settings, volume["Name"])]
 
 
 def unmount(settings: "Settings", name: str) -> None:

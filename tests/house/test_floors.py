@@ -11,6 +11,7 @@ SIDE_DOORS = (
     "service.keeper",
     "service.boot",
     "service.shutdown",
+    "service.container_files",
 )  # programs of their own: they begin where the engine's verbs do
 
 

@@ -19,6 +19,7 @@ FORBIDDEN = {
 OF_SQLITE = {"collections", "functools"}  # its C module imports them itself
 EXIT_HOOK = ("service.exit_hook",)
 KEEPER = ("service.keeper", "service.engine.probes")
+FILES = ("service.container_files",)
 FIRST_ANSWER = ("compat_api.stage0", "compat_api.operations.system_ping")
 LIST = (*FIRST_ANSWER, "compat_api.operations.containers", "service.engine.engine", "service.store.containers")
 
@@ -49,7 +50,7 @@ def test_cold_paths_import_little(python: str, modules: tuple[str, ...], allowed
     assert not loaded(python, modules) & FORBIDDEN - allowed
 
 
-@pytest.mark.parametrize("modules", [EXIT_HOOK, KEEPER], ids=["exit hook", "keeper"])
-def test_what_outlives_the_service_needs_the_standard_library_only(modules: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("modules", [EXIT_HOOK, KEEPER, FILES], ids=["exit hook", "keeper", "container files"])
+def test_programs_of_their_own_need_the_standard_library_only(modules: tuple[str, ...]) -> None:
     """They are run by Debian's python3, not by the one of the virtual environment."""
     assert not loaded("/usr/bin/python3", modules) - sys.stdlib_module_names - {"service", "__main__"}

@@ -1,0 +1,196 @@
+"""The program `container_files` at work, seen from the event loop: its answers, what it is fed, what it gives.
+
+It is an asynchronous iterator of what it gives. `aclose` (or the end of an `async with` block) ends it, wherever it is:
+that is what happens when a client leaves.
+"""
+
+import asyncio
+import os
+
+from service import jsontext, process
+from service.errors import InvalidParameter, NotFound, SystemFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+    from typing import IO, Any
+
+    from service.container_files import Job
+    from service.engine.engine import Engine
+
+PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "container_files.py")
+PIECE = 1 << 18  # bytes: the most that is read from the program at once
+_SIGKILL = 9
+_F_SETPIPE_SZ = 1031
+
+
+class Missing(NotFound):
+    """A path that the work needs does not exist; the verb words it."""
+
+
+def _in_memory(content: bytes) -> int:
+    """A descriptor of a file that holds `content` and has no name."""
+    fd = os.memfd_create("job")
+    with open(os.dup(fd), "wb") as file:
+        file.write(content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _pipe(fd: int, mode: str) -> "IO[bytes]":
+    return open(fd, mode, 0)
+
+
+def _set(over: "asyncio.Future[None]") -> None:
+    if not over.done():
+        over.set_result(None)
+
+
+class NotTaken(Exception):  # noqa: N818 - it says what happened
+    """The program takes no more input; its next answer says why."""
+
+
+class FilesProcess:
+    """One run. `fed`: it takes input; `kept`: descriptors that stay open as long as it lives; `at_end` is awaited when
+    all that it gives was read."""
+
+    def __init__(
+        self,
+        engine: "Engine",
+        job: "Job",
+        *,
+        fed: bool = False,
+        kept: "tuple[int, ...]" = (),
+        at_end: "Callable[[], Awaitable[None]] | None" = None,
+    ) -> None:
+        self.settings, self.job, self.fed, self.kept, self.at_end = engine.settings, job, fed, kept, at_end
+        self.pid = 0
+        self._input: asyncio.StreamWriter | None = None
+        self._answers: asyncio.StreamReader
+        self._output: asyncio.StreamReader
+        self._transports: list[asyncio.BaseTransport] = []
+
+    async def __aenter__(self) -> "FilesProcess":
+        return await self.begin()
+
+    async def begin(self) -> "FilesProcess":
+        """Start it; `aclose` must be called from then on. Raises OSError."""
+        theirs: list[int] = []
+        ours: list[int] = []
+        try:
+            asked = _in_memory(jsontext.dump_bytes(self.job))
+            theirs.append(asked)
+            for reads in (False, False, True) if self.fed else (False, False):  # answers, output, input
+                source, sink = os.pipe()
+                ours.append(sink if reads else source)
+                theirs.append(source if reads else sink)
+            self.pid = process.spawn(
+                [self.settings.python, "-I", "-S", PROGRAM],
+                environment=self.settings.environment(),
+                stdin=theirs[3] if self.fed else -1,
+                stdout=theirs[2],
+                stderr=2,
+                descriptors=[(asked, 3), (theirs[1], 4), *((fd, 5 + place) for place, fd in enumerate(self.kept))],
+            )
+            self._answers, self._output = await self._reader(ours[0]), await self._reader(ours[1])
+            if self.fed:
+                self._input = await self._writer(ours[2])
+        except BaseException:
+            for fd in ours[len(self._transports) :]:
+                os.close(fd)
+            await self.aclose()
+            raise
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        return self
+
+    async def __aexit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
+    ) -> None:
+        await self.aclose()
+
+    async def _reader(self, fd: int) -> asyncio.StreamReader:
+        reader = asyncio.StreamReader(PIECE)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), _pipe(fd, "rb")
+        )
+        self._transports.append(transport)
+        return reader
+
+    async def _writer(self, fd: int) -> asyncio.StreamWriter:
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.connect_write_pipe(
+            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), _pipe(fd, "wb")
+        )
+        self._transports.append(transport)
+        return asyncio.StreamWriter(transport, protocol, None, loop)
+
+    async def answer(self) -> "dict[str, Any]":
+        """Its next answer. Raises Missing, InvalidParameter or SystemFailure when that is an error."""
+        line = await self._answers.readline()
+        if not line:
+            raise SystemFailure("the program that works on the container's files has ended unexpectedly")
+        said: dict[str, Any] = jsontext.loads(line)
+        if "error" in said:
+            meanings = {"missing": Missing, "refused": InvalidParameter}
+            raise meanings.get(said["kind"], SystemFailure)(said["error"])
+        return said
+
+    def __aiter__(self) -> "FilesProcess":
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next bytes that it gives. Raises SystemFailure when it did not come to its end."""
+        piece = await self._output.read(PIECE)
+        if piece:
+            return piece
+        if code := await self._ended():
+            raise SystemFailure(f"reading the container's files: exit code {code}")
+        if self.at_end is not None:
+            await self.at_end()
+        raise StopAsyncIteration
+
+    async def feed(self, data: bytes) -> None:
+        """Give it bytes, as fast as it takes them. Raises NotTaken when it has stopped reading."""
+        assert self._input is not None
+        self._input.write(data)
+        try:
+            await self._input.drain()
+        except ConnectionError:
+            raise NotTaken from None
+
+    def end_of_input(self) -> None:
+        """That was all."""
+        assert self._input is not None
+        self._input.close()
+
+    async def _ended(self) -> int:
+        """Its exit code, once it has ended."""
+        if not self.pid:
+            return 0
+        loop = asyncio.get_running_loop()
+        watched = os.pidfd_open(self.pid)
+        try:
+            over: asyncio.Future[None] = loop.create_future()
+            loop.add_reader(watched, _set, over)
+            try:
+                await over
+            finally:
+                loop.remove_reader(watched)
+        finally:
+            os.close(watched)
+        pid, self.pid = self.pid, 0
+        return process.wait(pid)
+
+    async def aclose(self) -> None:
+        """End it, if it has not ended."""
+        for transport in self._transports:
+            if isinstance(transport, asyncio.WriteTransport) and not transport.is_closing():
+                transport.abort()  # what it did not take is not waited for
+            else:
+                transport.close()
+        if self.pid:
+            os.kill(self.pid, _SIGKILL)  # ours, and not reaped yet: the number is still its own
+            await asyncio.shield(asyncio.ensure_future(self._ended()))
