@@ -50,6 +50,8 @@ SINCE: "dict[str, Version]" = {
     "sysctls of interfaces per endpoint only": (1, 48),
     "warning of an unused volume driver": (1, 48),
     "stats one-shot": (1, 41),
+    "stop signal": (1, 42),  # as a parameter of stop and restart
+    "exec console size": (1, 42),
     "images filter by reference only": (1, 41),  # before, `filter` was a parameter of its own
     "data usage by type": (1, 42),
     "images shared-size": (1, 42),

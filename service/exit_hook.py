@@ -33,10 +33,7 @@ def main(arguments: "Sequence[str]") -> None:
     if arguments[0] == "restart":
         _restart(settings, database, arguments[1])
         return
-    container_id, generation = arguments[1], int(arguments[2])
-    ended.record(settings, database, container_id, generation)
-    ended.leave_conmon()
-    ended.finish(settings, database, container_id)
+    ended.conclude(settings, database, arguments[1], int(arguments[2]))
 
 
 def _restart(settings: Settings, database: Database, container_id: str) -> None:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from service.engine.engine import Engine
 
 
+_EMPTY_OBJECT = 7  # bytes of a start's body that dockerd does not look at
+
+
 @get("/containers/json")
 def container_list(
     engine: "Engine",
@@ -76,36 +79,43 @@ async def container_start(
     engine: "Engine",
     id: str,
     detach_keys: str = Text(name="detachKeys"),
-    size: str = Header(name="content-length"),
+    checkpoint: str = Text(),
+    length: str = Header(name="content-length"),
     encoding: str = Header(name="transfer-encoding"),
 ) -> Reply:
-    """Start a container (API: ContainerStart). A body may be `{}` or `null`, of up to 7 bytes."""
+    """Start a container (API: ContainerStart)."""
     from service.engine import lifecycle
 
-    if encoding or int(size or 0) > 7:
+    del detach_keys  # the attach request carries the ones that count; the CLI sends them here too
+    if encoding or int(length or 0) > _EMPTY_OBJECT:
         raise InvalidParameter(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
         )
-    del detach_keys  # the attach request carries the ones that count; the CLI sends them here too
+    if checkpoint:
+        raise InvalidParameter("checkpoint is only supported in experimental mode")
     await lifecycle.start(engine, id)
     return Reply.empty()
 
 
 @post("/containers/{id}/stop")
-async def container_stop(engine: "Engine", id: str, t: str = Text(), signal: str = Text()) -> Reply:
+async def container_stop(
+    engine: "Engine", id: str, t: str = Text(), signal: str = Text(), version: tuple[int, int] = ApiVersion()
+) -> Reply:
     """Stop a container (API: ContainerStop)."""
     from service.engine import lifecycle
 
-    await lifecycle.stop(engine, id, _seconds(t), signal)
+    await lifecycle.stop(engine, id, _seconds(t), signal if has("stop signal", version) else "")
     return Reply.empty()
 
 
 @post("/containers/{id}/restart")
-async def container_restart(engine: "Engine", id: str, t: str = Text(), signal: str = Text()) -> Reply:
+async def container_restart(
+    engine: "Engine", id: str, t: str = Text(), signal: str = Text(), version: tuple[int, int] = ApiVersion()
+) -> Reply:
     """Restart a container (API: ContainerRestart)."""
     from service.engine import lifecycle
 
-    await lifecycle.restart(engine, id, _seconds(t), signal)
+    await lifecycle.restart(engine, id, _seconds(t), signal if has("stop signal", version) else "")
     return Reply.empty()
 
 
@@ -161,16 +171,14 @@ async def container_rename(engine: "Engine", id: str, name: str = Text()) -> Rep
     return Reply.empty()
 
 
-@delete("/containers/{id}")
+@delete("/containers/{id*}")
 async def container_delete(
     engine: "Engine", id: str, v: bool = Flag(), force: bool = Flag(), link: bool = Flag()
 ) -> Reply:
     """Remove a container (API: ContainerDelete)."""
     from service.engine import lifecycle
 
-    if link:
-        raise InvalidParameter(f"Cannot get parent / for name {id}")
-    await lifecycle.delete(engine, id, force=force, volumes=v)
+    await lifecycle.delete(engine, id, force=force, volumes=v, link=link)
     return Reply.empty()
 
 

@@ -1,9 +1,9 @@
 """Exec: further processes in a running container."""
 
-from compat_api.declaration import Text, get, post
+from compat_api.declaration import ApiVersion, Text, get, post
 from compat_api.operations.containers_attach import dimension
 from compat_api.reply import Hijack, Reply
-from compat_api.versions import MULTIPLEXED, RAW
+from compat_api.versions import MULTIPLEXED, RAW, has
 from service.errors import MoorageError
 
 TYPE_CHECKING = False
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 @post("/containers/{id}/exec", body="compat_api.schemas.execs:ExecCreateRequest")
-async def exec_create(engine: "Engine", id: str, *, body: "ExecCreateRequest") -> "Reply":
+async def exec_create(
+    engine: "Engine", id: str, version: tuple[int, int] = ApiVersion(), *, body: "ExecCreateRequest"
+) -> "Reply":
     """Create an exec session (ContainerExec)."""
     from compat_api.streams import detach_keys
     from service.engine import execs
@@ -31,18 +33,20 @@ async def exec_create(engine: "Engine", id: str, *, body: "ExecCreateRequest") -
         tty=bool(body.Tty),
         streams=(bool(body.AttachStdin), bool(body.AttachStdout), bool(body.AttachStderr)),
         detach_keys=body.DetachKeys or "",
-        console_size=body.ConsoleSize,
+        console_size=body.ConsoleSize if has("exec console size", version) else None,
     )
     return Reply.json({"Id": exec_id}, "IDResponse", status=201)
 
 
-@post("/exec/{id}/start", body="compat_api.schemas.execs:ExecStartRequest", body_required=True)
-async def exec_start(engine: "Engine", id: str, *, body: "ExecStartRequest") -> "Reply | Hijack":
+@post("/exec/{id}/start", body="compat_api.schemas.execs:ExecStartRequest")
+async def exec_start(
+    engine: "Engine", id: str, version: tuple[int, int] = ApiVersion(), *, body: "ExecStartRequest"
+) -> "Reply | Hijack":
     """Start an exec session (ExecStart). The start's own `Tty` decides about frames; the process has create's."""
     from service.engine import execs
 
     session = execs.find_startable(engine, id)
-    size = body.ConsoleSize if body.Tty else None
+    size = body.ConsoleSize if body.Tty and has("exec console size", version) else None
     if body.Detach:
         await execs.start_detached(engine, session, size)
         return Reply.empty(200)

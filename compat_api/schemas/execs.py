@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 
 class _Body(BaseModel):
@@ -15,7 +15,7 @@ class ExecCreateRequest(_Body):
     User: str | None = None
     Privileged: bool | None = None
     Tty: bool | None = None
-    ConsoleSize: list[int] | None = None  # [height, width]
+    ConsoleSize: list[NonNegativeInt] | None = None  # [height, width]
     AttachStdin: bool | None = None
     AttachStdout: bool | None = None
     AttachStderr: bool | None = None
@@ -30,4 +30,4 @@ class ExecStartRequest(_Body):
 
     Detach: bool | None = None
     Tty: bool | None = None
-    ConsoleSize: list[int] | None = None  # [height, width]
+    ConsoleSize: list[NonNegativeInt] | None = None  # [height, width]

@@ -30,6 +30,7 @@ class Engine:
         self.watch: Any = None  # engine.bell_watch: the one inotify watch of this process
         self.listed: dict[str, Any] = {}  # engine.container_list: what is known of records, by their text
         self.prunes: dict[str, Any] = {}  # engine.prune: a lock for each kind
+        self.removals: set[str] = set()  # containers that a client of this process is removing
         self.followers = 0  # clients that follow events now
         self._locks: dict[str, Any] = {}
 

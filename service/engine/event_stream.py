@@ -4,40 +4,40 @@ import time
 
 from service.engine.bell_watch import changes
 from service.engine.volumes import has_label
-from service.errors import InvalidParameter
+from service.errors import InvalidParameter, MoorageError
 from service.moments import moment
 from service.store import events
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping
     from typing import Any
 
     from service.engine.engine import Engine
     from service.model.event import Event
 
-_KINDS = (
-    "builder", "config", "container", "daemon", "image", "network", "node", "plugin", "secret", "service", "volume",
-)  # fmt: skip
-_NAMED_BY = {"container": "name", "image": "name", "network": "name"}  # the attribute that a filter by name looks at
+# filters by the beginning of an object's id or name, whatever the object is (moby: daemon/events/filter.go)
+_NAMING = ("config", "container", "daemon", "network", "node", "plugin", "secret", "service", "volume")
+_WITH_DETAILS = ("exec_create", "exec_start", "health_status")  # actions that go on behind a colon
 
 
 def follow(engine: "Engine", since: str, until: str, filters: "Mapping[str, list[str]]") -> "AsyncIterator[Event]":
-    """The events that the filters keep; filters with names that mean nothing keep all, as dockerd's do.
+    """The events that the filters keep. Raises InvalidParameter now; nothing is raised once it is iterated.
 
-    Raises InvalidParameter now; nothing is raised once it is iterated.
+    What is past is told where `since` or `until` asks for it. An unknown filter keeps everything, as with dockerd.
     """
-    since_ns = _moment(since) if since else None
-    until_ns = _moment(until) if until else None
+    since_ns, until_ns = _moment(since), _moment(until)
     if since_ns is not None and until_ns is not None and until_ns < since_ns:
         raise InvalidParameter(f"`since` time ({since}) cannot be after `until` time ({until})")
-    start = 0 if since_ns is not None else events.last(engine.store)
+    start = events.last(engine.store) if since_ns is None and until_ns is None else 0
     return _follow(engine, start, since_ns or 0, until_ns, filters)
 
 
-def _moment(text: str) -> int:
+def _moment(text: str) -> "int | None":
+    if text[:1] == "-" and text[1:].isdigit():
+        return int(text) * 1_000_000_000  # before 1970: what `since` asks for is everything
     try:
-        return moment(text)
+        return moment(text) if text else None
     except InvalidParameter:
         raise InvalidParameter(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
 
@@ -73,46 +73,49 @@ async def _follow(
         engine.followers -= 1
 
 
-def _wanted(event: "Event", filters: "Mapping[str, Sequence[str]]") -> bool:
-    attributes = event["Actor"]["Attributes"]
+def _wanted(event: "Event", filters: "Mapping[str, list[str]]") -> bool:
+    """Whether all filters keep the event; of one filter, any value may."""
+    actor, attributes = event["Actor"]["ID"], event["Actor"]["Attributes"]
+    name = attributes.get("name", "")
     if filters.get("type") and event["Type"] not in filters["type"]:
         return False
-    if filters.get("event") and not any(
-        event["Action"] == action or event["Action"].startswith(action + ":") for action in filters["event"]
-    ):
+    if filters.get("event") and not _acts(event["Action"], filters["event"]):
         return False
     if filters.get("scope") and "local" not in filters["scope"]:
         return False
     if not all(has_label(attributes, label) for label in filters.get("label", ())):
         return False
-    kinds = [kind for kind in _KINDS if filters.get(kind)]
-    return not kinds or any(_names(event, kind, filters[kind]) for kind in kinds)
+    for kind in _NAMING:
+        if filters.get(kind) and not any(actor.startswith(text) or name.startswith(text) for text in filters[kind]):
+            return False
+    return not filters.get("image") or _shows(event, filters["image"])
 
 
-def _names(event: "Event", kind: str, wanted: "Sequence[str]") -> bool:
-    """Whether the event's object is of this kind and one of `wanted` names it (id, beginning of an id, or name)."""
+def _acts(action: str, wanted: "list[str]") -> bool:
+    if any(text in _WITH_DETAILS for text in wanted):
+        return any(action.startswith(text) for text in wanted)
+    return action in wanted
+
+
+def _shows(event: "Event", images: "list[str]") -> bool:
+    """Whether an event is of one of these images, or of a container made from one: by id or name, the tag left out or
+    not."""
     actor, attributes = event["Actor"]["ID"], event["Actor"]["Attributes"]
-    if event["Type"] != kind:
-        return (
-            kind in ("container", "image")
-            and event["Type"] in ("network", "volume", "container")
-            and (attributes.get(kind, "") in wanted)
-        )
-    name = attributes.get(_NAMED_BY.get(kind, ""), "")
-    bare = name.partition(":")[0]
-    return any(text in (actor, name, bare) or (text and actor.startswith(text)) for text in wanted)
+    shown = (actor, attributes.get("name" if event["Type"] == "image" else "image", ""))
+    return any(text in images or _without_tag(text) in images for text in shown if text)
 
 
-async def lines_of(found: "AsyncIterator[Event]") -> "AsyncIterator[bytes]":
-    """One JSON object per event and line, with the keys of API versions before 1.52 (status, id, from)."""
-    from service import jsontext
+def _without_tag(image: str) -> str:
+    from service.content import reference
 
-    async for event in found:
-        yield jsontext.dump_bytes(message(event)) + b"\n"
+    try:
+        return reference.parse(image).familiar_repository
+    except MoorageError:
+        return image
 
 
 def message(event: "Event") -> "dict[str, Any]":
-    """API: EventMessage."""
+    """API: EventMessage, with the keys of API versions before 1.52 (status, id, from)."""
     older: dict[str, Any] = {}
     actor = event["Actor"]
     if event["Type"] in ("container", "image"):
@@ -128,8 +131,3 @@ def message(event: "Event") -> "dict[str, Any]":
         "time": event["time_ns"] // 1_000_000_000,
         "timeNano": event["time_ns"],
     }
-
-
-def lines(engine: "Engine", since: str, until: str, filters: "Mapping[str, list[str]]") -> "AsyncIterator[bytes]":
-    """`follow`, as lines. Raises InvalidParameter now."""
-    return lines_of(follow(engine, since, until, filters))

@@ -108,7 +108,9 @@ def _number(path: str) -> int:
 
 
 def end_all(database: "Database", container_id: str) -> None:
-    """A container has ended: so has everything in it. Inside the transaction that records the container's end."""
+    """A container has ended: so has everything in it, and what was not started never will be (dockerd forgets it too).
+    Inside the transaction that records the container's end."""
+    execs.forget_unstarted(database, container_id)
     for session in execs.running(database, container_id):
         end(database, session, KILLED, announced=True)
 

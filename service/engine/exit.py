@@ -19,6 +19,36 @@ STEADY = 10.0  # seconds; a container that ran that long starts with the first b
 UNKNOWN_EXIT = 255  # the exit code of a process that ended while nobody watched (a reboot)
 
 
+def conclude(settings: "Settings", database: "Database", container_id: str, generation: int) -> None:
+    """What the exit hook does: let go of what this start held, tell of its end, remove what was to remove itself.
+
+    In this order, as dockerd's: who is told that a container has ended (by the event `die` or by `wait`) may count on
+    its ports and addresses being free. Until then it is said to run.
+    """
+    with release.exclusively(settings, container_id):
+        leave_conmon()
+        try:
+            container = containers.get(database, container_id)
+            state = container["state"]
+            if state["generation"] == generation and state["status"] in ("running", "paused"):
+                _tell_oom(settings, database, container)  # the flag is among the files that go now
+                release.leftovers(settings, database, container)
+        finally:
+            record(settings, database, container_id, generation)
+    finish(settings, database, container_id)
+
+
+def _tell_oom(settings: "Settings", database: "Database", container: "Container") -> None:
+    """Record that memory ran out, unless that was done before."""
+    from service.runtime import exits
+
+    ended = exits.read(settings, container["record"]["Id"])
+    if ended and ended.oom_killed and not container["state"]["oom_killed"]:
+        with database.write():
+            containers.set_state(database, container["record"]["Id"], oom_killed=1)
+            events.container(database, container["record"], "oom")
+
+
 def record(
     settings: "Settings", database: "Database", container_id: str, generation: int, *, unknown: bool = False
 ) -> bool:
@@ -29,15 +59,16 @@ def record(
     from service.runtime import exits
 
     ended = None if unknown else exits.read(settings, container_id)
+    if ended:
+        container = containers.get(database, container_id)
+        if container["state"]["generation"] == generation:
+            _tell_oom(settings, database, container)
     code = ended.exit_code if ended else UNKNOWN_EXIT
     finished = timestamps.rfc3339(ended.finished_ns) if ended else timestamps.now()
     with database.write():
         if not containers.claim_exit(database, container_id, generation, code, finished):
             return False
         container = containers.get(database, container_id)  # a stop may have come until now
-        if ended and ended.oom_killed:
-            containers.set_state(database, container_id, oom_killed=1)
-            events.container(database, container["record"], "oom")
         exec_exit.end_all(database, container_id)
         health.rest(database, container_id)
         if not unknown and restart_wanted(container, code):

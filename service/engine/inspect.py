@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def inspect(engine: "Engine", reference: str, *, size: bool = False) -> "dict[str, Any]":
     """Everything about one container. Raises NotFound."""
     from service.content import rootfs
+    from service.runtime import apparmor, security
 
     settings = engine.settings
     container = containers.find(engine.store, reference)
@@ -40,7 +41,7 @@ def inspect(engine: "Engine", reference: str, *, size: bool = False) -> "dict[st
         "Platform": record["Platform"],
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": security.apparmor_profile(record["HostConfig"], apparmor.default()),
         "ExecIDs": execs.live_ids(engine.store, record["Id"]) or None,
         "HostConfig": record["HostConfig"],
         "GraphDriver": {

@@ -69,13 +69,13 @@ def _still_wanted(settings: "Settings", database: "Database", container: "Contai
 
 
 def _guard(container: "Container") -> None:
-    state, record = container["state"], container["record"]
+    state = container["state"]
     if state["status"] in ("running", "restarting"):
-        raise NotModified("container already started")
+        raise NotModified("container is already running")
     if state["status"] == "paused":
         raise Conflict("cannot start a paused container, try unpause instead")
     if state["status"] in ("removing", "dead"):
-        raise Conflict(f"container {record['Id']} is marked for removal and cannot be started")
+        raise Conflict("container is marked for removal and cannot be started")
 
 
 def _launch(

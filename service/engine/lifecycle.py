@@ -9,6 +9,7 @@ from service.engine import events, launch, release, remove
 from service.engine import exit as ended
 from service.engine.bell_watch import changes
 from service.errors import Conflict, InvalidParameter, NotFound, NotModified, SystemFailure
+from service.kernel import pidfd
 from service.kernel.signals import KILL, signal_number
 from service.store import containers, health
 from service.store import events as stored_events
@@ -47,21 +48,49 @@ async def kill(engine: "Engine", reference: str, signal: str = "") -> None:
         raise type(error)(f"cannot kill container: {reference}: {reason}") from None
     if container["state"]["status"] not in _UP:
         raise Conflict(f"cannot kill container: {reference}: container {container['record']['Id']} is not running")
-    own_stop = container["record"]["Config"].get("StopSignal")
-    last = number == KILL or not own_stop or number == signal_number(own_stop)  # moby: daemon/kill.go, killWithSignal
+    last = _is_last(container, number)
     if container["state"]["status"] == "restarting" and last and await engine.thread(_rest, engine, container):
         return
     container = containers.get(engine.store, container["record"]["Id"])
-    await engine.thread(_signal, engine, container, number, last)
     if number == KILL:
-        await _until_down(engine, container, KILL_GRACE)
+        await _end(engine, container, f"cannot kill container: {reference}")
+    else:
+        await engine.thread(_signal, engine, container, number)
 
 
-def _signal(engine: "Engine", container: "Container", number: int, last: bool) -> None:
-    """Send a signal to the container's first process. `last`: it is meant to end it, so no restart policy acts."""
+def _is_last(container: "Container", number: int) -> bool:
+    """Whether a signal is meant to end the container: no restart policy acts then, and one that is paused goes on to
+    receive it (moby: daemon/kill.go, killWithSignal)."""
+    own_stop = container["record"]["Config"].get("StopSignal")
+    return number == KILL or not own_stop or number == signal_number(own_stop)
+
+
+async def _end(engine: "Engine", container: "Container", failing: str) -> None:
+    """SIGKILL, and wait until it is over. Raises SystemFailure, beginning with `failing`."""
+    await engine.thread(_signal, engine, container, KILL)
+    if await _until_down(engine, container, KILL_GRACE) or await engine.thread(_bury, engine, container):
+        return
+    raise SystemFailure(f"{failing}: tried to kill container, but did not receive an exit event")
+
+
+def _bury(engine: "Engine", container: "Container") -> bool:
+    """Nobody has told of the end of a process that was killed: its exit hook was killed as well. Do its work."""
+    state, container_id = container["state"], container["record"]["Id"]
+    if pidfd.is_alive(state["pid"]) or pidfd.is_running(state["conmon_pid"], "conmon"):
+        return False
+    try:
+        ended.conclude(engine.settings, engine.store, container_id, state["generation"])
+    except NotFound:
+        return True
+    return True
+
+
+def _signal(engine: "Engine", container: "Container", number: int) -> None:
+    """Send a signal to the container's first process."""
     from service.runtime import runc
 
     record, store = container["record"], engine.store
+    last = _is_last(container, number)
     with store.write():
         containers.set_state(store, record["Id"], stopped_by_user=1, **({"restart_canceled": 1} if last else {}))
         if container["state"]["status"] == "restarting":
@@ -69,26 +98,32 @@ def _signal(engine: "Engine", container: "Container", number: int, last: bool) -
         events.container(store, record, "kill", {"signal": str(number)})
     bell.ring(engine.settings.bell)
     try:
-        if container["state"]["status"] == "paused" and number == KILL:
-            _thaw(engine, container)
         runc.kill(engine.settings, record["Id"], number)
+        if last and container["state"]["status"] == "paused":
+            _resume(engine, record["Id"])
+    except Conflict:
+        return  # somebody else let it go on
     except (SystemFailure, NotFound):  # it ended by itself meanwhile: its hook is about to say so
-        if containers.get(store, record["Id"])["state"]["status"] in ("running", "paused") and _alive(container):
+        if pidfd.is_alive(container["state"]["pid"]):
             raise
 
 
-def _alive(container: "Container") -> bool:
-    from service.kernel import pidfd
-
-    return pidfd.is_alive(container["state"]["pid"])
-
-
-def _thaw(engine: "Engine", container: "Container") -> None:
+def _resume(engine: "Engine", container_id: str) -> None:
+    """Let a paused container go on. Raises NotFound, or Conflict when it is not paused."""
     from service.runtime import runc
 
-    runc.resume(engine.settings, container["record"]["Id"])
-    with engine.store.write():
-        containers.set_state(engine.store, container["record"]["Id"], status="running")
+    with release.exclusively(engine.settings, container_id):  # its end is recorded under this lock: not in between
+        container = containers.get(engine.store, container_id)
+        if container["state"]["status"] != "paused":
+            raise Conflict(f"Container {container_id} is not paused")
+        try:
+            runc.resume(engine.settings, container_id)
+        except (Conflict, SystemFailure) as error:
+            raise type(error)(f"Cannot unpause container {container_id}: {error.message}") from error
+        with engine.store.write():
+            containers.set_state(engine.store, container_id, status="running")
+            events.container(engine.store, container["record"], "unpause")
+    bell.ring(engine.settings.bell)
 
 
 async def _until_down(engine: "Engine", container: "Container", seconds: float) -> bool:
@@ -124,22 +159,22 @@ def _let_go(engine: "Engine", container: "Container") -> None:
 async def stop(engine: "Engine", reference: str, seconds: "int | None" = None, signal: str = "") -> None:
     """API: ContainerStop: the stop signal, then SIGKILL after `seconds` (-1: never; None: the container's own).
 
-    Raises NotModified when it does not run.
+    Raises NotModified when it does not run, InvalidParameter for a bad signal. Others may stop, kill or remove it while
+    this waits.
     """
     container = containers.find(engine.store, reference)
     if container["state"]["status"] not in _UP:
-        raise NotModified("container already stopped")
-    try:
-        number = signal_number(signal) if signal else 0
-    except InvalidParameter as error:
-        raise InvalidParameter(f"cannot stop container: {reference}: {error.message}") from None
-    async with engine.lock(container["record"]["Id"]):
-        await _stop(engine, container, seconds, number)
+        raise NotModified("container is already stopped")
+    await _stop(engine, container, seconds, signal, f"cannot stop container: {reference}")
 
 
-async def _stop(engine: "Engine", container: "Container", seconds: "int | None", number: int) -> None:
+async def _stop(engine: "Engine", container: "Container", seconds: "int | None", signal: str, failing: str) -> None:
     record = container["record"]
     container_id, config = record["Id"], record["Config"]
+    try:
+        number = signal_number(signal or config.get("StopSignal") or "SIGTERM")
+    except InvalidParameter as error:
+        raise InvalidParameter(f"{failing}: {error.message}") from None
     if container["state"]["status"] == "restarting":
         if await engine.thread(_rest, engine, container):
             await engine.thread(_announce, engine, container, "stop")
@@ -147,20 +182,12 @@ async def _stop(engine: "Engine", container: "Container", seconds: "int | None",
         container = containers.get(engine.store, container_id)  # it has just been started again
         if container["state"]["status"] not in _UP:
             return
-    number = number or signal_number(config.get("StopSignal") or "SIGTERM")
     if seconds is None:
         configured = config.get("StopTimeout")
         seconds = STOP_TIMEOUT if configured is None else configured
-    if container["state"]["status"] == "paused":
-        await engine.thread(_thaw, engine, container)
-        container = containers.get(engine.store, container_id)
-    await engine.thread(_signal, engine, container, number, True)
+    await engine.thread(_signal, engine, container, number)
     if not await _until_down(engine, container, float("inf") if seconds < 0 else seconds):
-        await engine.thread(_signal, engine, container, KILL, True)
-        if not await _until_down(engine, container, KILL_GRACE):
-            raise SystemFailure(
-                f"cannot stop container: {container_id}: tried to kill container, but did not receive an exit event"
-            )
+        await _end(engine, containers.get(engine.store, container_id), failing)
     await engine.thread(_announce, engine, container, "stop")
 
 
@@ -190,14 +217,13 @@ async def restart(engine: "Engine", reference: str, seconds: "int | None" = None
     """API: ContainerRestart: stop if it runs, then start. `--rm` does not remove it in between."""
     from service.engine import attach
 
-    number = signal_number(signal) if signal else 0
     container = containers.find(engine.store, reference)
     container_id = container["record"]["Id"]
     async with engine.lock(container_id):
         if container["state"]["status"] in _UP:
             await engine.thread(_keep, engine, container_id, True)
             try:
-                await _stop(engine, container, seconds, number)
+                await _stop(engine, container, seconds, signal, f"Cannot restart container {reference}")
                 with attach.waiters(engine, container_id) as before_start:
                     await engine.thread(
                         lambda: launch.start(engine.settings, engine.store, container_id, before_start=before_start)
@@ -222,40 +248,39 @@ async def pause(engine: "Engine", reference: str) -> None:
     """API: ContainerPause. Raises Conflict when it does not run or is paused already."""
     container = containers.find(engine.store, reference)
     status, container_id = container["state"]["status"], container["record"]["Id"]
-    if status == "paused":
-        raise Conflict(f"Container {container_id} is already paused")
-    if status == "restarting":
-        raise Conflict(f"Container {container_id} is restarting, wait until the container is running")
-    if status != "running":
+    if status in _UP:
+        await engine.thread(_pause, engine, container_id)
+    else:
         raise Conflict(f"container {container_id} is not running")
-    await engine.thread(_pause, engine, container)
 
 
-def _pause(engine: "Engine", container: "Container") -> None:
+def _pause(engine: "Engine", container_id: str) -> None:
     from service.runtime import runc
 
-    container_id = container["record"]["Id"]
-    runc.pause(engine.settings, container_id)
-    with engine.store.write():
-        containers.set_state(engine.store, container_id, status="paused")
-        health.rest(engine.store, container_id)
-        events.container(engine.store, container["record"], "pause")
+    with release.exclusively(engine.settings, container_id):  # its end is recorded under this lock: not in between
+        container = containers.get(engine.store, container_id)
+        status = container["state"]["status"]
+        if status == "paused":
+            raise Conflict(f"Container {container_id} is already paused")
+        if status == "restarting":
+            raise Conflict(f"Container {container_id} is restarting, wait until the container is running")
+        if status != "running":
+            raise Conflict(f"container {container_id} is not running")
+        try:
+            runc.pause(engine.settings, container_id)
+        except (Conflict, NotFound, SystemFailure) as error:
+            raise type(error)(f"cannot pause container {container_id}: {error.message}") from error
+        with engine.store.write():
+            containers.set_state(engine.store, container_id, status="paused")
+            health.rest(engine.store, container_id)
+            events.container(engine.store, container["record"], "pause")
     bell.ring(engine.settings.bell)
 
 
 async def unpause(engine: "Engine", reference: str) -> None:
     """API: ContainerUnpause. Raises Conflict when it is not paused."""
     container = containers.find(engine.store, reference)
-    if container["state"]["status"] != "paused":
-        raise Conflict(f"Container {container['record']['Id']} is not paused")
-
-    def resume() -> None:
-        _thaw(engine, container)
-        with engine.store.write():
-            events.container(engine.store, container["record"], "unpause")
-        bell.ring(engine.settings.bell)
-
-    await engine.thread(resume)
+    await engine.thread(_resume, engine, container["record"]["Id"])
 
 
 class Waiter:
@@ -270,21 +295,19 @@ class Waiter:
         self.seen = stored_events.last(engine.store)
         container = containers.find(engine.store, reference)
         self.container_id, self.state = container["record"]["Id"], container["state"]
-        self.code = self.state["exit_code"]
-        self.error = self.state["error"]
+        self.code, self.error = self.state["exit_code"], self.state["error"]
 
     async def result(self) -> "tuple[int, str]":
         """The exit code, and the error of a start that failed. Returns when the condition holds."""
-        if self.condition == "not-running" and self.state["status"] not in _UP:
-            return self.code, ""
-        await changes(self.engine).until(self._met, float("inf"))
-        return self.code, ""
+        if self.condition != "not-running" or self.state["status"] in _UP:
+            await changes(self.engine).until(self._met, float("inf"))
+        return self.code, self.error
 
     def _met(self) -> bool:
         for event in stored_events.of_actor(self.engine.store, self.container_id, self.seen):
             self.seen = event["seq"]
             if event["Action"] == "die":
-                self.code = int(event["Actor"]["Attributes"]["exitCode"])
+                self.code, self.error = int(event["Actor"]["Attributes"]["exitCode"]), ""
                 if self.condition != "removed":
                     return True
             if event["Action"] == "destroy":
@@ -332,24 +355,39 @@ async def rename(engine: "Engine", reference: str, new_name: str) -> None:
         raise Conflict(_RENAME + error.message) from None
 
 
-async def delete(engine: "Engine", reference: str, *, force: bool, volumes: bool) -> None:
-    """API: ContainerDelete. Raises Conflict when it runs and `force` is not given."""
-    container = containers.find(engine.store, reference)
-    container_id = container["record"]["Id"]
-    async with engine.lock(container_id):
-        container = containers.get(engine.store, container_id)
-        if container["state"]["status"] in _UP:
-            if not force:
-                raise Conflict(remove.running_text(container))
-            if container["state"]["status"] != "restarting" or not await engine.thread(_rest, engine, container):
-                container = containers.get(engine.store, container_id)
-                await engine.thread(_signal, engine, container, KILL, True)
-                if not await _until_down(engine, container, KILL_GRACE):
-                    raise SystemFailure(f"Could not kill running container {container_id}, cannot remove")
-        try:
-            await engine.thread(
-                lambda: remove.remove(engine.settings, engine.store, container_id, anonymous_volumes=volumes)
-            )
-        except NotFound:
-            return  # `--rm` was faster
+async def delete(engine: "Engine", reference: str, *, force: bool, volumes: bool, link: bool) -> None:
+    """API: ContainerDelete. Raises Conflict when it runs and `force` is not given, or is being removed already.
+
+    `link`: only a further name of it is meant; no container has one here.
+    """
+    container_id = containers.resolve(engine.store, reference)
+    if link:
+        raise Conflict("Conflict, cannot remove the default link name of the container")
+    if container_id in engine.removals:
+        raise Conflict(remove.in_progress_text(reference))
+    engine.removals.add(container_id)
+    try:
+        await _delete(engine, reference, container_id, force=force, volumes=volumes)
+    finally:
+        engine.removals.discard(container_id)
     engine.forget_lock(container_id)
+
+
+async def _delete(engine: "Engine", reference: str, container_id: str, *, force: bool, volumes: bool) -> None:
+    container = containers.get(engine.store, container_id)
+    if container["state"]["status"] in _UP:
+        if not force:
+            raise Conflict(remove.running_text(container, reference))
+        if container["state"]["status"] != "restarting" or not await engine.thread(_rest, engine, container):
+            failing = f'cannot remove container "{reference}": could not kill container'
+            await _end(engine, containers.get(engine.store, container_id), failing)
+    elif container["state"]["status"] == "removing" and await engine.thread(
+        release.held, engine.settings, container_id
+    ):
+        raise Conflict(remove.in_progress_text(reference))
+    try:
+        await engine.thread(
+            lambda: remove.remove(engine.settings, engine.store, container_id, reference, anonymous_volumes=volumes)
+        )
+    except NotFound:
+        return  # `--rm` was faster

@@ -218,10 +218,13 @@ class Probe:
             self._finish(NOT_RUN, str(error), ran=False)
             return
         self.loop.child(self.pid, self._ended)
-        if self.canceled:
-            self._kill()
         seconds = health.duration(self.owner.record, "Timeout") / 1e9
         self.timer = self.loop.at(time.monotonic() + seconds, self._time_out)
+        if self.canceled:
+            self._kill()
+        elif self.session is not None:
+            with self.store.write():
+                execs.set_process(self.store, self.session["record"]["ID"], self.pid, 0)
 
     def _read(self) -> None:
         """Take output; what is too much is read and dropped, so that no probe waits for us."""

@@ -54,7 +54,7 @@ def containers(engine: "Engine", filters: "Mapping[str, list[str]]") -> tuple[li
             continue
         size = disk_usage(engine.settings.container_root(record["Id"]) + "/diff")
         try:
-            remove.remove(engine.settings, engine.store, record["Id"], anonymous_volumes=False)
+            remove.remove(engine.settings, engine.store, record["Id"], record["Id"], anonymous_volumes=False)
         except (Conflict, NotFound):
             continue  # started or removed since we looked
         gone.append(record["Id"])

@@ -53,6 +53,15 @@ class exclusively:  # noqa: N801 - reads as a word in `with exclusively(...)`
         os.close(self.fd)
 
 
+def held(settings: "Settings", container_id: str) -> bool:
+    """Whether somebody is at it right now."""
+    try:
+        with exclusively(settings, container_id, wait=False):
+            return False
+    except BlockingIOError:
+        return True
+
+
 def leftovers(settings: "Settings", database: "Database", container: "Container") -> None:
     """Let go of what an earlier start still holds, if anything. Call under `exclusively`."""
     if container["state"]["holds"]:

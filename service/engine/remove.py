@@ -2,7 +2,7 @@
 
 from service import bell
 from service.engine import events, release, volumes
-from service.errors import Conflict
+from service.errors import Conflict, SystemFailure
 from service.kernel.tree import remove_tree
 from service.store import containers
 
@@ -13,24 +13,39 @@ if TYPE_CHECKING:
     from service.store.database import Database
 
 
-def remove(settings: "Settings", database: "Database", container_id: str, *, anonymous_volumes: bool) -> None:
-    """Remove a container that does not run. Blocking. Raises NotFound, Conflict when it runs."""
+def remove(
+    settings: "Settings", database: "Database", container_id: str, reference: str, *, anonymous_volumes: bool
+) -> None:
+    """Remove a container that does not run. Blocking. Raises NotFound, Conflict when it runs, and SystemFailure when
+    something cannot be removed: it is `dead` then, and can be removed again. `reference`: as the client names it."""
     with release.exclusively(settings, container_id):
         container = containers.get(database, container_id)
         if container["state"]["status"] in ("running", "paused", "restarting"):
-            raise Conflict(running_text(container))
-        release.leftovers(settings, database, container)
-        files_and_record(settings, database, container, anonymous_volumes=anonymous_volumes)
+            raise Conflict(running_text(container, reference))
+        try:
+            release.leftovers(settings, database, container)
+            files_and_record(settings, database, container, anonymous_volumes=anonymous_volumes)
+        except (OSError, SystemFailure) as error:
+            message = f'cannot remove container "{reference}": {error}'
+            with database.write():
+                containers.set_state(database, container_id, status="dead", error=str(error)[:4096])
+            bell.ring(settings.bell)
+            raise SystemFailure(message) from error
     bell.ring(settings.bell)
 
 
-def running_text(container: "Container") -> str:
+def running_text(container: "Container", reference: str) -> str:
     """dockerd's sentence for a container that must be stopped before it can go."""
     status = container["state"]["status"]
-    shown = f'cannot remove container "/{container["record"]["Name"]}": container is {status}: '
+    shown = f'cannot remove container "{reference}": container is {status}'
     if status == "paused":
-        return shown.removesuffix(": ") + " and must be unpaused first"
-    return f"{shown}stop the container before removing or force remove"
+        return f"{shown} and must be unpaused first"
+    return f"{shown}: stop the container before removing or force remove"
+
+
+def in_progress_text(reference: str) -> str:
+    """dockerd's sentence for the second of two removals."""
+    return f"removal of container {reference} is already in progress"
 
 
 def files_and_record(

@@ -49,8 +49,8 @@ async def exec_session(engine: "Engine", exec_id: str, height: int, width: int) 
     await changes(engine).until(decided, _START_TIMEOUT)
     session = execs.get(engine.store, exec_id)
     if session["exit_code"] is not None:
-        raise NotFound(f"No such exec instance: {exec_id}")
+        raise NotFound(f"process does not exist {exec_id}: not found")
     if not session["pid"]:
-        raise InvalidParameter("exec process is not started")
+        raise InvalidParameter("timeout waiting for exec session ready")
     if record["Tty"]:
         await engine.thread(conmon.resize, engine.settings, record["ContainerID"], exec_id, height, width)

@@ -88,7 +88,7 @@ def info(engine: "Engine") -> "dict[str, Any]":
     statuses = [container["state"]["status"] for container in found]
     system = _os_release()
     memory = _memory_total()
-    running, paused = statuses.count("running") + statuses.count("restarting"), statuses.count("paused")
+    running, paused = statuses.count("running"), statuses.count("paused")
     limits = {
         "MemoryLimit": groups.has("memory"),
         "SwapLimit": _swap_limit(groups),

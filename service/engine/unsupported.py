@@ -11,6 +11,7 @@ def warnings(host: "dict[str, Any]") -> list[str]:
     for key, what in (
         ("Links", "Links are"),
         ("Cgroup", "Control groups of other containers are"),
+        ("CpuCount", "CPU counts (of Windows) are"),
     ):
         if host.get(key):
             found.append(f"{what} not supported yet and have no effect.")

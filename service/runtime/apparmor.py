@@ -74,6 +74,11 @@ def supported() -> bool:
         return False
 
 
+def default() -> str:
+    """The profile of containers that choose none; "" where the kernel has no AppArmor."""
+    return DEFAULT if supported() else ""
+
+
 def is_loaded(name: str, listing: str = _KERNEL + "/profiles") -> bool:
     """Whether the kernel has a profile of that name. `listing` has lines `NAME (MODE)`."""
     with open(listing, encoding="utf-8", errors="replace") as file:

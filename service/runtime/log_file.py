@@ -339,8 +339,20 @@ def _row(log: str, after: int) -> "list[_Open]":
 
 
 def _ends(block: bytes) -> int:
-    """How many lines end in a block of records, about."""
-    return sum(1 for line in block.split(b"\n") if line[_STAMP + 8 : _STAMP + 9] == b"F")
+    """How many messages end in a block of records: never more than there are, but for the one it was cut in."""
+    count = 0
+    unfinished: dict[bytes, int] = {}
+    for line in block.split(b"\n"):
+        stream = line[_STAMP + 1 : _STAMP + 7]
+        if stream not in _STREAMS:
+            continue
+        if line[_STAMP + 8 : _STAMP + 9] == b"F":
+            count += 1
+            unfinished[stream] = 0
+        else:
+            pieces, unfinished[stream] = divmod(unfinished.get(stream, 0) + len(line) - _STAMP - 10, PIECE)
+            count += pieces
+    return count
 
 
 def _first_at(fd: int, moment_ns: int) -> int:

@@ -20,6 +20,7 @@ import _thread
 import os
 import time
 
+from service import journal
 from service.errors import Conflict
 from service.runtime import conmon, log_parts
 from service.runtime.log_parts import NEXT, PACKED, Limits, identity
@@ -120,8 +121,8 @@ class Rotation:
                     _pack(part.path)
         except FileNotFoundError:
             pass  # the container is being removed
-        except OSError:
-            pass  # no space: the part stays as it is, and is tried again after the next rotation
+        except OSError as error:  # no space: the part stays as it is, and is tried again after the next rotation
+            journal.write("warning", f"{self.container_id}: a part of the log is not compressed: {error}")
         finally:
             self.packing = False
 

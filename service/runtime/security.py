@@ -5,6 +5,7 @@ from service.errors import InvalidParameter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
@@ -40,6 +41,13 @@ def parse(options: "Sequence[str] | None") -> SecurityOptions:
         else:
             _apply(made, option)
     return made
+
+
+def apparmor_profile(host: "dict[str, Any]", default: str) -> str:
+    """The AppArmor profile of a container with this HostConfig. `default` is empty where the kernel has no AppArmor."""
+    if not default:
+        return ""
+    return parse(host.get("SecurityOpt")).apparmor or ("unconfined" if host.get("Privileged") else default)
 
 
 def _apply(made: SecurityOptions, option: str) -> None:

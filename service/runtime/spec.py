@@ -156,7 +156,7 @@ def _process(
     size = host.get("ConsoleSize") or (0, 0)
     if terminal and any(size):
         process["consoleSize"] = {"height": size[0], "width": size[1]}
-    profile = _apparmor(host, options, facts)
+    profile = security.apparmor_profile(host, facts.apparmor)
     if profile:
         process["apparmorProfile"] = profile
     return process
@@ -300,9 +300,3 @@ def _seccomp(
     except ValueError as error:
         raise InvalidParameter(f"Decoding seccomp profile failed: {error}") from error
     return seccomp.user_profile(profile, facts.machine, facts.kernel, granted)
-
-
-def _apparmor(host: "dict[str, Any]", options: security.SecurityOptions, facts: SpecFacts) -> str:
-    if not facts.apparmor:
-        return ""
-    return options.apparmor or ("unconfined" if host.get("Privileged") else facts.apparmor)

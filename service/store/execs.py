@@ -92,6 +92,11 @@ def claim_exit(database: Database, exec_id: str, exit_code: int, finished_ns: in
     )
 
 
+def forget_unstarted(database: Database, container_id: str) -> None:
+    """Forget the sessions of a container that were created and not started."""
+    database.change("DELETE FROM execs WHERE container_id = ? AND started = 0", (container_id,))
+
+
 def live_ids(database: Database, container_id: str) -> list[str]:
     """The sessions of a container that have not ended (created or running): `ExecIDs` of its inspect."""
     return [

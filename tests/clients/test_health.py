@@ -5,10 +5,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from install import busybox_image
+from tests.support import image
 from tests.support.instance import Instance, children_of
 
 FAST = ("--health-interval", "300ms", "--health-retries", "2")
@@ -156,6 +159,22 @@ def test_pause_suspends_and_a_restart_begins_anew(moorage: Instance) -> None:
     assert state(moorage, "probed")["Health"]["Status"] == "unhealthy"
     assert moorage.docker("ps", "-a", "--format", "{{.Status}}").stdout.startswith("Exited")
     moorage.until(lambda: not keepers(moorage), 10, "the keeper stays for nobody")
+
+
+def test_what_the_image_says_holds_unless_it_is_told_otherwise(moorage: Instance, tmp_path: Path) -> None:
+    """The request changes one thing of an image's check, or all."""
+    with open(busybox_image.BUSYBOX, "rb") as file:
+        layer = image.layer({"bin/busybox": file.read()}, mode=0o755)
+    check = {"Test": ["CMD", "/bin/busybox", "echo", "image"], "Interval": 60_000_000_000, "Retries": 7}
+    config = {"Healthcheck": check, "Cmd": ["/bin/busybox", "sleep", "1000"]}
+    image.archive(f"{tmp_path}/probed.tar", [layer], tags=["probed:latest"], config=config)
+    moorage.docker("load", "-q", "-i", f"{tmp_path}/probed.tar")
+    moorage.docker("run", "-d", "--name", "probed", "--health-interval", "200ms", "probed")
+    assert until(moorage, "probed", "healthy")["Health"]["Log"][0]["Output"] == "image\n"
+    shown = json.loads(moorage.docker("inspect", "-f", "{{json .Config.Healthcheck}}", "probed").stdout)
+    assert shown == {**check, "Interval": 200_000_000}
+    moorage.docker("run", "-d", "--name", "unprobed", "--no-healthcheck", "probed")
+    assert "Health" not in state(moorage, "unprobed")
 
 
 @pytest.mark.parametrize("options", [("--no-healthcheck",), ()], ids=["none", "not asked for"])

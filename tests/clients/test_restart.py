@@ -50,6 +50,7 @@ def test_what_a_restarting_container_looks_like(moorage: Instance, dying: str) -
     assert (now["Status"], now["Running"], now["Pid"], now["ExitCode"]) == ("restarting", True, 0, 137)
     assert moorage.docker("ps", "--format", "{{.State}} {{.Status}}").stdout.startswith("restarting Restarting (137) ")
     assert moorage.docker("ps", "-q", "--filter", "status=restarting").stdout.strip()
+    assert moorage.docker("info", "-f", "{{.ContainersRunning}} {{.ContainersStopped}}").stdout == "0 1\n"
     for verb in (("pause",), ("exec",), ("rm",)):
         refused = moorage.docker(*verb, dying, *(("true",) if verb == ("exec",) else ()), check=False)
         assert refused.returncode

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import threading
 from typing import Any
 
 import docker
@@ -39,6 +40,11 @@ def seen(moorage: Instance, name: str, limit: str) -> str:
 
 def host_config(moorage: Instance, name: str) -> Any:
     return json.loads(moorage.docker("inspect", name).stdout)[0]["HostConfig"]
+
+
+def container_id(moorage: Instance, name: str) -> str:
+    found: str = json.loads(moorage.docker("inspect", name).stdout)[0]["Id"]
+    return found
 
 
 def post(client: "docker.DockerClient", name: str, body: Any) -> Any:
@@ -220,7 +226,25 @@ def test_what_cannot_be_updated_is_named(client: "docker.DockerClient") -> None:
 
 
 @needs("memory", "pids")
-def test_an_update_that_was_killed_is_whole_or_absent(moorage: Instance, client: "docker.DockerClient") -> None:
+def test_killed_in_the_middle(moorage: Instance) -> None:
+    """At some moments of the verb: then the control groups say what inspect says, and that is the old or the new."""
+    moorage.docker("run", "-d", "--name", "torn", "--memory", "40m", "busybox", "sleep", "1000")
+    for moment in range(6):
+        old, new = host_config(moorage, "torn")["Memory"], (41 + moment) << 20
+        killer = threading.Timer(0.015 + moment * 0.01, moorage.kill_service)
+        killer.start()
+        done = moorage.docker("update", "--memory", str(new), "--pids-limit", str(moment + 5), "torn", check=False)
+        killer.join()
+        shown = host_config(moorage, "torn")
+        assert shown["Memory"] in ((new,) if done.returncode == 0 else (old, new))
+        assert seen(moorage, "torn", "memory") == str(shown["Memory"])
+        assert seen(moorage, "torn", "pids") == str(shown["PidsLimit"] or "max")
+    assert not os.path.exists(f"{moorage.run}/containers/{container_id(moorage, 'torn')}/updating")
+    moorage.docker("rm", "-f", "torn")
+
+
+@needs("memory", "pids")
+def test_the_next_process_ends_what_a_killed_one_began(moorage: Instance, client: "docker.DockerClient") -> None:
     """The mark of a killed update makes the next process bring the control groups back to what inspect says."""
     container = client.containers.run("busybox", "sleep 1000", name="torn", mem_limit="40m", detach=True)
     for controller, file, value in (

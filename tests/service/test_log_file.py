@@ -105,6 +105,21 @@ def test_no_file_yet(tmp_path: Path) -> None:
     log.close()
 
 
+def test_the_end_of_a_line_without_end_is_found_from_behind(tmp_path: Path) -> None:
+    """A progress bar that never sends a newline: its last pieces are had without reading the gigabyte before."""
+    path = tmp_path / "log"
+    texts_written = [b"%07d" % number * 300 for number in range(20_000)]
+    path.write_bytes(b"".join(record("stdout", "P", text) for text in texts_written))
+    log = LogFile(str(path))
+    log.end_at_present()
+    log.skip_to_last(3, with_rest=True)
+    assert os.lseek(log._row[0].fd, 0, os.SEEK_CUR) > path.stat().st_size - 4 * log_file._BATCH
+    found = texts(log) + [text for _, _, text in log.rest()]
+    assert len(found) == 3
+    assert b"".join(texts_written).endswith(b"".join(found))
+    log.close()
+
+
 # ── over the parts that rotation makes ───────────────────────────────────────────────────────────────────────────────
 
 

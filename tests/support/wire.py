@@ -86,6 +86,15 @@ class Wire:
         assert len(headers) == len(lines), f"a header is there twice: {lines}"
         return Answer(int(status), reason, headers, b"")
 
+    def rest_of_chunks(self) -> bytes:
+        """The rest of a body that comes in chunks; its head was read before."""
+        body = b""
+        while size := int(self.until(b"\r\n"), 16):
+            body += self.exactly(size)
+            assert self.exactly(2) == b"\r\n"
+        assert self.exactly(2) == b"\r\n"
+        return body
+
     def answer(self, *, head_only: bool = False) -> Answer:
         """The next whole answer."""
         read = self.head()
@@ -94,10 +103,7 @@ class Wire:
         elif "content-length" in read.headers:
             read.body = self.exactly(int(read.headers["content-length"]))
         elif read.headers.get("transfer-encoding") == "chunked":
-            while size := int(self.until(b"\r\n"), 16):
-                read.body += self.exactly(size)
-                assert self.exactly(2) == b"\r\n"
-            assert self.exactly(2) == b"\r\n"
+            read.body = self.rest_of_chunks()
         else:
             read.body = self.rest()
         return read
