@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: "Sequence[str]") -> None:
-    """Do what the arguments say; a traceback on stderr (conmon's, so the journal) is the only way to complain."""
+    """Do what the arguments say. What goes wrong is told to the system's log: nobody reads our stderr."""
     settings = Settings()
     database = Database(settings.database)
     if arguments[0] == "exec":
@@ -47,9 +47,13 @@ def _restart(settings: Settings, database: Database, container_id: str) -> None:
 
 
 if __name__ == "__main__":
+    from service import journal
     from service.errors import NotFound
 
     try:
         main(sys.argv[1:])
     except NotFound:
         pass  # the container was removed meanwhile: nothing is left to record
+    except Exception as error:
+        journal.failure(f"exit hook {' '.join(sys.argv[1:])}", error)
+        raise

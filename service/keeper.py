@@ -191,14 +191,7 @@ def _guarded(call: "Callable[..., None]", *arguments: str) -> None:
 
 
 def _complain(error: BaseException) -> None:
-    trace, where = error.__traceback__, ""
-    while trace is not None:  # the innermost place
-        where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    try:
-        journal.write("error", f"keeper: {type(error).__name__}: {error} ({where})")
-    except OSError:
-        return  # nobody listens any more
+    journal.failure("keeper", error)
 
 
 def main() -> None:

@@ -60,7 +60,9 @@ def _free(lock: int) -> bool:
 def _edition() -> str:
     """Which code is installed: when a file of the folders that matter was last put in place or taken away."""
     home = os.path.dirname(PROGRAM)
-    return " ".join(str(os.stat(home + part).st_mtime_ns) for part in ("", "/engine", "/store", "/kernel", "/runtime"))
+    return " ".join(
+        str(os.stat(home + part).st_mtime_ns) for part in ("", "/engine", "/store", "/kernel", "/runtime", "/network")
+    )
 
 
 def _outdated(settings: "Settings", lock: int) -> bool:
