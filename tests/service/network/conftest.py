@@ -133,7 +133,7 @@ class Host:
             "Args": [],
             "Image": "sha256:0",
             "Config": {"Hostname": name, **config},
-            "HostConfig": host_config,
+            "HostConfig": {"LogConfig": {"Type": "json-file", "Config": {}}, **host_config},
             "EndpointsConfig": endpoints_config,
             "Mounts": [],
             "Layers": [],

@@ -152,7 +152,7 @@ def test_static_addresses(host: Host) -> None:
     with pytest.raises(Forbidden, match="Address already in use"):
         host.container("b", "fixed", endpoints=wanted)
     outside = {"fixed": {"IPAMConfig": {"IPv4Address": "10.9.0.7"}}}
-    with pytest.raises(InvalidParameter, match="no configured subnet contains IP address"):
+    with pytest.raises(InvalidParameter, match="no configured subnet or ip-range contain the IP address"):
         host.container("c", "fixed", endpoints=outside)
     default = {"bridge": {"IPAMConfig": {"IPv4Address": "172.17.0.9"}}}
     with pytest.raises(InvalidParameter, match="supported on user defined networks only"):
