@@ -22,6 +22,9 @@ os.environ["PATH"] += (
     f":/usr/sbin:/sbin:{ROOT}/.make/tools/usr/bin"  # behind the machine's own tools: what make unpacked
 )
 
+if os.path.isdir(f"{ROOT}/.make/tools/usr/lib"):
+    os.environ["LD_LIBRARY_PATH"] = f"{ROOT}/.make/tools/usr/lib"
+
 
 @pytest.fixture(scope="module")
 def moorage() -> Iterator[Instance]:

@@ -63,10 +63,20 @@ class Dockerd:
                 'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
                 f'[grpc]\naddress = "{self.folder}/c.sock"\n'
             )
+        with open(f"{self.folder}/none.json", "w", encoding="ascii") as file:
+            file.write("{}")  # else the machine's own would be read
         self._spawn("containerd", "-c", config)
         self._until(f"{self.folder}/c.sock")
         self._spawn(
-            *("unshare", "--net", "dockerd", "--config-file", "/dev/null", "-H", f"unix://{self.socket}"),
+            *(
+                "unshare",
+                "--net",
+                "dockerd",
+                "--config-file",
+                f"{self.folder}/none.json",
+                "-H",
+                f"unix://{self.socket}",
+            ),
             *("--data-root", f"{self.folder}/lib", "--exec-root", f"{self.folder}/run", "-p", f"{self.folder}/pid"),
             *("--containerd", f"{self.folder}/c.sock", "--cgroup-parent", f"/{os.path.basename(self.folder)}"),
             *("--exec-opt", "native.cgroupdriver=cgroupfs"),

@@ -2,7 +2,7 @@
 
 Identifiers, times, addresses and paths are masked. Each remaining difference stands in openapi/DIFFERENCES.md with its
 reason; a row there that no longer differs fails as well. dockerd before 25 worded many messages differently and had
-other fields: there, only whether a request is accepted is compared.
+other fields: there, only whether a request is accepted is compared, and not where it took what later ones refuse.
 """
 
 import json
@@ -29,6 +29,11 @@ DOCUMENTS = [
     *((case, version) for case in documents.CASES for version in VERSIONS),
     *((case, version) for case in ONE_OF_EACH for version in BETWEEN),
 ]
+# Cases in which dockerd before 25 took what later ones refuse, with all that follows from it.
+CHANGED_SINCE = (
+    *("create: bodies", "create: policies and modes", "create: mounts", "create: endpoints", "starts that fail"),
+    *("a container's life", "networks", "an endpoint", "exec sessions", "prune"),
+)
 
 answers, fields = Rows("Answers"), Rows("Documents")
 asked: set[tuple[str, str]] = set()  # (case, version) that have been compared
@@ -70,6 +75,8 @@ def reference() -> Iterator[Dockerd]:
 def compare(moorage: Instance, reference: Dockerd, case: str, steps: list[Step], version: str) -> list[str]:
     """What differs without a row, one entry per difference."""
     worded = reference.version()[0] >= WORDED_ALIKE_SINCE
+    if not worded and case in CHANGED_SINCE:
+        pytest.skip("dockerd of that age took more")
     theirs, ours = Side(reference.socket), Side(moorage.socket)
     wrong = []
     with ThreadPoolExecutor(2) as both:

@@ -147,7 +147,7 @@ def _ours(record: Any, theirs: Any, tmp_path: Path) -> Any:
         if one["destination"].startswith("/etc/") and one["type"] == "bind":
             known.files[one["destination"]] = one["source"]
     known.cgroup_path = theirs["linux"]["cgroupsPath"]
-    known.recursive_read_only = False
+    known.recursive_read_only = any("rro" in one["options"] for one in theirs["mounts"])  # dockerd 25 and later
     return spec.build_spec(record, known)
 
 
@@ -188,7 +188,14 @@ def _normal(config: Any) -> Any:
         (n for n in linux["namespaces"] if not n.get("path", "").endswith("/netns/default")),
         key=lambda n: str(n["type"]),
     )
+    if process["user"][
+        "uid"
+    ]:  # execve clears both for users other than root; whether the config names them says nothing
+        for kind in ("effective", "permitted"):
+            process["capabilities"].pop(kind, None)
     resources = linux["resources"]
+    rules = [json.dumps(rule, sort_keys=True) for rule in resources.get("devices") or ()]
+    resources["devices"] = list(dict.fromkeys(rules))  # dockerd 26 says the default ones twice
     # dockerd 20.10 writes the kernel's own defaults where nothing was asked
     for section, key, default in (
         ("memory", "disableOOMKiller", False),
@@ -204,6 +211,11 @@ def _normal(config: Any) -> Any:
     linux["devices"] = sorted(linux.get("devices") or [], key=lambda d: str(d["path"]))
     for device in linux["devices"]:
         device["fileMode"] &= 0o777  # dockerd gives the kind of file there too
+    for one in config["mounts"]:
+        if one["destination"] == "/sbin/docker-init":
+            one["source"] = "an init"  # each has its own idea where one lies
+        if one["destination"].startswith("/etc/"):  # nothing is mounted below a file: recursively or not is the same
+            one["options"] = ["ro" if option == "rro" else option for option in one["options"]]
     in_order = sorted(config["mounts"], key=lambda one: str(one["destination"]))
     config["mounts"] = [{**one, "options": sorted(one["options"])} for one in in_order]
     if "seccomp" in linux:
