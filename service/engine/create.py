@@ -1,7 +1,5 @@
 """`create`: a container is decided and registered; nothing runs yet (API: ContainerCreate)."""
 
-import os
-
 from service import bell, ids, timestamps
 from service.engine import container_config, events, host_config, mount_requests, mounts, names, namespaces, unsupported
 from service.errors import Conflict, InvalidParameter, NotFound
@@ -75,9 +73,8 @@ def create(
     config = container_config.merge(asked, of_image)
     warnings += unsupported.warnings(host)
     container_id = ids.new_id()
-    if not config["Hostname"] and not namespaces.joins(host["NetworkMode"]):
-        on_host = host["NetworkMode"] == "host"
-        config["Hostname"] = os.uname().nodename if on_host else ids.short(container_id)
+    if not config["Hostname"]:
+        config["Hostname"] = namespaces.host_name(host, ids.short(container_id))
     command = [*(config["Entrypoint"] or []), *(config["Cmd"] or [])]
     if not command:
         raise InvalidParameter("no command specified")

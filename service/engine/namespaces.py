@@ -1,5 +1,7 @@
 """Namespaces: what IpcMode, PidMode, UTSMode, NetworkMode and CgroupnsMode may say, and whose `container:` names."""
 
+import os
+
 from service.errors import InvalidParameter, NotFound
 from service.store import containers
 
@@ -37,7 +39,10 @@ def check_network(config: "dict[str, Any]", host: "dict[str, Any]") -> None:
             (host["PortBindings"] or host["PublishAllPorts"]) and shared,
             "port publishing and the container type network mode",
         ),
-        (config.get("Hostname") and host["UTSMode"] == "host", "hostname and the UTS mode"),
+        (
+            config.get("Hostname") not in (None, "", os.uname().nodename) and host["UTSMode"] == "host",
+            "hostname and the UTS mode",
+        ),
         (
             host["Links"] and mode == "host",
             "host type networking can't be used with links. This would result in undefined behavior",
@@ -45,6 +50,16 @@ def check_network(config: "dict[str, Any]", host: "dict[str, Any]") -> None:
     ):
         if asked:
             raise InvalidParameter(f"conflicting options: {conflict}")
+
+
+def host_name(host: "dict[str, Any]", own: str) -> str:
+    """The host name of a container that asks for none: `own`, or the machine's with its network.
+
+    Empty where it has none of its own and asking for one would be refused: what inspect shows can be created again.
+    """
+    if host["NetworkMode"] == "host":
+        return os.uname().nodename
+    return "" if joins(host["NetworkMode"]) or host["UTSMode"] == "host" else own
 
 
 def check_exposed(asked: "dict[str, Any]", image: "dict[str, Any]", host: "dict[str, Any]") -> None:

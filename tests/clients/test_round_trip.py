@@ -95,6 +95,7 @@ CONTAINERS: dict[str, dict[str, Any]] = {
         },
     },
     "host": {**BUSY, "HostConfig": {"NetworkMode": "host", "PidMode": "host", "IpcMode": "host", "UTSMode": "host"}},
+    "names of the host": {**BUSY, "HostConfig": {"UTSMode": "host"}},
     "joined": {
         "Image": "rich",
         "HostConfig": {
@@ -128,19 +129,43 @@ CONTAINERS: dict[str, dict[str, Any]] = {
         "HostConfig": {"NetworkMode": "net1"},
         "NetworkingConfig": {"EndpointsConfig": {"net1": {"Aliases": ["alias"], "IPAMConfig": {}}}},
     },
+    "two networks": {
+        **BUSY,
+        "HostConfig": {"NetworkMode": "net1"},
+        "NetworkingConfig": {"EndpointsConfig": {"net1": {}, "net2": {"Aliases": ["other"], "GwPriority": 5}}},
+    },
+    "links": {**BUSY, "HostConfig": {"Links": ["donor:alias"]}},
+    "logs": {**BUSY, "HostConfig": {"LogConfig": {"Type": "local", "Config": {"max-size": "1m", "max-file": "3"}}}},
+    "gpus": {
+        **BUSY,
+        "HostConfig": {
+            "DeviceRequests": [
+                {"Driver": "", "Count": 0, "DeviceIDs": ["7"], "Capabilities": [["gpu"]], "Options": {"a": "b"}}
+            ],
+        },
+    },
 }  # fmt: skip
+NOT_STARTED = {"gpus"}  # nothing here would serve them
+SINCE = {"two networks": "1.44"}  # older versions know one
 
 
 def shape(inspected: dict[str, Any], version: str) -> dict[str, Any]:
     """What must be equal: all that was asked for, and what became of it but for what each container has of its own.
 
-    Below 1.45 the short id is shown among the aliases; below 1.43 annotations are shown but not read.
+    Below 1.45 the short id is shown among the aliases; below 1.43 annotations, below 1.48 gateway priorities are shown
+    but not read.
     """
     inspected = copy.deepcopy(inspected)
     networks = inspected["NetworkSettings"]["Networks"]
+    if inspected["HostConfig"]["Links"]:  # "/donor:/its own name/alias"
+        inspected["HostConfig"]["Links"] = [
+            link.replace(f":{inspected['Name']}/", ":/OWN/") for link in inspected["HostConfig"]["Links"]
+        ]
     if version < "1.43":
         inspected["HostConfig"].pop("Annotations", None)
     for endpoint in networks.values():
+        if version < "1.48":
+            endpoint.pop("GwPriority")
         if version < "1.45" and endpoint["Aliases"]:
             endpoint["Aliases"] = [alias for alias in endpoint["Aliases"] if not re.fullmatch("[0-9a-f]{12}", alias)]
         for own in ("EndpointID", "NetworkID", "Gateway", "IPAddress", "MacAddress", "IPPrefixLen", "DNSNames"):
@@ -156,6 +181,8 @@ def shape(inspected: dict[str, Any], version: str) -> dict[str, Any]:
 @pytest.mark.parametrize("state", ["created", "running"])
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_created_again(moorage: Instance, world: Path, name: str, state: str) -> None:
+    if state == "running" and name in NOT_STARTED:
+        pytest.skip("nothing here would serve it")
     asked = json.loads(
         json.dumps(CONTAINERS[name]).replace("{folder}", str(world)).replace("{parent}", moorage.cgroup_parent)
     )
@@ -165,6 +192,8 @@ def test_created_again(moorage: Instance, world: Path, name: str, state: str) ->
         if state == "running":
             call(moorage, "POST", f"/containers/{first}/start")
         for version in VERSIONS if state == "created" else OF_RUNNING:
+            if version < SINCE.get(name, ""):
+                continue
             before = call(moorage, "GET", f"/containers/{first}/json", version=version)
             networks = {"EndpointsConfig": before["NetworkSettings"]["Networks"]}
             body = {**before["Config"], "HostConfig": before["HostConfig"], "NetworkingConfig": networks}
