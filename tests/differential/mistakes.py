@@ -467,6 +467,43 @@ CASES: dict[str, list[Step]] = {
         get("/containers/d-logs/logs?stdout=1"),
         delete("/containers/d-logs"),
     ],
+    "log drivers": [
+        *(
+            make("d-logged", HostConfig={"LogConfig": {"Type": driver, "Config": options}})
+            for driver, options in (
+                # not ("asdf", {}): dockerd looks for a plugin of that name for 15 seconds
+                *(("", {"x": "y"}), ("json-file", {"max-size": "1k", "x": "y"}), ("local", {"tag": "y"})),
+                *(("journald", {"max-size": "1k"}), ("json-file", {"mode": "y"}), ("asdf", {"mode": "y"})),
+                *(
+                    ("json-file", {"max-buffer-size": "1m"}),
+                    ("local", {"max-buffer-size": "z", "mode": "non-blocking"}),
+                ),
+            )
+        ),
+        *(
+            step
+            for driver, options in (
+                *(("json-file", {"max-size": text}) for text in ("abc", "0")),
+                *(("json-file", {"max-file": text}) for text in ("0", "9" * 20)),
+                *(("json-file", {"compress": text}) for text in ("true", "yes")),
+                *(("json-file", {"env-regex": "("}), ("json-file", {"tag": "{{.Bla}}"})),
+                *(
+                    ("local", {"max-size": "abc"}),
+                    ("local", {"max-file": "1"}),
+                    ("none", {"any": "thing", "mode": "y"}),
+                ),
+            )
+            for step in (
+                make(
+                    "d-logged",
+                    HostConfig={"NetworkMode": "none", "LogConfig": {"Type": driver, "Config": options}},
+                ),
+                post("/containers/d-logged/start"),
+                get("/containers/d-logged/logs?stdout=1&details=1"),
+                delete("/containers/d-logged?force=1"),
+            )
+        ),
+    ],
     "volumes": [
         post("/volumes/create", b"{"),
         post("/volumes/create", {"Name": "d-vol"}),
