@@ -33,5 +33,9 @@ async def container_stats(
 async def _lines(samples: "Samples", version: tuple[int, int]) -> "AsyncIterator[bytes]":
     from compat_api.streams.jsonlines import line
 
-    async for document in samples.every_second():
-        yield line(apply("Stats", document, version))
+    documents = samples.every_second()
+    try:
+        async for document in documents:
+            yield line(apply("Stats", document, version))
+    finally:
+        await documents.aclose()

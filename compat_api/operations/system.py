@@ -38,4 +38,4 @@ async def system_data_usage(
     for kind in type:
         if kind not in ("container", "image", "volume", "build-cache"):
             raise InvalidParameter(f"unknown object type: {kind}")
-    return Reply.json(await engine.thread(system.data_usage, engine, tuple(type)), shape="SystemDataUsage")
+    return Reply.json(await system.shared_data_usage(engine, frozenset(type)), shape="SystemDataUsage")

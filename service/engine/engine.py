@@ -29,6 +29,7 @@ class Engine:
         self.held = 0  # work in flight that is not a request (see idle): pulls that outlive their client, …
         self.watch: Any = None  # engine.bell_watch: the one inotify watch of this process
         self.listed: dict[str, Any] = {}  # engine.container_list: what is known of records, by their text
+        self.weighing: dict[frozenset[str], Any] = {}  # engine.system: uses of the disk that are being weighed
         self.prunes: dict[str, Any] = {}  # engine.prune: a lock for each kind
         self.removals: set[str] = set()  # containers that a client of this process is removing
         self.followers = 0  # clients that follow events now

@@ -6,7 +6,7 @@ from service.store import containers, networks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from typing import Any
 
     from service.engine.engine import Engine
@@ -44,7 +44,7 @@ class Samples:
         await asyncio.sleep(PERIOD)
         return await self.engine.thread(self.take)
 
-    async def every_second(self) -> "AsyncIterator[dict[str, Any]]":
+    async def every_second(self) -> "AsyncGenerator[dict[str, Any], None]":
         """A sample now and every second from now on, until the container is removed; while it does not run, empty."""
         import asyncio
 

@@ -255,7 +255,21 @@ def _warnings(limits: dict[str, bool], offered: "Registry") -> "list[str] | None
     return found or None
 
 
-def data_usage(engine: "Engine", kinds: "tuple[str, ...]" = ()) -> "dict[str, Any]":
+async def shared_data_usage(engine: "Engine", kinds: "frozenset[str]") -> "Any":
+    """`data_usage`, weighed once for all who ask for the same at the same time: dashboards do, and it can take long."""
+    import asyncio
+
+    from service import jsontext
+
+    weighing: asyncio.Future[str] | None = engine.weighing.get(kinds)
+    if weighing is None:
+        weighing = asyncio.ensure_future(engine.thread(lambda: jsontext.dumps(data_usage(engine, kinds))))
+        engine.weighing[kinds] = weighing
+        weighing.add_done_callback(lambda _: engine.weighing.pop(kinds))
+    return jsontext.loads(await asyncio.shield(weighing))  # a document for each: versions edit it
+
+
+def data_usage(engine: "Engine", kinds: "frozenset[str]" = frozenset()) -> "dict[str, Any]":
     """API: SystemDataUsage in its shape before 1.52. Blocking: it weighs files. `kinds` empty: everything."""
     from service.engine import container_list, volumes
     from service.engine import images as image_verbs

@@ -81,7 +81,11 @@ def test_two_samples(moorage: Instance, busy: str) -> None:
     assert 0 < before["cpu_usage"]["total_usage"] < now["cpu_usage"]["total_usage"]
     assert 0 < before["system_cpu_usage"] < now["system_cpu_usage"]
     assert sum(now["cpu_usage"].get("percpu_usage", [now["cpu_usage"]["total_usage"]])) > 0
-    assert now["throttling_data"]["throttled_periods"] > 0
+    moorage.until(  # on a machine with much else to do it may get less than half a CPU for a while
+        lambda: once(moorage, busy, "&one-shot=1")["cpu_stats"]["throttling_data"]["throttled_periods"],
+        30,
+        "never held",
+    )
     memory = shown["memory_stats"]
     assert memory["limit"] == 96 << 20
     assert 24 << 20 < memory["usage"] < 96 << 20
@@ -104,7 +108,7 @@ def test_one_sample(moorage: Instance, busy: str) -> None:
 def test_the_cli_shows_shares_and_memory(moorage: Instance, busy: str) -> None:
     said = moorage.docker("stats", "--no-stream", "--format", "{{.CPUPerc}}|{{.MemUsage}}|{{.PIDs}}", busy).stdout
     share, memory, pids = said.strip().split("|")
-    assert 15 < float(share.removesuffix("%")) < 75  # half a CPU, on a machine that may be busy with other things
+    assert 5 < float(share.removesuffix("%")) < 80  # half a CPU, on a machine that may be busy with other things
     used, limit = (re.fullmatch(r"([\d.]+)(\w+)", text) for text in memory.split(" / "))
     assert used
     assert limit
