@@ -35,7 +35,7 @@ def container_list(
     return Later(answer) if size else answer()
 
 
-@get("/containers/{id}/json")
+@get("/containers/{id*}/json")
 def container_inspect(engine: "Engine", id: str, size: bool = Flag()) -> "Reply | Later":
     """Inspect a container (API: ContainerInspect)."""
 
@@ -175,7 +175,7 @@ async def container_rename(engine: "Engine", id: str, name: str = Text()) -> Rep
 async def container_delete(
     engine: "Engine", id: str, v: bool = Flag(), force: bool = Flag(), link: bool = Flag()
 ) -> Reply:
-    """Remove a container (API: ContainerDelete)."""
+    """Remove a container (API: ContainerDelete); with `link` only the name that another one has for it (`web/db`)."""
     from service.engine import lifecycle
 
     await lifecycle.delete(engine, id, force=force, volumes=v, link=link)

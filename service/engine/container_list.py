@@ -9,7 +9,7 @@ from service import jsontext, timestamps
 from service.engine import network_settings
 from service.engine.inspect import mount_point, sizes
 from service.errors import InvalidParameter, NotFound
-from service.store import containers, health
+from service.store import containers, health, links
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,11 +44,14 @@ def summaries(
     for test in tests:
         found = [(entry, state) for entry, state in found if test(entry.record, state)]
     tags = _Tags(engine)
+    linked = links.names(engine.store)
     now = time.time()
     shown = []
     for entry, state in found[:limit] if limit > 0 else found:
         record = entry.record
         document = _summary(entry, state, healths.get(record["Id"], NO_HEALTH), bulk, tags, now)
+        if record["Id"] in linked:
+            document["Names"] = sorted([*document["Names"], *linked[record["Id"]]])
         if size:  # zeros are left out, as dockerd does
             for name, weight in zip(("SizeRw", "SizeRootFs"), sizes(engine, record), strict=True):
                 if weight:

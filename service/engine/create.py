@@ -1,7 +1,18 @@
 """`create`: a container is decided and registered; nothing runs yet (API: ContainerCreate)."""
 
 from service import bell, ids, timestamps
-from service.engine import container_config, events, host_config, mount_requests, mounts, names, namespaces, unsupported
+from service.engine import (
+    container_config,
+    events,
+    host_config,
+    links,
+    mount_requests,
+    mounts,
+    names,
+    namespaces,
+    network_mode,
+    unsupported,
+)
 from service.errors import Conflict, InvalidParameter, NotFound
 from service.store import containers
 from service.store import images as stored_images
@@ -78,6 +89,7 @@ def create(
     command = [*(config["Entrypoint"] or []), *(config["Cmd"] or [])]
     if not command:
         raise InvalidParameter("no command specified")
+    linked = links.decide(store, host)
     planned = mounts.plan(engine, container_id, config, host, recursive_read_only=recursive_read_only)
     record: ContainerRecord = {
         "Id": container_id,
@@ -88,7 +100,7 @@ def create(
         "Image": image.id,
         "Config": config,
         "HostConfig": host,
-        "EndpointsConfig": networking.get("EndpointsConfig") or {},
+        "EndpointsConfig": network_mode.wanted(store, host, networking.get("EndpointsConfig") or {}),
         "Mounts": planned.mounts,
         "Layers": image.layers,
         "Platform": "linux",
@@ -97,7 +109,7 @@ def create(
         try:
             rootfs.prepare(settings, container_id)
             copy_up.populate(engine, record, planned)
-            _register(engine, record, planned)
+            _register(engine, record, planned, linked)
         except BaseException:
             rootfs.remove(settings, container_id)
             mounts.forget(engine, planned)
@@ -106,7 +118,9 @@ def create(
     return container_id, warnings
 
 
-def _register(engine: "Engine", record: "ContainerRecord", planned: "mounts.Plan") -> None:
+def _register(
+    engine: "Engine", record: "ContainerRecord", planned: "mounts.Plan", linked: "dict[str, ContainerRecord]"
+) -> None:
     """The one commit of this verb. A container without a name draws one until it is free."""
     unnamed = not record["Name"]
     for attempt in range(100):
@@ -121,6 +135,7 @@ def _register(engine: "Engine", record: "ContainerRecord", planned: "mounts.Plan
                         raise NotFound(f"No such image: {typed}")
                 mounts.register(engine, planned)
                 containers.insert(engine.store, record, timestamps.nanoseconds(record["Created"]))
+                links.register(engine.store, record, linked)
                 events.container(engine.store, record, "create")
             return
         except Conflict:

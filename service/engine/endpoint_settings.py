@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from service.model.network import NetworkRecord
     from service.store.database import Database
 
+SYSCTLS = "com.docker.network.endpoint.sysctls"  # driver option: what is set on the endpoint's interface
 _PREDEFINED = ("bridge", "host", "none", "default")
 
 
@@ -49,20 +50,51 @@ def check(name: str, network: "NetworkRecord | None", asked: "Mapping[str, Any]"
     problems += _invalid_addresses(wanted)
     if network is not None or name in _PREDEFINED:
         problems += _not_in_range(network, wanted)
-    if asked.get("MacAddress") and not is_mac(asked["MacAddress"]):
-        raise InvalidParameter(f"invalid MAC address {asked['MacAddress']}")
+    if asked.get("MacAddress"):
+        parse_mac(asked["MacAddress"])
+    try:
+        sysctls((asked.get("DriverOpts") or {}).get(SYSCTLS) or "")
+    except InvalidParameter as error:
+        problems.append(error.message)
     if problems:
         raise InvalidParameter("invalid endpoint settings:\n" + _joined(problems))
 
 
-def is_mac(text: str) -> bool:
-    """Whether `text` is a MAC address of six bytes as Go reads one."""
-    for sign in (":", "-"):
-        parts = text.split(sign)
-        if len(parts) == 6:
-            return all(len(part) == 2 and not part.strip("0123456789abcdefABCDEF") for part in parts)
-    parts = text.split(".")
-    return len(parts) == 3 and all(len(part) == 4 and not part.strip("0123456789abcdefABCDEF") for part in parts)
+def parse_mac(text: str) -> str:
+    """An interface's MAC address in its usual form (six pairs with colons), from any form that Go reads.
+
+    Raises InvalidParameter.
+    """
+    for separator, width in ((":", 2), ("-", 2), (".", 4)):
+        parts = text.split(separator)
+        if len(parts) * width == 12 and all(len(part) == width for part in parts):
+            digits = "".join(parts).lower()
+            # of the first byte's last bit the kernel asks that it is not set: one interface, not a group
+            if not digits.strip("0123456789abcdef") and digits[1] in "02468ace":
+                return ":".join(digits[at : at + 2] for at in range(0, 12, 2))
+    raise InvalidParameter(f"invalid MAC address {text}")
+
+
+def sysctls(text: str) -> "list[tuple[str, str]]":
+    """What the driver option SYSCTLS sets: (path below /proc/sys, `IFNAME` in it; value). Raises InvalidParameter."""
+    found = []
+    for sysctl in filter(None, text.split(",")):
+        name, _, value = sysctl.partition("=")
+        parts = name.split(".", 4)
+        if (
+            len(parts) != 5
+            or parts[0] != "net"
+            or parts[1] not in ("ipv4", "ipv6", "mpls")
+            or parts[3] not in ("IFNAME", "ifname")
+            or "/" in name
+            or "" in parts
+        ):
+            raise InvalidParameter(
+                f"unrecognised network interface sysctl '{sysctl}'; represent 'net.X.Y.ethN.Z=V' as "
+                "'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+            )
+        found.append((f"net/{parts[1]}/{parts[2]}/IFNAME/{parts[4].replace('.', '/')}", value))
+    return found
 
 
 def _joined(problems: "list[str]") -> str:

@@ -1,9 +1,9 @@
 """A container's places on networks: given when it starts, taken back when it ends, shown by inspect and list.
 
-A start goes through four steps, because the slow ones are better done while the runtime creates the container:
-`prepare` (what the store decides: addresses, host ports), `open_namespace` (the runtime needs it to be there),
-`write_files` (/etc/hosts and its like), `wire` (interfaces and rules). `release` undoes all of them, wherever they
-stopped: its rows go last, so a crash leaves enough to do it again.
+A start goes through three steps, because the slow ones are better done while the runtime creates the container:
+`prepare` (what the store decides: addresses, host ports), `open_namespace` (the runtime needs it to be there), `wire`
+(interfaces and rules). `release` undoes all of them, wherever they stopped: its rows go last, so a crash leaves enough
+to do it again.
 
 Synchronous and light to import: the exit hook and the boot unit call it too.
 """
@@ -13,17 +13,17 @@ import os
 
 from service import timestamps
 from service.engine import endpoint_settings
-from service.engine.network_mode import PREDEFINED, dns_names, mode_of
-from service.errors import Conflict, Forbidden, SystemFailure
-from service.ids import new_id, short
+from service.engine.network_mode import PREDEFINED, asked_networks, dns_names, mode_of
+from service.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure
+from service.ids import new_id
 from service.kernel import netlink, netns, nftables
-from service.network import bridge, dns, forward, hosts, ipam, ports, rules, veth
+from service.network import bridge, dns, forward, ipam, ports, rules, veth
 from service.store import containers, events
 from service.store import networks as stored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
     from typing import Any
 
@@ -199,10 +199,22 @@ def prepare(settings: "Settings", database: "Database", record: "ContainerRecord
 
 
 def _share(settings: "Settings", database: "Database", plan: Plan, reference: str) -> None:
-    owner = containers.find(database, reference)
-    owner_id, owner_mode = owner["record"]["Id"], mode_of(owner["record"])
-    if owner["state"]["status"] not in ("running", "paused"):
-        raise Conflict(f"cannot join network of a non running container: {owner_id}")
+    try:
+        owner = containers.find(database, reference)
+    except NotFound as error:  # dockerd: not as a 404, which would say that the container to start is missing
+        raise Conflict(f"joining network namespace of container: {error.message}") from None
+    owner_id, owner_mode, status = owner["record"]["Id"], mode_of(owner["record"]), owner["state"]["status"]
+    if owner_id == plan.record["Id"]:
+        raise Conflict("cannot join own network namespace")
+    if status == "restarting":
+        raise Conflict(
+            f"cannot join network namespace of container: Container {reference} is restarting, wait until the "
+            "container is running"
+        )
+    if status not in ("running", "paused"):
+        raise Conflict(
+            f"cannot join network namespace of a non running container: container {owner['record']['Name']} is {status}"
+        )
     plan.files_of = owner_id
     if owner_mode.startswith("container:"):
         _share(settings, database, plan, owner_mode.partition(":")[2])
@@ -214,14 +226,33 @@ def _wanted(
     database: "Database", record: "ContainerRecord", mode: str
 ) -> "Iterable[tuple[NetworkRecord, dict[str, Any]]]":
     """The networks to join with what was asked for each; the network of the mode first, as eth0."""
-    first = stored.find(database, mode)
     asked = {}
-    for name, wanted in record["EndpointsConfig"].items():
-        network = stored.find(database, "bridge" if name == "default" else name)
-        asked[network["Name"]] = network, wanted or {}
-    yield asked.pop(first["Name"], (first, {}))
-    for name in sorted(asked):
+    for name, wanted in asked_networks(record).items():
+        network = stored.find(database, name)
+        asked[network["Name"]] = network, wanted
+    _check_mixture(mode, [network for network, _ in asked.values()])
+    by_id = {network["Id"]: name for name, (network, _) in asked.items()}
+    main = next((name for known, name in by_id.items() if known.startswith(mode)), mode) if mode not in asked else mode
+    for name in sorted(asked, key=lambda name: (name != main, name)):
         yield asked[name]
+
+
+def _check_mixture(mode: str, networks: "Sequence[NetworkRecord]") -> None:
+    """Raise InvalidParameter unless these networks can be had at once (moby: updateNetworkSettings)."""
+    drivers = [network["Driver"] for network in networks]
+    if "host" in drivers and mode != "host":
+        raise InvalidParameter(
+            "cannot connect container to host network - container must be created in host network mode"
+        )
+    if mode == "host" and drivers != ["host"]:
+        raise InvalidParameter(
+            "container sharing network namespace with another container or host cannot be connected to any other "
+            "network"
+        )
+    if "null" in drivers and len(drivers) > 1:
+        raise InvalidParameter(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+        )
 
 
 def allocate(
@@ -267,10 +298,15 @@ def allocate(
         endpoint["Interface"] = interface
         endpoint["HostInterface"] = "veth" + endpoint_id[:7]
         endpoint["MTU"] = bridge.mtu(network)
+        options = asked.get("DriverOpts") or {}
+        if options.get(endpoint_settings.SYSCTLS):
+            endpoint["Sysctls"] = endpoint_settings.sysctls(options[endpoint_settings.SYSCTLS])
         _allocate_addresses(database, network, endpoint)
         number = ipam.parse_address(endpoint["IPv4"])[0] if endpoint["IPv4"] else 0
-        mac = asked.get("MacAddress") or record["Config"].get("MacAddress")
-        endpoint["Mac"] = mac or (ipam.mac_of(number) if number else ipam.random_mac())
+        if asked.get("MacAddress"):
+            endpoint["Mac"] = endpoint_settings.parse_mac(asked["MacAddress"])
+        else:
+            endpoint["Mac"] = ipam.mac_of(number) if number else ipam.random_mac()
     return endpoint
 
 
@@ -383,7 +419,7 @@ def _take_port(database: "Database", plan: Plan, carrier: "Endpoint", wish: port
     raise refusal
 
 
-# open_namespace, write_files, wire
+# open_namespace, wire
 
 
 def open_namespace(plan: Plan) -> None:
@@ -435,81 +471,6 @@ def ensure(settings: "Settings", database: "Database", channel: "netlink.Channel
                 rules.write(settings, bridges(database), stored.all_ports(database), closed)
             forward.open_for(settings, nf, rules.bridge_name(network))
     return index
-
-
-def write_files(settings: "Settings", plan: Plan) -> None:
-    """/etc/hosts, /etc/hostname and /etc/resolv.conf of the container, in its directory below the root.
-
-    Raises InvalidParameter for an extra host that is none, OSError.
-    """
-    record, folder = plan.record, settings.container_root(plan.record["Id"])
-    if plan.files_of:
-        for name in ("hosts", "hostname", "resolv.conf"):
-            _write(f"{folder}/{name}", _read(f"{settings.container_root(plan.files_of)}/{name}"))
-        return
-    config, host_config, on_host = record["Config"], record["HostConfig"], not plan.netns_path
-    extra = host_config.get("ExtraHosts") or ()
-    hostname = config.get("Hostname") or (os.uname().nodename if on_host else short(record["Id"]))
-    own = [address for known in plan.endpoints for address in (known["IPv4"], known["IPv6"]) if address]
-    gateway = _host_gateway(plan.database) if any("host-gateway" in entry for entry in extra) else ""
-    if on_host:
-        text = hosts.hosts_text(base=_read("/etc/hosts"), extra=extra, host_gateway=gateway)
-    else:
-        domain = config.get("Domainname") or ""
-        text = hosts.hosts_text(extra=extra, host_gateway=gateway, addresses=own, hostname=hostname, domain=domain)
-    _write(folder + "/hostname", hostname + "\n")
-    if config.get("NetworkDisabled"):
-        return  # the image's own files are as good
-    _write(folder + "/hosts", text)
-    _write(folder + "/resolv.conf", _resolv(host_config, on_host, plan.endpoints))
-
-
-def rewrite_files(settings: "Settings", database: "Database", record: "ContainerRecord") -> None:
-    """The same for a container that runs and has joined or left a network: its addresses are others now."""
-    plan = Plan(database, record)
-    plan.netns_path = namespace_of(settings, record["Id"])
-    plan.endpoints = stored.endpoints_of(database, record["Id"])
-    write_files(settings, plan)
-
-
-def _resolv(host_config: "Mapping[str, Any]", on_host: bool, endpoints: "list[Endpoint]") -> str:
-    text = _read("/etc/resolv.conf")
-    if not on_host and dns.only_resolved(text):
-        text = _read(dns.SYSTEMD_RESOLVED) or text
-    named = _with_names(endpoints)
-    return dns.resolv_text(
-        text,
-        servers=(dns.ADDRESS,) if named else host_config.get("Dns") or (),
-        search=host_config.get("DnsSearch") or (),
-        options=host_config.get("DnsOptions") or (),
-        own_namespace=not on_host,
-        ipv6=any(endpoint["IPv6"] for endpoint in endpoints),
-        named=named,
-    )
-
-
-def _host_gateway(database: "Database") -> str:
-    network = stored.by_name(database, "bridge")
-    pools = (network["IPAM"]["Config"] if network else None) or ()
-    return next((pool["Gateway"] for pool in pools if pool.get("Gateway")), "")
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""
-
-
-def _write(path: str, text: str) -> None:
-    """In place: a container that still has the file mounted sees what is written."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        os.fchmod(fd, 0o644)  # whatever the umask is: every user of the container reads it
-        os.write(fd, text.encode("utf-8", "surrogateescape"))
-    finally:
-        os.close(fd)
 
 
 # release

@@ -101,12 +101,12 @@ def complete(
             host["MaskedPaths"], host["ReadonlyPaths"] = [], []
     for address in host["Dns"] or ():
         if not _is_address(address):
-            raise InvalidParameter(f"{address} is not an ip address")
+            raise InvalidParameter(f'bad nameserver address {address}: ParseAddr("{address}"): unable to parse IP')
     for entry in host["ExtraHosts"] or ():
         name, colon, address = entry.partition(":")
         if not colon or not name:
             raise InvalidParameter(f"bad format for add-host: {entry!r}".replace("'", '"'))
-        if address != "host-gateway" and not _is_address(address):
+        if address != "host-gateway" and (not _is_address(address) or "[" in address):
             raise InvalidParameter(f"invalid IP address in add-host: {address!r}".replace("'", '"'))
     return host
 

@@ -1,7 +1,7 @@
 """`inspect`: a stored container in Docker's shape (API: ContainerInspect). Only reads; the list has its own module."""
 
-from service.engine import network_settings
-from service.errors import NotFound
+from service.engine import links, network_settings
+from service.errors import InvalidParameter, NotFound
 from service.store import containers, execs, health
 
 TYPE_CHECKING = False
@@ -21,8 +21,7 @@ def inspect(engine: "Engine", reference: str, *, size: bool = False) -> "dict[st
     settings = engine.settings
     container = containers.find(engine.store, reference)
     record, state = container["record"], container["state"]
-    folder = settings.container_root(record["Id"])
-    provided = _provided_files(record, folder) if state["generation"] else {}
+    provided = _provided_files(engine, record) if state["generation"] else {}
     document: dict[str, Any] = {
         "Id": record["Id"],
         "Created": record["Created"],
@@ -43,13 +42,13 @@ def inspect(engine: "Engine", reference: str, *, size: bool = False) -> "dict[st
         "ProcessLabel": "",
         "AppArmorProfile": security.apparmor_profile(record["HostConfig"], apparmor.default()),
         "ExecIDs": execs.live_ids(engine.store, record["Id"]) or None,
-        "HostConfig": record["HostConfig"],
+        "HostConfig": {**record["HostConfig"], "Links": links.shown(engine.store, record)},
         "GraphDriver": {
             "Data": rootfs.graph_data(settings, record["Id"], record["Layers"]),
             "Name": "overlay2",
         },
         "Mounts": [mount_point(mount) for mount in record["Mounts"]],
-        "Config": record["Config"],
+        "Config": _config(record),
         "NetworkSettings": network_settings.settings_for_inspect(settings, engine.store, record, state),
     }
     known = health.get(engine.store, record["Id"])
@@ -60,8 +59,23 @@ def inspect(engine: "Engine", reference: str, *, size: bool = False) -> "dict[st
     return document
 
 
-def _provided_files(record: "ContainerRecord", folder: str) -> dict[str, str]:
-    """The host's path of each file that Docker provides in /etc, or that the user has put over it."""
+def _config(record: "ContainerRecord") -> "dict[str, Any]":
+    """With the MAC address that was asked for on the main network, which once was the container's."""
+    main = record["EndpointsConfig"].get(record["HostConfig"]["NetworkMode"]) or {}
+    if not main.get("MacAddress") or record["HostConfig"]["NetworkMode"] in ("host", "none"):
+        return record["Config"]
+    return {**record["Config"], "MacAddress": main["MacAddress"]}
+
+
+def _provided_files(engine: "Engine", record: "ContainerRecord") -> dict[str, str]:
+    """The host's path of each file that Docker provides in /etc: of the network's owner when that is shared."""
+    mode = record["HostConfig"]["NetworkMode"]
+    if mode.startswith("container:"):
+        try:
+            return _provided_files(engine, containers.find(engine.store, mode.partition(":")[2])["record"])
+        except (NotFound, InvalidParameter):
+            return {}  # it was removed
+    folder = engine.settings.container_root(record["Id"])
     mounted = {mount["Destination"]: mount["Source"] for mount in record["Mounts"]}
     return {name: mounted.get(f"/etc/{name}") or f"{folder}/{name}" for name in ("resolv.conf", "hostname", "hosts")}
 

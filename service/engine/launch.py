@@ -86,7 +86,7 @@ def _launch(
     restarted: bool,
 ) -> None:
     from service.content import rootfs
-    from service.engine import endpoints, mount_sources, specification
+    from service.engine import container_files, endpoints, mount_sources, specification
     from service.runtime import conmon, runc
 
     record = container["record"]
@@ -102,7 +102,7 @@ def _launch(
         merged = rootfs.mount(settings, container_id, record["Layers"])
         mounts = mount_sources.prepare(settings, database, record)
         endpoints.open_namespace(plan)
-        endpoints.write_files(settings, plan)
+        container_files.write(settings, plan)
         creation = conmon.create(
             settings,
             container_id,

@@ -358,11 +358,12 @@ async def rename(engine: "Engine", reference: str, new_name: str) -> None:
 async def delete(engine: "Engine", reference: str, *, force: bool, volumes: bool, link: bool) -> None:
     """API: ContainerDelete. Raises Conflict when it runs and `force` is not given, or is being removed already.
 
-    `link`: only a further name of it is meant; no container has one here.
+    `link`: only the name is meant that another container has for it (`web/db`).
     """
     container_id = containers.resolve(engine.store, reference)
     if link:
-        raise Conflict("Conflict, cannot remove the default link name of the container")
+        await _unlink(engine, reference)
+        return
     if container_id in engine.removals:
         raise Conflict(remove.in_progress_text(reference))
     engine.removals.add(container_id)
@@ -391,3 +392,19 @@ async def _delete(engine: "Engine", reference: str, container_id: str, *, force:
         )
     except NotFound:
         return  # `--rm` was faster
+
+
+async def _unlink(engine: "Engine", reference: str) -> None:
+    """One container does not know another by this name (`web/db`) any more.
+
+    Raises NotFound, Conflict when it is the name of the container itself.
+    """
+    from service.engine import container_files, links
+
+    def forget() -> None:
+        with engine.store.write():
+            parent_id, alias = links.remove(engine.store, reference)
+        container_files.unlinked(engine.settings, parent_id, alias.rpartition("/")[2])
+        bell.ring(engine.settings.bell)
+
+    await engine.thread(forget)

@@ -109,6 +109,19 @@ def _comparable(address: str) -> str:
     return ":".join(digits[at : at + 4] for at in range(0, 32, 4))
 
 
+def linked(place: "Endpoint", name: str) -> str:
+    """What `name` means to a container on a network: its own links are aliases there (EndpointSettings.Links)."""
+    wanted = place["Settings"].get("Links")
+    if not wanted:
+        return name
+    from service.engine.links import parse
+
+    for target, alias in map(parse, wanted):
+        if alias.lower() == name:
+            return target[:12] if len(target) == 64 else target.lower()
+    return name
+
+
 class Names:
     """The server of one start of one container (engine.duty.Duty)."""
 
@@ -159,7 +172,7 @@ class Names:
                     return answer(question, [encoded(f"{name}.{place['NetworkName']}")], room=room)
             return None
         for place in places:
-            found = directory.named(place["NetworkId"], question.name)
+            found = directory.named(place["NetworkId"], linked(place, question.name))
             if not found and question.name.endswith("." + place["NetworkName"].lower()):
                 short = question.name[: -len(place["NetworkName"]) - 1]
                 found = directory.named(place["NetworkId"], short)

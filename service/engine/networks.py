@@ -4,7 +4,7 @@ The verbs that change something block; the service calls them in a thread. Error
 """
 
 from service import bell, timestamps
-from service.engine import duty, endpoint_settings, endpoints, keeping, network_mode, swarm
+from service.engine import container_files, duty, endpoint_settings, endpoints, keeping, network_mode, swarm
 from service.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id, short
 from service.kernel import netlink, nftables
@@ -410,15 +410,17 @@ def connect(
 
 
 def _check_joinable(record: "ContainerRecord", network: "NetworkRecord") -> None:
-    mode = network_mode.mode_of(record)
+    mode, present = network_mode.mode_of(record), network_mode.asked_networks(record)
     if mode == "host" or mode.startswith("container:"):
         raise InvalidParameter(
             "container sharing network namespace with another container or host cannot be connected to any other "
             "network"
         )
     if network["Driver"] == "host":
-        raise InvalidParameter("container cannot be disconnected from host network or connected to host network")
-    if network["Driver"] == "null" or mode == "none":
+        raise InvalidParameter(
+            "cannot connect container to host network - container must be created in host network mode"
+        )
+    if (network["Driver"] == "null" and present) or "none" in present:
         raise InvalidParameter(
             "container cannot be connected to multiple networks with one of the networks in private (none) mode"
         )
@@ -429,8 +431,6 @@ def _remember(database: "Database", record: "ContainerRecord", name: str, asked:
     wanted = network_mode.asked_networks(record)
     if asked is None:
         wanted.pop(name, None)
-        if network_mode.mode_of(record) == name:  # the mode names the first network that is left
-            record["HostConfig"]["NetworkMode"] = next(iter(sorted(wanted)), "none")
     else:
         wanted[name] = asked
     record["EndpointsConfig"] = wanted
@@ -467,7 +467,7 @@ def _join(
         raise
     bell.ring(settings.bell)
     keeping.ensure(settings, database)  # this may be its first network with names
-    endpoints.rewrite_files(settings, database, record)
+    container_files.joined(settings, database, record, joined)
 
 
 def disconnect(
@@ -488,13 +488,15 @@ def disconnect(
         found = containers.get(database, container_id)
         record = found["record"]
         if network["Driver"] == "host" and network_mode.mode_of(record) == "host":
-            raise InvalidParameter("container cannot be disconnected from host network or connected to host network")
+            raise InvalidParameter(
+                "cannot disconnect container from host network - container was created in host network mode"
+            )
         if found["state"]["status"] in ("running", "paused"):
             known = [e for e in stored.endpoints_of(database, container_id) if e["NetworkId"] == network["Id"]]
             if not known:
                 raise _not_connected(container_id, network)
             _leave(settings, database, record, known[0])
-            endpoints.rewrite_files(settings, database, record)
+            container_files.left(settings, record, known[0])
         else:
             if network["Name"] not in network_mode.asked_networks(record):
                 raise SystemFailure(f"container {container_id} is not connected to the network {network['Name']}")

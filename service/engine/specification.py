@@ -3,7 +3,7 @@
 import os
 
 from service import ids
-from service.engine import health
+from service.engine import health, links
 from service.engine.namespaces import PREFIX
 from service.errors import Conflict, InvalidParameter, NotFound
 from service.runtime import bundle, facts, shm, spec
@@ -32,8 +32,18 @@ def write(settings: "Settings", database: "Database", record: "ContainerRecord",
     shm_path = _shared_memory(settings, database, record) if "ipc" in joined else ""
     if host["IpcMode"] == "shareable":
         shm_path = shm.mount(settings, record["Id"], host["ShmSize"])
-    known = facts.gather(settings, record, rootfs=rootfs, netns_path=plan.netns_path, joined=joined, shm_path=shm_path)
+    known = facts.gather(
+        settings,
+        record,
+        rootfs=rootfs,
+        netns_path=plan.netns_path,
+        joined=joined,
+        shm_path=shm_path,
+        linked_environment=links.environment(database, record, plan.endpoints),
+    )
     named = containers.get(database, plan.files_of)["record"] if plan.files_of else record
+    if plan.files_of:
+        known.files = facts.own_files(settings, named)
     known.hostname = named["Config"]["Hostname"] or ids.short(named["Id"])
     known.domainname = named["Config"]["Domainname"]
     made = spec.build_spec(record, known)

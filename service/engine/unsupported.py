@@ -9,7 +9,6 @@ def warnings(host: "dict[str, Any]") -> list[str]:
     """One sentence per thing that is kept and shown by inspect, but has no effect."""
     found = []
     for key, what in (
-        ("Links", "Links are"),
         ("Cgroup", "Control groups of other containers are"),
         ("CpuCount", "CPU counts (of Windows) are"),
     ):

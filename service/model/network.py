@@ -63,6 +63,9 @@ if TYPE_CHECKING:
         DefaultRoute: bool  # this endpoint provides the container's default route
         Settings: dict[str, Any]  # as requested (EndpointSettings): IPAMConfig, Links, Aliases, DriverOpts, GwPriority
         DNSNames: list[str] | None
+        Sysctls: NotRequired[
+            list[tuple[str, str]]
+        ]  # of its interface: (path below /proc/sys, with IFNAME in it; value)
 
     class Port(TypedDict):
         """A published port."""

@@ -6,18 +6,21 @@ if TYPE_CHECKING:
 
 ADDRESS, PORT = "127.0.0.11", 53  # where a container on a network with names finds its name server
 SYSTEMD_RESOLVED = "/run/systemd/resolve/resolv.conf"  # what resolved itself asks, when the host only says 127.0.0.53
-_PUBLIC = ("8.8.8.8", "8.8.4.4")  # what dockerd falls back to when the host names no server that a container can reach
+# what dockerd falls back to when the host names no server that a container can reach
+_PUBLIC = ("8.8.8.8", "8.8.4.4")
+_PUBLIC_IPV6 = ("2001:4860:4860::8888", "2001:4860:4860::8844")
 
 
 class Resolver:
     """What a resolv.conf says."""
 
-    __slots__ = ("nameservers", "options", "search")
+    __slots__ = ("nameservers", "options", "other", "search")
 
     def __init__(self, text: str = "") -> None:
         self.nameservers: list[str] = []
         self.search: list[str] = []
         self.options: list[str] = []
+        self.other: list[str] = []  # lines that say something else (sortlist)
         for line in text.splitlines():
             words = line.split("#")[0].split(";")[0].split()
             if len(words) < 2:
@@ -28,6 +31,8 @@ class Resolver:
                 self.search = words[1:]
             elif words[0] == "options":
                 self.options.extend(words[1:])
+            else:
+                self.other.append(line)
 
 
 def only_resolved(text: str) -> bool:
@@ -54,7 +59,8 @@ def resolv_text(
     known = Resolver(host)
     found = list(servers) or known.nameservers
     if own_namespace and not servers:
-        found = [server for server in found if not _loopback(server) and (ipv6 or ":" not in server)] or list(_PUBLIC)
+        found = [server for server in found if not _loopback(server) and (ipv6 or ":" not in server)]
+        found = found or [*_PUBLIC, *(_PUBLIC_IPV6 if ipv6 else ())]
     domains = [domain for domain in search if domain != "."] if search else known.search
     lines = [f"nameserver {server}\n" for server in found]
     if domains:
@@ -64,6 +70,7 @@ def resolv_text(
         words.append("ndots:0")
     if words:
         lines.append(f"options {' '.join(words)}\n")
+    lines += [f"{line}\n" for line in known.other]
     return "".join(lines)
 
 

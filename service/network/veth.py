@@ -2,6 +2,7 @@
 
 import os
 
+from service.errors import SystemFailure
 from service.kernel import netlink, netns
 from service.network import ipam
 
@@ -54,11 +55,20 @@ def _configure(endpoint: "Endpoint") -> None:
     _sysctl(name, "ipv4", "arp_notify")  # say hello: the bridge may still look for this address at an older port
     if not endpoint["IPv6"]:
         _sysctl(name, "ipv6", "disable_ipv6")  # no link-local address where the network has no IPv6, as dockerd has it
+    for path, value in endpoint.get("Sysctls") or ():
+        try:
+            _write("/proc/sys/" + path.replace("IFNAME", name), value)
+        except OSError as error:
+            raise SystemFailure(
+                f"failed to set sysctl {path}={value}: {os.strerror(error.errno or 0).lower()}"
+            ) from error
     with netlink.Channel() as channel:
         found = netlink.link(channel, name)
         if found is None:
             raise FileNotFoundError(name)
         messages = [netlink.add_address(found.index, ipam.packed(endpoint["IPv4"]), endpoint["IPv4Prefix"])]
+        for text in (endpoint["Settings"].get("IPAMConfig") or {}).get("LinkLocalIPs") or ():
+            messages.append(netlink.add_address(found.index, ipam.packed(text), 64 if ":" in text else 16))
         if endpoint["IPv6"]:
             messages.append(netlink.add_address(found.index, ipam.packed(endpoint["IPv6"]), endpoint["IPv6Prefix"]))
         messages.append(netlink.set_up(found.index))
@@ -71,11 +81,15 @@ def _configure(endpoint: "Endpoint") -> None:
 
 def _sysctl(interface: str, version: str, name: str) -> None:
     try:
-        fd = os.open(f"/proc/sys/net/{version}/conf/{interface}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        _write(f"/proc/sys/net/{version}/conf/{interface}/{name}", "1")
     except FileNotFoundError:
         return  # the kernel has no IPv6
+
+
+def _write(path: str, value: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, b"1")
+        os.write(fd, value.encode())
     finally:
         os.close(fd)
 

@@ -43,8 +43,8 @@ def gather(
     }
     facts.shm_path = shm_path or ("/dev/shm" if host.get("IpcMode") == "host" else "")
     facts.linked_environment = linked_environment
-    facts.cgroup_path = cgroup_path(settings, groups, record["Id"], host.get("CgroupParent") or "")
     facts.files = own_files(settings, record)
+    facts.cgroup_path = cgroup_path(settings, groups, record["Id"], host.get("CgroupParent") or "")
     system = os.uname()
     facts.machine, facts.kernel = system.machine, kernel_version(system.release)
     facts.seccomp = os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
@@ -71,13 +71,15 @@ def gather(
 
 
 def own_files(settings: "Settings", record: "ContainerRecord") -> dict[str, str]:
-    """The files that Docker provides, as far as they were written: destination → host path."""
+    """The files that Docker provides for a container, or that its user has put over them: destination → host path.
+
+    A container that shares another's network has that one's: `record` is the other's then.
+    """
     root = settings.container_root(record["Id"])
-    found = {}
-    for name in ("resolv.conf", "hostname", "hosts"):
-        if os.path.exists(f"{root}/{name}"):
-            found["/etc/" + name] = f"{root}/{name}"
-    return found
+    found = {point["Destination"]: point["Source"] for point in record["Mounts"]}
+    provided = {f"/etc/{name}": f"{root}/{name}" for name in ("resolv.conf", "hostname", "hosts")}
+    files = {place: found.get(place, path) for place, path in provided.items()}
+    return {place: path for place, path in files.items() if os.path.exists(path)}
 
 
 def uses_systemd(settings: "Settings", groups: "Cgroups") -> bool:

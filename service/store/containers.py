@@ -67,12 +67,13 @@ def replace_record(database: Database, record: "ContainerRecord") -> None:
             "UPDATE containers SET name = ?, record = ? WHERE id = ?",
             (record["Name"], jsontext.dumps(record), record["Id"]),
         )
+        database.change("UPDATE links SET child_name = ? WHERE child_id = ?", (record["Name"], record["Id"]))
     except IntegrityError:
         raise name_taken(record["Name"], name_owner(database, record["Name"]) or "") from None
 
 
 def resolve(database: Database, reference: str) -> str:
-    """The id that a full id, a name (with or without slash) or an unambiguous beginning of an id means.
+    """The id that a full id, a name (`web`, `/web`, a link's `web/db`) or an unambiguous beginning of an id means.
 
     Raises NotFound, or InvalidParameter when several ids begin so (moby: daemon/container.go GetContainer).
     """
@@ -81,6 +82,13 @@ def resolve(database: Database, reference: str) -> str:
     row = database.row("SELECT id FROM containers WHERE id = ?", (reference,)) or database.row(
         "SELECT id FROM containers WHERE name = ?", (reference.removeprefix("/"),)
     )
+    parent, slash, alias = reference.removeprefix("/").partition("/")
+    if slash:  # what a link calls it
+        row = database.row(
+            "SELECT child_id FROM links JOIN containers AS parents ON parents.id = parent_id "
+            "JOIN containers AS children ON children.id = child_id WHERE parents.name = ? AND alias = ?",
+            (parent, alias),
+        )
     if row:
         return str(row[0])
     if is_hex(reference):

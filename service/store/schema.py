@@ -132,6 +132,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE INDEX containers_in_care ON containers (id)
             WHERE holds OR kept OR status IN ('running', 'paused', 'restarting', 'removing')""",
     ),
+    (
+        # legacy links: by which alias a container calls another. The child may be gone, then its last name is shown
+        """CREATE TABLE links (
+            parent_id TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE, alias TEXT NOT NULL,
+            child_id TEXT NOT NULL, child_name TEXT NOT NULL, PRIMARY KEY (parent_id, alias)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX links_by_child ON links (child_id)",
+    ),
 )
 # fmt: on
 

@@ -163,6 +163,7 @@ def shape(inspected: dict[str, Any], version: str) -> dict[str, Any]:
         ]
     if version < "1.43":
         inspected["HostConfig"].pop("Annotations", None)
+    inspected["Config"].pop("MacAddress", None)  # that of the first one's endpoint, which the second one then asks for
     for endpoint in networks.values():
         if version < "1.48":
             endpoint.pop("GwPriority")

@@ -75,7 +75,7 @@ def test_config_errors(config: Any, text: str) -> None:
             {"AutoRemove": True, "RestartPolicy": {"Name": "always"}},
             "can't create 'AutoRemove' container with restart policy",
         ),
-        ({"Dns": ["nope"]}, "nope is not an ip address"),
+        ({"Dns": ["nope"]}, 'bad nameserver address nope: ParseAddr("nope"): unable to parse IP'),
         ({"Memory": -1}, "Minimum memory limit allowed is 6MB"),
         ({"Memory": 9 << 20, "MemoryReservation": 5 << 20}, "Minimum memory reservation allowed is 6MB"),
         ({"NanoCpus": 10**13}, "range of CPUs is from 0.01 to {0}.00, as there are only {0} CPUs available"),
@@ -231,6 +231,6 @@ def test_backoff_doubles_up_to_a_minute_and_forgets() -> None:
 
 
 def test_what_has_no_effect_is_said() -> None:
-    host = host_config.complete({"Links": ["a:b"]}, [])
-    assert "Links" in " ".join(unsupported.warnings(host))
+    host = host_config.complete({"Cgroup": "container:a"}, [])
+    assert "Control groups" in " ".join(unsupported.warnings(host))
     assert unsupported.warnings(host_config.complete({}, [])) == []

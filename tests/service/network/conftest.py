@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import pytest
 
 from service import ids, timestamps
-from service.engine import endpoints, networks
+from service.engine import container_files, endpoints, network_mode, networks
 from service.engine.engine import Engine
 from service.kernel import netlink, netns
 from service.settings import Settings
@@ -124,7 +124,12 @@ class Host:
     def record(self, name: str, mode: str = "default", ports: Any = None, **config: Any) -> Any:
         """Register a container; it is not started."""
         endpoints_config = config.pop("endpoints", {})
-        host_config = {"NetworkMode": mode, "PortBindings": ports or {}, **config.pop("host_config", {})}
+        host_config = {
+            "NetworkMode": mode,
+            "PortBindings": ports or {},
+            "LogConfig": {"Type": "none", "Config": {}},
+            **config.pop("host_config", {}),
+        }
         record: Any = {
             "Id": ids.new_id(),
             "Name": name,
@@ -133,8 +138,12 @@ class Host:
             "Args": [],
             "Image": "sha256:0",
             "Config": {"Hostname": name, **config},
-            "HostConfig": {"LogConfig": {"Type": "json-file", "Config": {}}, **host_config},
-            "EndpointsConfig": endpoints_config,
+            "HostConfig": host_config,
+            "EndpointsConfig": network_mode.wanted(
+                self.engine.store,
+                {"NetworkMode": "bridge" if mode == "default" else mode},
+                endpoints_config,
+            ),
             "Mounts": [],
             "Layers": [],
             "Platform": "linux",
@@ -151,7 +160,7 @@ class Host:
         container = Container(self, record["Name"], record, plan)
         self.made.append(container)
         self.do(endpoints.open_namespace, plan)
-        self.do(endpoints.write_files, self.settings, plan)
+        self.do(container_files.write, self.settings, plan)
         self.do(endpoints.wire, self.settings, plan)
         with store.write():
             containers.set_state(store, record["Id"], status="running", started_at=timestamps.now())

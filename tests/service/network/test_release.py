@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.engine import endpoints
+from service.engine import container_files, endpoints
 from service.kernel import netns
 from service.store import events
 from service.store import networks as stored
@@ -136,7 +136,7 @@ def test_killed_anywhere_in_a_start(host: Host) -> None:
         def start() -> None:
             plan = endpoints.prepare(host.settings, store, record)
             endpoints.open_namespace(plan)
-            endpoints.write_files(host.settings, plan)
+            container_files.write(host.settings, plan)
             endpoints.wire(host.settings, plan)
 
         killed = _Interrupted(host).run(start, at)

@@ -35,17 +35,28 @@ def test_what_is_no_subnet(text: str) -> None:
 
 
 def test_hosts() -> None:
-    text = hosts.hosts_text(
-        extra=["db:10.0.0.9", "gw=host-gateway", "six:[::7]"],
-        host_gateway="172.17.0.1",
-        addresses=["172.17.0.2"],
-        hostname="web",
-        domain="example.org",
-    )
+    extra = hosts.extra_entries(["db:10.0.0.9", "gw:host-gateway", "six:::7"], ["172.17.0.1", "fd00::1"])
+    text = hosts.hosts_text([*extra, ("172.17.0.2", hosts.own_names("web", "example.org"))])
     assert text.startswith("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
-    assert text.endswith("10.0.0.9\tdb\n172.17.0.1\tgw\n::7\tsix\n172.17.0.2\tweb.example.org web\n")
+    assert text.endswith("10.0.0.9\tdb\n172.17.0.1\tgw\nfd00::1\tgw\n::7\tsix\n172.17.0.2\tweb.example.org web\n")
     with pytest.raises(InvalidParameter, match='bad format for add-host: "nonsense"'):
-        hosts.hosts_text(extra=["nonsense"])
+        hosts.extra_entries(["nonsense"], [])
+    with pytest.raises(InvalidParameter, match="unable to derive the IP value for host-gateway"):
+        hosts.extra_entries(["gw:host-gateway"], [])
+    assert [hosts.own_names(*names) for names in (("a",), ("a.b.c",), ("a.b", "c.d"))] == [
+        "a", "a.b.c a", "a.b.c.d a",
+    ]  # fmt: skip
+
+
+def test_hosts_of_a_container_that_runs() -> None:
+    text = "127.0.0.1\tlocalhost\n10.0.0.2\tdb dbhost\n10.0.0.9\tmine.by.hand\nfd00::2\tdb dbhost\n"
+    moved = hosts.with_alias(text, "db", [("10.0.0.3", "db x"), ("fd00::3", "db x")])
+    assert moved == text.replace("10.0.0.2", "10.0.0.3").replace("fd00::2", "fd00::3")
+    assert hosts.with_alias(text, "new", [("10.0.0.4", "new")]) == text + "10.0.0.4\tnew\n"
+    assert hosts.without_alias(text, "db") == "127.0.0.1\tlocalhost\n10.0.0.9\tmine.by.hand\n"
+    joined = hosts.with_entries(text, [("10.1.0.2", "me")])
+    assert hosts.without_entries(joined, [("10.1.0.2", "me")]) == text
+    assert hosts.without_entries(text, [("10.0.0.2", "db")]) == text, "changed by hand: it stays"
 
 
 def test_resolv_conf_in_a_namespace_of_its_own() -> None:
