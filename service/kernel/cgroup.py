@@ -35,8 +35,17 @@ class Cgroups:
         return list(dict.fromkeys([*self.mounts.values(), *([self.unified] if self.unified else [])]))
 
 
+_present: "list[Cgroups]" = []
+
+
 def detect() -> Cgroups:
-    """Look at what is mounted under /sys/fs/cgroup."""
+    """What is mounted under /sys/fs/cgroup; looked at once per process: with many containers the table is long."""
+    if not _present:
+        _present.append(_look())
+    return _present[0]
+
+
+def _look() -> Cgroups:
     from service.kernel.mount import table
 
     mounts: dict[str, str] = {}
