@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 HOOK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "exit_hook.py")
 RESTARTS_AT_ONCE = 8  # each is a process of its own, and a launch
-RETRY = 1.0  # seconds until a restart is tried again whose process was killed
+RETRY = 1.0  # seconds until what failed is tried again: a restart whose process was killed, or all of it
 STEADY = 10.0  # seconds; a container restarted less than that ago may soon need us again: we do not leave meanwhile
 
 
@@ -202,9 +202,17 @@ def main() -> None:
     pidfd.adopt_orphans()  # probes, whose runtime leaves them to us
     os.chdir("/")
     cgroup.enter(cgroup.detect(), settings.monitors_group, os.getpid())
-    keeper = Keeper(settings)
+    keeper = None
     while True:
-        keeper.run()
+        try:
+            keeper = keeper or Keeper(settings)
+            keeper.run()
+        except Exception as error:  # noqa: BLE001 - a full disk, say: containers rely on us, so it is tried again
+            _complain(error)
+            if not os.path.exists(settings.bell):
+                return  # all of it was taken away
+            time.sleep(RETRY)
+            continue
         fcntl.flock(LOCK_FD, fcntl.LOCK_UN)
         if not containers.kept(keeper.store):
             return

@@ -9,6 +9,7 @@ from tests.support.machine import Machine
 from tests.support.wire import Wire, request
 
 SERVICE = "moorage.service"
+PROBE = ("--health-cmd", "echo >>/looked", "--health-interval", "300ms")
 TICKING = "i=0; while :; do echo tick $i; i=$((i+1)); sleep 0.2; done"
 
 
@@ -68,8 +69,7 @@ def test_exit_is_recorded_while_the_service_sleeps(machine: Machine) -> None:
 
 
 def test_health_checks_go_on_while_the_service_is_stopped(machine: Machine) -> None:
-    probe = ("--health-cmd", "echo >>/looked", "--health-interval", "300ms")
-    made = machine.docker("run", "-d", *probe, "busybox", "sleep", "1000").stdout.strip()
+    made = machine.docker("run", "-d", *PROBE, "busybox", "sleep", "1000").stdout.strip()
     try:
         written = machine.docker("inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", made).stdout.strip()
         machine.run("systemctl", "stop", SERVICE)
@@ -101,7 +101,7 @@ def test_reboot_starts_containers_by_their_restart_policy(machine: Machine) -> N
         ("unless", "unless-stopped"),
     ):
         made[name] = machine.docker(
-            "run", "-d", "--name", name, f"--restart={policy}", "busybox", "sh", "-c", TICKING
+            "run", "-d", "--name", name, f"--restart={policy}", *PROBE, "busybox", "sh", "-c", TICKING
         ).stdout.strip()
     try:
         machine.docker("stop", "-t", "0", "stopped")
@@ -117,6 +117,10 @@ def test_reboot_starts_containers_by_their_restart_policy(machine: Machine) -> N
             "never": "exited",
         }
         assert machine.docker("exec", "always", "echo", "here").stdout == "here\n"
+        end = time.monotonic() + 30
+        while "(healthy)" not in machine.docker("ps", "--filter", "name=always", "--format", "{{.Status}}").stdout:
+            assert time.monotonic() < end, "nobody probes it since the boot"
+            time.sleep(0.1)
     finally:
         machine.docker("rm", "-f", *made)
 
