@@ -202,7 +202,10 @@ async def hand_over(hijack: Hijack, version: tuple[int, int], scope: "Scope") ->
     """Give the connection to the handler, after the header that says so; close it when the handler is done."""
     protocol = scope["extensions"]["moorage"]["protocol"]
     upgraded = any(name == b"upgrade" for name, _ in scope["headers"])
-    if upgraded:
+    if hijack.switching:
+        lines = [b"HTTP/1.1 101 Switching Protocols"]
+        fields = list(hijack.switching)
+    elif upgraded:
         lines = [b"HTTP/1.1 101 UPGRADED"]
         content_type = versions.stream_content_type(hijack.content_type, version)
         fields = [(b"Content-Type", content_type), (b"Connection", b"Upgrade"), (b"Upgrade", b"tcp")]

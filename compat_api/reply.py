@@ -90,14 +90,16 @@ class Hijack:
     """The handler takes the connection: `101 UPGRADED` when the client asked for an upgrade to tcp, else `200 OK`.
 
     `serve(connection)` is called once the header has gone out; the connection is closed when it returns.
-    `content_type` is what the answer's header says.
+    `content_type` is what the answer's header says. `switching`: the header fields of an answer `101 Switching
+    Protocols` to a protocol of its own instead.
     """
 
-    __slots__ = ("content_type", "serve")
+    __slots__ = ("content_type", "serve", "switching")
 
     def __init__(
         self,
         serve: "Callable[[Connection], Awaitable[None]]",
         content_type: bytes = b"application/vnd.docker.raw-stream",
+        switching: "Headers" = (),
     ) -> None:
-        self.serve, self.content_type = serve, content_type
+        self.serve, self.content_type, self.switching = serve, content_type, switching

@@ -30,6 +30,8 @@ RAW = b"application/vnd.docker.raw-stream"
 
 SINCE: "dict[str, Version]" = {
     "networks listed without their containers": (1, 28),
+    "binary frames on a websocket": (1, 28),
+    "streams chosen on a websocket": (1, 42),  # before, all were attached whatever was asked
     "wait answers before the exit": (1, 30),  # its header, that is; conditions are known from then on as well
     "automatic removal by the engine": (1, 25),  # before, the client did it
     "private ipc by default": (1, 40),
