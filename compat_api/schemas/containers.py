@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from compat_api.schemas.folding import FoldedBody
 
 Uint16 = Annotated[int, Field(ge=0, lt=1 << 16)]
 
 
-class _Body(BaseModel):
+class _Body(FoldedBody):
     model_config = ConfigDict(extra="ignore", defer_build=False)
 
 

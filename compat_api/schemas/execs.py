@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import ConfigDict, NonNegativeInt
+
+from compat_api.schemas.folding import FoldedBody
 
 
-class _Body(BaseModel):
+class _Body(FoldedBody):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
-
 from compat_api.schemas.containers import EndpointSettings
+from compat_api.schemas.folding import FoldedBody
 
 
-class IPAMConfig(BaseModel):
+class IPAMConfig(FoldedBody):
     """API: IPAMConfig."""
 
     Subnet: str | None = None
@@ -16,7 +15,7 @@ class IPAMConfig(BaseModel):
     AuxiliaryAddresses: dict[str, str] | None = None
 
 
-class IPAMBody(BaseModel):
+class IPAMBody(FoldedBody):
     """API: IPAM."""
 
     Driver: str | None = None
@@ -24,13 +23,13 @@ class IPAMBody(BaseModel):
     Options: dict[str, str] | None = None
 
 
-class ConfigReference(BaseModel):
+class ConfigReference(FoldedBody):
     """API: ConfigReference."""
 
     Network: str | None = None
 
 
-class NetworkCreateRequest(BaseModel):
+class NetworkCreateRequest(FoldedBody):
     """API: NetworkCreateRequest. CheckDuplicate has no meaning any more: a name is always checked."""
 
     Name: str | None = None
@@ -49,14 +48,14 @@ class NetworkCreateRequest(BaseModel):
     Labels: dict[str, str] | None = None
 
 
-class NetworkConnectRequest(BaseModel):
+class NetworkConnectRequest(FoldedBody):
     """API: NetworkConnectRequest."""
 
     Container: str | None = None
     EndpointConfig: EndpointSettings | None = None
 
 
-class NetworkDisconnectRequest(BaseModel):
+class NetworkDisconnectRequest(FoldedBody):
     """API: NetworkDisconnectRequest."""
 
     Container: str | None = None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from compat_api.schemas.folding import FoldedBody
 
 
-class VolumeCreateRequest(BaseModel):
+class VolumeCreateRequest(FoldedBody):
     """API: VolumeCreateOptions."""
 
     Name: str | None = None

@@ -51,6 +51,8 @@ class Attachment:
         self._waiting: "Output" = []
         self._size = 0
         self._ended = False
+        self._started_at = container["state"]["started_at"]
+        self._over = asyncio.Event()
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
 
@@ -63,9 +65,21 @@ class Attachment:
             self._filled.clear()
         return taken
 
-    async def joined(self) -> None:
-        """Returns when the container has started (or will not)."""
+    async def started(self) -> None:
+        """Returns when it is recorded that a container which did not run has been started (or will not be)."""
         await self._streams.joined.wait()
+        begun = asyncio.ensure_future(changes(self._streams.engine).until(self._begun, float("inf")))
+        over = asyncio.ensure_future(self._over.wait())
+        await asyncio.wait((begun, over), return_when=asyncio.FIRST_COMPLETED)
+        begun.cancel()
+        over.cancel()
+
+    def _begun(self) -> bool:
+        try:
+            state = containers.get(self._streams.engine.store, self._streams.container_id)["state"]
+        except NotFound:
+            return True
+        return state["started_at"] != self._started_at
 
     async def write(self, data: bytes) -> None:
         """To the process's stdin; returns when there is room for more. Waits for the start of a created container."""
@@ -99,6 +113,7 @@ class Attachment:
     def end(self) -> None:
         """No more output will come."""
         self._ended = True
+        self._over.set()
         self._filled.set()
 
 
@@ -288,7 +303,7 @@ class Replay:
     async def _all(self, engine: "Engine", container: "Container") -> "AsyncIterator[list[Message]]":
         from service.engine import logs
 
-        async for batch in logs.records(engine, container, self._attachment.joined):
+        async for batch in logs.records(engine, container, self._attachment.started):
             yield batch
 
     async def read(self) -> "Output":
