@@ -95,8 +95,8 @@ def _launch(
     generation = container["state"]["generation"] + 1
     with database.write():
         containers.set_state(database, container_id, holds=1, generation=generation, boot_id=pidfd.boot_id(), error="")
-        events.volumes(database, record, "mount")
         plan = endpoints.prepare(settings, database, record)
+        events.volumes(database, record, "mount")
     try:
         os.makedirs(settings.container_run(container_id), 0o711, exist_ok=True)
         merged = rootfs.mount(settings, container_id, record["Layers"])

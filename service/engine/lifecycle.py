@@ -100,7 +100,7 @@ def _signal(engine: "Engine", container: "Container", number: int) -> None:
     try:
         runc.kill(engine.settings, record["Id"], number)
         if last and container["state"]["status"] == "paused":
-            _resume(engine, record["Id"])
+            _resume(engine, record["Id"], quietly=number == KILL)
     except Conflict:
         return  # somebody else let it go on
     except (SystemFailure, NotFound):  # it ended by itself meanwhile: its hook is about to say so
@@ -108,8 +108,11 @@ def _signal(engine: "Engine", container: "Container", number: int) -> None:
             raise
 
 
-def _resume(engine: "Engine", container_id: str) -> None:
-    """Let a paused container go on. Raises NotFound, or Conflict when it is not paused."""
+def _resume(engine: "Engine", container_id: str, *, quietly: bool = False) -> None:
+    """Let a paused container go on. Raises NotFound, or Conflict when it is not paused.
+
+    `quietly`: only to die, so it is not said to run again.
+    """
     from service.runtime import runc
 
     with release.exclusively(engine.settings, container_id):  # its end is recorded under this lock: not in between
@@ -120,6 +123,8 @@ def _resume(engine: "Engine", container_id: str) -> None:
             runc.resume(engine.settings, container_id)
         except (Conflict, SystemFailure) as error:
             raise type(error)(f"Cannot unpause container {container_id}: {error.message}") from error
+        if quietly:
+            return
         with engine.store.write():
             containers.set_state(engine.store, container_id, status="running")
             events.container(engine.store, container["record"], "unpause")

@@ -5,6 +5,8 @@ or file of the instance may remain.
 """
 
 import json
+import os
+import random
 import sqlite3
 import threading
 import time
@@ -96,3 +98,82 @@ def test_after_a_reboot_what_ran_has_exited(moorage: Instance) -> None:
     moorage.docker("start", "ran")
     assert moorage.docker("exec", "ran", "echo", "alive").stdout == "alive\n"
     moorage.docker("rm", "-f", "ran")
+
+
+STORM_SECONDS = 20.0  # of killing; what follows is looking
+
+
+def test_a_storm_of_kills(moorage: Instance) -> None:
+    """Four users at work, and the service is killed under them at random moments: what each is told is true, what is
+    left at the end is whole, and goes away completely."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)  # shown by a failure
+    end = time.monotonic() + STORM_SECONDS
+    users = [_User(moorage, number, random.Random(seed + number), end) for number in range(4)]
+    for user in users:
+        user.start()
+    chance = random.Random(seed)
+    while time.monotonic() < end:
+        time.sleep(chance.uniform(0.05, 0.6))
+        moorage.kill_service()
+    for user in users:
+        user.join()
+    assert [user.wrong for user in users if user.wrong] == []
+    assert sum(user.done for user in users) > 0, "nobody got anything done"
+    moorage.kill_service()
+    for name in names(moorage):
+        state = json.loads(moorage.docker("inspect", name).stdout)[0]["State"]
+        alive = os.path.exists(f"/proc/{state['Pid']}") if state["Pid"] else False
+        assert state["Running"] == alive == (state["Status"] in ("running", "paused")), (name, state)
+        if state["Running"]:
+            assert moorage.docker("exec", name, "echo", "alive").stdout == "alive\n"
+        moorage.docker("rm", "-f", "-v", name)
+    assert names(moorage) == []
+    assert moorage.docker("volume", "ls", "-q").stdout == ""
+    moorage.until(lambda: moorage.leftovers() == [], 20, "something was left")
+
+
+class _User(threading.Thread):
+    """Creates, starts, runs commands in, stops and removes containers, over and over."""
+
+    def __init__(self, moorage: Instance, number: int, chance: random.Random, end: float) -> None:
+        super().__init__()
+        self.moorage, self.number, self.chance, self.end = moorage, number, chance, end
+        self.done = 0  # commands that were answered with success
+        self.wrong = ""
+
+    def run(self) -> None:
+        round_ = 0
+        while time.monotonic() < self.end and not self.wrong:
+            round_ += 1
+            self._life(f"storm-{self.number}-{round_}")
+
+    def _docker(self, *arguments: str) -> bool:
+        ran = self.moorage.docker(*arguments, check=False, timeout=120)
+        self.done += ran.returncode == 0
+        if "server error" in ran.stderr:
+            self.wrong = f"{arguments}: {ran.stderr}"
+        return ran.returncode == 0
+
+    def _life(self, name: str) -> None:
+        network = self.chance.choice(("none", "bridge"))
+        volume = ("-v", "/data") if self.chance.random() < 0.3 else ()
+        made = self._docker("create", "--name", name, "--network", network, *volume, "busybox", "sleep", "1000")
+        started = self._docker("start", name)
+        if made and started and not self._says("{{.State.Running}}", name, "true"):
+            self.wrong = f"{name} was started and does not run"
+        for _ in range(self.chance.randrange(3)):
+            self._docker(*self.chance.choice((("exec", name, "true"), ("exec", "-d", name, "sleep", "0.1"))))
+        if self.chance.random() < 0.3:
+            self._docker("restart", "-t", "0", name)
+        if self._docker("stop", "-t", "0", name) and not self._says("{{.State.Running}}", name, "false"):
+            self.wrong = f"{name} was stopped and runs"
+        if self.chance.random() < 0.8 and self._docker("rm", "-f", "-v", name):
+            asked = self.moorage.docker("inspect", name, check=False)
+            if asked.returncode == 0:
+                self.wrong = f"{name} was removed and is there"
+
+    def _says(self, what: str, name: str, expected: str) -> bool:
+        """Whether inspect says so; true when a kill came in between and it said nothing."""
+        asked = self.moorage.docker("inspect", "-f", what, name, check=False)
+        return bool(asked.returncode) or asked.stdout.strip() == expected
