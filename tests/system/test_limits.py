@@ -32,3 +32,12 @@ def test_a_parent_group_is_a_slice(machine: Machine) -> None:
     machine.docker("rm", "-f", name)
     with pytest.raises(AssertionError, match='cgroup-parent for systemd cgroup should be a valid slice named as "xxx'):
         machine.docker("create", "--cgroup-parent", "/mine", "busybox", "true")
+
+
+def test_what_nobody_limits_is_unlimited(machine: Machine) -> None:
+    """The limits of the service's unit are inherited by every container: systemd's own defaults are not."""
+    bounds = int(machine.run("grep", "CapBnd", "/proc/1/status").split()[1], 16)
+    if not bounds >> 24 & 1:
+        pytest.skip("without CAP_SYS_RESOURCE systemd cannot raise a limit")
+    said = machine.docker("run", "--rm", "busybox", "grep", "-E", "processes|core", "/proc/self/limits").stdout
+    assert [line.split()[-3:-1] for line in said.splitlines()] == [["unlimited"] * 2] * 2, said
