@@ -77,7 +77,7 @@ def _update(settings: "Settings", database: "Database", container_id: str, asked
                     try:
                         _store(database, container_id, new)
                     except BaseException:
-                        _apply(settings, container, new, old, reset=True)
+                        _tell(settings, container, old, reset=True)
                         raise
             else:
                 _store(database, container_id, new)
@@ -125,37 +125,42 @@ def _store(database: "Database", container_id: str, host: "dict[str, Any]") -> N
         events.container(database, record, "update")
 
 
-def _apply(
-    settings: "Settings", container: "Container", old: "dict[str, Any]", new: "dict[str, Any]", *, reset: bool = False
-) -> None:
-    """Change the control groups of a running container; `reset` takes off first what the new limits do not name."""
+def _apply(settings: "Settings", container: "Container", old: "dict[str, Any]", new: "dict[str, Any]") -> None:
+    """Change the control groups of a running container. Raises as the kernel refuses; then they are as before."""
+    try:
+        _tell(settings, container, new)
+    except MoorageError:
+        _tell(settings, container, old, reset=True)  # runc puts back what it knew, but not the absence of a limit
+        raise
+
+
+def _tell(settings: "Settings", container: "Container", host: "dict[str, Any]", *, reset: bool = False) -> None:
+    """Set the limits of a HostConfig; with `reset` those that it does not name are taken off."""
     from service.kernel import cgroup
     from service.runtime import block_io, runc
     from service.runtime import resources as limits
 
     container_id, groups = container["record"]["Id"], cgroup.detect()
     known = runc.state(settings, container_id)
-    if known is None:
-        raise Conflict(f"container {container_id} is not running")
-    before, after = limits.resources(old, groups), limits.resources(new, groups)
-    devices_before, devices_after = before.get("blockIO") or {}, after.get("blockIO") or {}
-    told = {**after, "blockIO": {k: v for k, v in devices_after.items() if k not in block_io.DEVICES}}
+    if known is None or not known.alive:
+        return  # it has ended: the next start reads the record
+    wanted = limits.resources(host, groups)
+    devices = wanted.get("blockIO") or {}
+    told = {**wanted, "blockIO": {key: value for key, value in devices.items() if key not in block_io.DEVICES}}
     if reset:
         bare = limits.without_limits(groups)
         told = {**told, **{key: {**values, **(told.get(key) or {})} for key, values in bare.items()}}
     directory = known.cgroup_paths.get("blkio" if groups.version == 1 else "", "")
     if directory:
-        block_io.change(directory, groups.version, devices_after)
+        block_io.change(directory, groups.version, devices)
     try:
         runc.update(settings, container_id, told)
-    except MoorageError as error:
-        if isinstance(error, (Conflict, NotFound)) and not known.alive:
-            return  # it has ended: the next start reads the record
+    except (Conflict, NotFound):
+        if known.alive:
+            raise
+    else:
         if directory:
-            block_io.change(directory, groups.version, devices_before)
-        raise
-    if directory:
-        block_io.change(directory, groups.version, devices_after)  # runc has set those of the start once more
+            block_io.change(directory, groups.version, devices)  # runc has set those of the start once more
 
 
 def finish(settings: "Settings", container: "Container") -> None:
@@ -163,7 +168,7 @@ def finish(settings: "Settings", container: "Container") -> None:
     container_id, host = container["record"]["Id"], container["record"]["HostConfig"]
     if os.path.exists(_Mark.path(settings, container_id)):
         with release.exclusively(settings, container_id, wait=False), _Mark(settings, container_id):
-            _apply(settings, container, host, host, reset=True)
+            _tell(settings, container, host, reset=True)
 
 
 class _Mark:

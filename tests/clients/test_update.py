@@ -140,6 +140,18 @@ def test_nothing_changes_when_the_kernel_refuses(moorage: Instance) -> None:
     moorage.docker("rm", "-f", "full")
 
 
+@needs("shares", "real time")
+def test_what_was_set_before_the_refusal_is_taken_back(moorage: Instance, client: "docker.DockerClient") -> None:
+    """runc writes the shares before the real-time slice that the kernel refuses (the group above has none to give)."""
+    container = client.containers.run("busybox", "sleep 1000", name="slice", detach=True)
+    before = seen(moorage, "slice", "shares")
+    with pytest.raises(APIError, match=r"Cannot update container .*cpu\.rt_runtime_us"):
+        post(client, "slice", {"CpuShares": 300, "CpuRealtimeRuntime": 1000})
+    assert seen(moorage, "slice", "shares") == before
+    assert host_config(moorage, "slice")["CpuShares"] == 0
+    container.remove(force=True)
+
+
 @pytest.mark.parametrize(
     ("created", "asked", "status", "text"),
     [
