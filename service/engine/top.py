@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Listing = tuple[list[str], list[list[str]]]  # titles, rows
 
 _BLANKS = " \t\n\f\r"
+_LONGEST_ARGUMENT = 131072  # bytes that execve(2) takes in one: some 18,000 pids
 
 
 def top(engine: "Engine", reference: str, arguments: str) -> "Listing":
@@ -56,9 +57,14 @@ def _ps(engine: "Engine", wanted: list[str], pids: list[int]) -> str:
         argv = [find_program("ps"), *wanted]
     except FileNotFoundError:
         raise SystemFailure('ps: exec: "ps": executable file not found in $PATH') from None
+    if any("\0" in word for word in wanted):
+        raise SystemFailure(f"ps: fork/exec {argv[0]}: invalid argument")
     environment = engine.settings.environment()
-    finished = process.run([*argv, "-q" + ",".join(str(pid) for pid in pids)], environment=environment)
-    if finished.code:
+    chosen = "-q" + ",".join(str(pid) for pid in pids)
+    finished = None
+    if len(chosen) < _LONGEST_ARGUMENT:
+        finished = process.run([*argv, chosen], environment=environment)
+    if finished is None or finished.code:
         finished = process.run(argv, environment=environment)
     if finished.code:
         said = finished.stderr.decode("utf-8", "replace").partition("\n")[0]

@@ -50,6 +50,7 @@ def test_arguments(moorage: Instance, container: str) -> None:
         ("-eo%20pid%3DPIDX", "Couldn't find PID field in ps output"),
         ("-o%20pid%20--no-headers", "Couldn't find PID field in ps output"),
         ("%20", "ps: error: garbage option"),
+        ("-o%20pid%00", "ps: fork/exec /usr/bin/ps: invalid argument"),
         ("--nope", "ps: error: unknown gnu long option"),
     ],
 )
