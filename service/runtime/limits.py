@@ -34,21 +34,26 @@ _V1: dict[str, tuple[str, tuple[str, ...]]] = {
     "write iops": ("blkio", ("blkio.throttle.write_iops_device",)),
 }
 _V2 = {
-    "memory": ("memory", "reservation"),
+    "memory": ("memory", "reservation", "swap"),
     "pids": ("pids",),
     "cpu": ("shares", "cfs"),
     "cpuset": ("cpuset",),
     "io": ("weight", "weight device", "read bps", "write bps", "read iops", "write iops"),
 }
 
+# limit of v2 that the kernel may have been built without → a file that its controller always has, and those that say so
+_V2_FILES = {
+    "swap": ("memory.max", ("memory.swap.max",)),
+    "weight": ("io.max", ("io.weight", "io.bfq.weight")),
+    "weight device": ("io.max", ("io.bfq.weight",)),  # runc sets no other
+}
+
 
 def supported(groups: "Cgroups") -> frozenset[str]:
     """The limits (keys of the table above) that can be enforced here."""
     if groups.version == 2:
-        found = [limit for controller, limits in _V2.items() if groups.has(controller) for limit in limits]
-        if groups.has("memory") and _swap_on_v2():
-            found.append("swap")
-        return frozenset(found)
+        found = {limit for controller, limits in _V2.items() if groups.has(controller) for limit in limits}
+        return frozenset(found - _missing_on_v2())
     return frozenset(
         limit
         for limit, (controller, files) in _V1.items()
@@ -65,13 +70,21 @@ def cpusets(groups: "Cgroups") -> tuple[str, str]:
     return cgroup.read(f"{folder}/cpuset.cpus{suffix}"), cgroup.read(f"{folder}/cpuset.mems{suffix}")
 
 
-def _swap_on_v2() -> bool:
-    """v2's root group has no limits: the file is looked for in our own group, as dockerd does."""
+def _missing_on_v2() -> set[str]:
+    """v2's root group has no limits: the files are looked for in our own group, as dockerd does for swap."""
     from service.kernel import cgroup
 
     own = cgroup.paths_of().get("", "/")
-    folder = cgroup.ROOT + own
-    return own == "/" or os.path.exists(folder + "/memory.swap.max") or not os.path.exists(folder + "/memory.max")
+    return set() if own == "/" else missing_in(cgroup.ROOT + own)
+
+
+def missing_in(folder: str) -> set[str]:
+    """The limits that a group of v2 lacks though it has their controller."""
+    return {
+        limit
+        for limit, (sign, files) in _V2_FILES.items()
+        if os.path.exists(f"{folder}/{sign}") and not any(os.path.exists(f"{folder}/{file}") for file in files)
+    }
 
 
 _NOT_MOUNTED = "or the cgroup is not mounted."

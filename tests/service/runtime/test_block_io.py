@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import SystemFailure
 from service.kernel.cgroup import Cgroups
-from service.runtime import block_io, resources
+from service.runtime import block_io, limits, resources
 
 DISK = {"major": 8, "minor": 0}
 
@@ -65,3 +65,16 @@ def test_limits_of_the_second_kind_of_control_groups() -> None:
     assert made["memory"] == {"limit": 64 << 20}  # swappiness and the killer's leave are v1's
     assert made["cpu"] == {"period": 100_000, "quota": 25_000}
     assert made["pids"] == {"limit": -1}
+
+
+def test_what_a_kernel_was_built_without(tmp_path: Path) -> None:
+    """A group with a controller and without one of its files says so; one without the controller says nothing."""
+    assert limits.missing_in(str(tmp_path)) == set()
+    for name in ("memory.max", "io.max"):
+        (tmp_path / name).write_text("max\n", encoding="ascii")
+    assert limits.missing_in(str(tmp_path)) == {"swap", "weight", "weight device"}
+    (tmp_path / "io.weight").write_text("default 100\n", encoding="ascii")
+    assert limits.missing_in(str(tmp_path)) == {"swap", "weight device"}
+    for name in ("memory.swap.max", "io.bfq.weight"):
+        (tmp_path / name).write_text("max\n", encoding="ascii")
+    assert limits.missing_in(str(tmp_path)) == set()
