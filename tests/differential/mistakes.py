@@ -358,6 +358,73 @@ CASES: dict[str, list[Step]] = {
         post("/exec/{last}/start", {}),
         get("/exec/{last}/json"),
     ],
+    "update": [
+        make("d-update", HostConfig={"NetworkMode": "none"}),
+        post("/containers/d-update/start"),
+        *(
+            post(f"/containers/{name}/update", body)
+            for name in ("d-update", "nosuch")
+            for body in (b"{", b"", {}, {"Memory": 1}, {"Memory": 64 * MIB}, {"RestartPolicy": {"Name": "zz"}})
+        ),
+        *(
+            post("/containers/d-update/update", body)
+            for body in (
+                {"Memory": 64 * MIB, "MemorySwap": 128 * MIB},
+                {"Memory": 256 * MIB},
+                {"MemorySwap": 8 * MIB},
+                {"Memory": 64 * MIB, "MemorySwap": 32 * MIB},
+                {"MemoryReservation": 1},
+                {"MemoryReservation": 128 * MIB, "Memory": 64 * MIB},
+                {"CpuShares": 512},
+                {"CpuShares": "x"},
+                {"NanoCpus": 500_000_000},
+                {"CpuQuota": 20_000},
+                {"CpuPeriod": 50_000},
+                {"NanoCpus": 500_000_000, "CpuPeriod": 50_000},
+                {"CpusetCpus": "9000"},
+                {"CpusetCpus": "x"},
+                {"PidsLimit": 50},
+                {"PidsLimit": -1},
+                {"BlkioWeight": 5},
+                {"IOMaximumIOps": 5},
+                {"CpuPercent": 5},
+                {"OomKillDisable": True},
+                {"RestartPolicy": {"Name": "always", "MaximumRetryCount": 3}},
+                {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": -3}},
+                {"RestartPolicy": {"Name": "", "MaximumRetryCount": 3}},
+                {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}},
+            )
+        ),
+        delete("/containers/d-update?force=1"),
+        make("d-update", HostConfig={"AutoRemove": True}),
+        post("/containers/d-update/update", {"RestartPolicy": {"Name": "always"}}),
+        post("/containers/d-update/update", {"RestartPolicy": {"Name": "no"}}),
+        delete("/containers/d-update?force=1"),
+    ],
+    "namespaces of other containers": [
+        make("d-private"),
+        post("/containers/d-private/start"),
+        make("d-stopped"),
+        make("d-shares", HostConfig={"IpcMode": "shareable"}),
+        post("/containers/d-shares/start"),
+        *(
+            step
+            for host in (
+                {"IpcMode": "container:d-private"},
+                {"IpcMode": "container:d-stopped"},
+                {"IpcMode": "container:d-shares"},
+                {"PidMode": "container:d-stopped"},
+                {"PidMode": "container:d-private"},
+                {"NetworkMode": "container:d-stopped"},
+                {"NetworkMode": "container:nosuch"},
+                {"NetworkMode": "container:d-private"},
+            )
+            for step in starting(HostConfig=host)
+        ),
+        hosted(IpcMode="container:nosuch"),
+        hosted(PidMode="container:nosuch"),
+        *(delete(f"/containers/{name}?force=1") for name in ("d-private", "d-stopped", "d-shares")),
+    ],
     "rename": [
         make("d-one"),
         make("d-two"),
