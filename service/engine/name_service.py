@@ -15,7 +15,7 @@ import _socket
 import os
 import time
 
-from service.errors import InvalidParameter
+from service.errors import InvalidParameter, NotFound
 from service.network import dns, ipam
 from service.network.dns_message import (
     AAAA,
@@ -139,7 +139,10 @@ class Names:
         if len(descriptors) != 2:  # it joined its first network with names after its start
             for fd in descriptors:
                 os.close(fd)
-            descriptors = endpoints.open_name_sockets(self.settings, self.container_id)
+            try:
+                descriptors = endpoints.open_name_sockets(self.settings, self.container_id)
+            except FileNotFoundError:  # its namespace is gone: it has ended since we looked
+                raise NotFound(f"No such container: {self.container_id}") from None
         self.udp, self.tcp = (_socket.socket(fileno=fd) for fd in descriptors)  # in the order in which they were made
         for server, call in ((self.udp, self._questions), (self.tcp, self._accept)):
             server.setblocking(False)
