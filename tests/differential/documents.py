@@ -113,6 +113,100 @@ CASES: dict[str, list[Step]] = {
             "Tmpfs": {"/f": "size=1m"},
         },
     ),
+    "binds": [
+        step
+        for bind in (
+            *("/tmp:/a", "/tmp/:/a/", "/tmp/../usr/lib:/a/../b:z,ro", "/tmp:/a:rslave", "/tmp:/a:Z,cached", "/:/host"),
+            *(
+                "d-named:/a",
+                "d-named:/a:ro",
+                "d-named:/a:nocopy",
+                "/anonymous",
+                "/nosuch_zz:/a",
+                "/etc/hosts:/etc/hosts",
+            ),
+        )
+        for step in created(HostConfig={"Binds": [bind]})
+    ],
+    "mounts of each kind": [
+        step
+        for mount in (
+            {"Type": "bind", "Source": "/tmp", "Target": "/a/"},
+            {"Type": "bind", "Source": "/tmp", "Target": "/a", "ReadOnly": True, "Consistency": "cached"},
+            {"Type": "bind", "Source": "/nosuch_zz", "Target": "/a", "BindOptions": {"CreateMountpoint": True}},
+            {
+                "Type": "bind",
+                "Source": "/tmp",
+                "Target": "/a",
+                "BindOptions": {"Propagation": "slave", "NonRecursive": True},
+            },
+            {
+                "Type": "bind",
+                "Source": "/",
+                "Target": "/a",
+                "ReadOnly": True,
+                "BindOptions": {"ReadOnlyNonRecursive": True},
+            },
+            {"Type": "volume", "Target": "/a/"},
+            {"Type": "volume", "Source": "d-other", "Target": "/a", "ReadOnly": True},
+            {
+                "Type": "volume",
+                "Source": "d-other",
+                "Target": "/a",
+                "VolumeOptions": {"Subpath": "b", "Labels": {"c": "d"}},
+            },
+            {
+                "Type": "volume",
+                "Source": "d-driven",
+                "Target": "/a",
+                "VolumeOptions": {
+                    "DriverConfig": {"Name": "local", "Options": {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}}
+                },
+            },
+            {"Type": "tmpfs", "Target": "/a"},
+            {"Type": "tmpfs", "Target": "/a", "ReadOnly": True, "TmpfsOptions": {"SizeBytes": MIB, "Mode": 0o1777}},
+        )
+        for step in created(HostConfig={"Mounts": [mount]})
+    ],
+    "volumes of another container": [
+        make(
+            "d-donor",
+            Volumes={"/anonymous": {}},
+            HostConfig={
+                "Binds": ["/tmp:/a:ro", "/usr:/b:z", "d-named:/c"],
+                "Mounts": [{"Type": "volume", "Target": "/d"}],
+            },
+        ),
+        *(
+            step
+            for words in ("d-donor", "d-donor:ro", "d-donor:rw,z")
+            for step in created(HostConfig={"VolumesFrom": [words]})
+        ),
+        *created(Volumes={"/c": {}, "/new": {}}, HostConfig={"VolumesFrom": ["d-donor"], "Binds": ["d-other:/b"]}),
+        delete("/containers/d-donor?v=1"),
+    ],
+    "links": [
+        make("d-db", Hostname="there", ExposedPorts={"5432/tcp": {}}),
+        post("/containers/d-db/start"),
+        *whole_life("d-web", HostConfig={"Links": ["d-db:database", "/d-db:/x/other", "d-db"]}),
+        make("d-web", HostConfig={"Links": ["d-db:database"]}),
+        get('/containers/json?filters={"name":["d-db"]}'),
+        get("/containers/d-web/database/json"),
+        post("/containers/d-web/rename?name=d-www"),
+        post("/containers/d-db/rename?name=d-data"),
+        get("/containers/d-www/json"),
+        get('/containers/json?filters={"name":["d-data"]}'),
+        delete("/containers/d-www/database?link=1"),
+        get("/containers/d-www/json"),
+        get('/containers/json?filters={"name":["d-data"]}'),
+        delete("/containers/d-www"),
+        delete("/containers/d-data?force=1"),
+    ],
+    "MAC addresses": [
+        *created(MacAddress="02:00:00:00:00:01"),
+        *created(MacAddress="02:00:00:00:00:01", HostConfig={"NetworkMode": "none"}),
+        *created(NetworkingConfig={"EndpointsConfig": {"bridge": {"MacAddress": "02-00-00-00-00-0A"}}}),
+    ],
     "ports": whole_life(
         "d-ports",
         ExposedPorts={"81/udp": {}, "82": {}},

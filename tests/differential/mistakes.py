@@ -458,6 +458,42 @@ CASES: dict[str, list[Step]] = {
         *starting(HostConfig={"IpcMode": "container:d-target"}),
         delete("/containers/d-target"),
     ],
+    "parts of volumes": [
+        make(
+            "d-links",
+            Cmd=["sh", "-c", "cd /v; mkdir a; touch f; ln -s /etc abs; ln -s ../../.. up; ln -s a in"],
+            HostConfig={"Binds": ["d-parts:/v"]},
+        ),
+        post("/containers/d-links/start"),
+        post("/containers/d-links/wait"),
+        delete("/containers/d-links"),
+        *(
+            step
+            for part in ("a", "in", "f", "abs", "up", "./a/../f", ".", "/a", "../a", "a/../..")
+            for step in starting(
+                HostConfig={
+                    "Mounts": [
+                        {"Type": "volume", "Source": "d-parts", "Target": "/t", "VolumeOptions": {"Subpath": part}}
+                    ]
+                }
+            )
+        ),
+        delete("/volumes/d-parts"),
+    ],
+    "links": [
+        make("d-host", HostConfig={"NetworkMode": "host"}),
+        make("d-none", HostConfig={"NetworkMode": "none"}),
+        make("d-stopped"),
+        post("/containers/d-none/start"),
+        hosted(Links=["d-host:x"]),
+        hosted(Links=[""]),
+        hosted(Links=[":x"]),
+        *starting(HostConfig={"Links": ["d-none:x"]}),
+        *starting(HostConfig={"Links": ["d-stopped:x"]}),
+        delete("/containers/d-start/x?link=1"),
+        delete("/containers/d-stopped?link=1"),
+        *(delete(f"/containers/{name}?force=1") for name in ("d-host", "d-none", "d-stopped")),
+    ],
     "queries of the list": [
         get(f"/containers/json?{query}")
         for query in (

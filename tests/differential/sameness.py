@@ -19,7 +19,7 @@ _MASKS = (
     (re.compile(r"/tmp/m[dt][^/\s\"']*(?:/[^\s\"':]*)?"), "PATH"),  # below the folder of either side
 )
 _NUMBERS = {"Created", "Pid", "SpaceReclaimed", "Size", "SizeRootFs", "VirtualSize", "NFd"}  # by key; zero stays zero
-_UNORDERED = {"ContainersDeleted", "NetworksDeleted", "VolumesDeleted"}
+_UNORDERED = {"ContainersDeleted", "Links", "NetworksDeleted", "VolumesDeleted"}
 _BY_NAME = ("Name", "Destination", "Target", "Names", "Id")  # the order of a list says nothing; sorted by these
 
 
