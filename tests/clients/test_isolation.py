@@ -195,7 +195,8 @@ def test_joined_namespaces(moorage: Instance) -> None:
          "IpcMode:shareable for the donor container)"),
         ("--ipc=container:stopped", "failed to join IPC namespace: container {stopped} is not running"),
         ("--pid=container:stopped", "failed to join PID namespace: container {stopped} is not running"),
-        ("--network=container:stopped", "cannot join network of a non running container: {stopped}"),
+        ("--network=container:stopped", "cannot join network namespace of a non running container: container stopped "
+         "is created"),
         ("--pid=container:nosuch", "No such container: nosuch"),
         ("--ipc=container:nosuch", "No such container: nosuch"),
         ("--network=container:nosuch", "No such container: nosuch"),
