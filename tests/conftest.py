@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.kernel import cgroup
+from tests.support import contract
 from tests.support.instance import ROOT, Instance
 
 if TYPE_CHECKING:
@@ -24,6 +25,20 @@ os.environ["PATH"] += (
 
 if os.path.isdir(f"{ROOT}/.make/tools/usr/lib"):
     os.environ["LD_LIBRARY_PATH"] = f"{ROOT}/.make/tools/usr/lib"
+
+
+contract.watch()
+
+
+@pytest.fixture(autouse=True)
+def keeps_to_the_description() -> Iterator[None]:
+    """What a test exchanges with the service keeps to the API's description, where that is at hand."""
+    yield
+    known = contract.described()
+    if known is not None and known.violations:
+        seen = "\n".join(known.violations)
+        known.violations.clear()
+        pytest.fail(f"not as in {contract.FILE} (openapi/DIFFERENCES.md holds what is meant):\n{seen}")
 
 
 @pytest.fixture(scope="module")

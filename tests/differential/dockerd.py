@@ -48,7 +48,7 @@ class Dockerd:
 
     def version(self) -> tuple[int, str]:
         """The engine's major version and its API version."""
-        with Wire(self.socket) as wire:
+        with Wire(self.socket, described=False) as wire:
             wire.send(request("GET /version", connection="close"))
             said = wire.answer().json
         return int(re.match(r"\d+", said["Version"])[0]), said["ApiVersion"]  # type: ignore[index]  # a version begins so

@@ -278,7 +278,7 @@ CASES: dict[str, list[Step]] = {
         get('/containers/json?all=1&filters={"name":["d-exits"]}'),
         delete("/containers/d-exits"),
     ],
-    "volumes": [
+    "what volumes are": [
         post("/volumes/create", {"Name": "d-vol", "Labels": {"a": "b"}}),
         post("/volumes/create", {"Name": "d-opt", "DriverOpts": {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}}),
         get("/volumes/d-vol"),
@@ -290,7 +290,7 @@ CASES: dict[str, list[Step]] = {
         delete("/volumes/d-vol"),
         delete("/volumes/d-opt"),
     ],
-    "images": [
+    "what images are": [
         get("/images/json"),
         get("/images/busybox/json"),
         get("/images/busybox/history"),
@@ -298,7 +298,7 @@ CASES: dict[str, list[Step]] = {
         get('/images/json?filters={"reference":["d-tag"]}'),
         delete("/images/d-tag:1"),
     ],
-    "networks": [get("/networks/bridge"), get("/networks/host"), get("/networks/none"), get("/networks")],
+    "what networks are": [get("/networks/bridge"), get("/networks/host"), get("/networks/none"), get("/networks")],
     "prune": [
         post("/containers/prune"),
         post("/volumes/prune"),

@@ -14,17 +14,24 @@ import pytest
 
 from compat_api import operations
 from tests.differential import documents, mistakes, sameness
-from tests.differential.differences import Rows
 from tests.differential.dockerd import Dockerd, Unavailable
 from tests.differential.steps import CREATE, LAST, Step, delete, shown
 from tests.support import image
+from tests.support.differences import Rows
 from tests.support.instance import Instance
 from tests.support.wire import Answer, Wire, request
 
 WORDED_ALIKE_SINCE = 25
 VERSIONS = ("1.24", "1.45")  # the oldest, and the newest of dockerd 26 …
 BETWEEN = ("1.41", "1.44")  # … and what clients ask for on their way, for one case of each resource
-ONE_OF_EACH = ("a plain container", "exec sessions", "images", "networks", "volumes", "the engine")
+ONE_OF_EACH = (
+    "a plain container",
+    "exec sessions",
+    "what images are",
+    "what networks are",
+    "what volumes are",
+    "the engine",
+)
 DOCUMENTS = [
     *((case, version) for case in documents.CASES for version in VERSIONS),
     *((case, version) for case in ONE_OF_EACH for version in BETWEEN),
@@ -42,15 +49,15 @@ asked: set[tuple[str, str]] = set()  # (case, version) that have been compared
 class Side:
     """One of the two engines that are asked."""
 
-    def __init__(self, socket: str) -> None:
-        self.socket, self.last = socket, "none"
+    def __init__(self, socket: str, *, described: bool = False) -> None:
+        self.socket, self.described, self.last = socket, described, "none"
 
     def ask(self, version: str, step: Step, kind: str = "application/json") -> Answer:
         method, path, body = step
         path = path.replace(LAST, self.last).replace(" ", "%20")
         data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"connection": "close", **({"content-type": kind} if body is not None else {})}
-        with Wire(self.socket, timeout=60) as wire:
+        with Wire(self.socket, timeout=60, described=self.described) as wire:
             wire.send(request(f"{method} {version}{path}", data, **headers))
             answer = wire.answer(head_only=method == "HEAD")
         if answer.status == 201 and answer.body:
@@ -77,7 +84,7 @@ def compare(moorage: Instance, reference: Dockerd, case: str, steps: list[Step],
     worded = reference.version()[0] >= WORDED_ALIKE_SINCE
     if not worded and case in CHANGED_SINCE:
         pytest.skip("dockerd of that age took more")
-    theirs, ours = Side(reference.socket), Side(moorage.socket)
+    theirs, ours = Side(reference.socket), Side(moorage.socket, described=True)
     wrong = []
     with ThreadPoolExecutor(2) as both:
         for step in steps:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,12 +12,15 @@ import time
 from types import TracebackType
 from typing import Any
 
-from tests.support import folder
+from tests.support import contract, folder
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PRODUCT = (sys.executable, "-I", "-S", f"{ROOT}/service/__main__.py")
 SERVICE = (sys.executable, "-I", "-S", f"{ROOT}/tests/support/wire_service.py")
 ACTIVATOR = (sys.executable, "-I", "-S", f"{ROOT}/service/activator.py")
+
+
+_REQUEST = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n")
 
 
 class Answer:
@@ -32,9 +36,11 @@ class Answer:
 
 
 class Wire:
-    """One connection."""
+    """One connection. What is asked and answered is looked up in the API's description, unless `described` is false."""
 
-    def __init__(self, path: str, timeout: float = 10.0) -> None:
+    def __init__(self, path: str, timeout: float = 10.0, *, described: bool = True) -> None:
+        self.contract = contract.described() if described else None
+        self.asked: list[tuple[str, str]] = []  # (method, target) of each request whose answer is still to come
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(timeout)
         self.socket.connect(path)
@@ -48,6 +54,8 @@ class Wire:
 
     def send(self, data: bytes) -> None:
         """Send all of `data`."""
+        if line := _REQUEST.match(data):
+            self.asked.append((line[1].decode(), line[2].decode("latin-1")))
         self.socket.sendall(data)
 
     def more(self) -> bool:
@@ -106,6 +114,9 @@ class Wire:
             read.body = self.rest_of_chunks()
         else:
             read.body = self.rest()
+        if self.contract is not None and self.asked:
+            kind = read.headers.get("content-type", "")
+            self.contract.exchange(*self.asked.pop(0), read.status, kind, read.body)
         return read
 
 

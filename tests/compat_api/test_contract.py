@@ -1,0 +1,71 @@
+"""What is declared, and what is answered, beside Docker's own description of the API."""
+
+import json
+
+import pytest
+
+from compat_api import operations
+from compat_api.declaration import OPERATIONS
+from tests.differential import documents, mistakes
+from tests.differential.steps import CREATE, LAST, Step, delete
+from tests.house.operations_table import shape
+from tests.support import contract
+from tests.support.instance import Instance
+from tests.support.wire import Answer, Wire, request
+
+NO_DESCRIPTION = "the API's description is not at hand"
+seen: set[str] = set()
+
+
+@pytest.fixture
+def described() -> contract.Contract:
+    known = contract.described()
+    if known is None:
+        pytest.skip(NO_DESCRIPTION)
+    return known
+
+
+def test_parameters(described: contract.Contract) -> None:
+    """Every parameter of an operation that is served is declared, and no other."""
+    seen.add("parameters")
+    operations.load_all()
+    wanted = {(method, shape(path)): (path, said) for (method, path), said in described.operations().items()}
+    wrong = []
+    for declared in OPERATIONS:
+        path, said = wanted[declared.method, shape(declared.path)]
+        theirs = {one["name"] for one in said.get("parameters", ()) if one["in"] == "query"}
+        ours = {one.name for one in declared.parameters.values() if one.source == "query"}
+        wrong += [
+            f"{declared.method} {path} | ?{name} | {'is not read' if name in theirs else 'is not described'}"
+            for name in sorted(theirs ^ ours)
+            if not described.allowed.reason(f"{declared.method} {path}", f"?{name}")
+        ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("case", [*documents.CASES, *mistakes.CASES])
+def test_answers(moorage: Instance, described: contract.Contract, case: str) -> None:
+    """The requests of the differential test, in the newest version; every exchange is looked up (tests/conftest.py)."""
+    seen.add(case)
+    last = "none"
+    for step in documents.CASES.get(case) or mistakes.CASES[case]:
+        answer = ask(moorage, step, last)
+        if answer.status == 201 and answer.body:
+            last = answer.json.get("Id") or answer.json["Name"]
+            if step[1] == CREATE and case in mistakes.CASES:
+                ask(moorage, delete(f"/containers/{last}?v=1"), last)
+
+
+def test_no_row_is_stale(described: contract.Contract) -> None:
+    if len(seen) < len(documents.CASES) + len(mistakes.CASES) + 1:
+        pytest.skip("only after all the others")
+    assert described.allowed.stale() == []
+
+
+def ask(moorage: Instance, step: Step, last: str) -> Answer:
+    method, path, body = step
+    data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"connection": "close", **({"content-type": "application/json"} if body is not None else {})}
+    with Wire(moorage.socket, timeout=60) as wire:
+        wire.send(request(f"{method} {path.replace(LAST, last).replace(' ', '%20')}", data, **headers))
+        return wire.answer(head_only=method == "HEAD")

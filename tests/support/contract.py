@@ -1,0 +1,151 @@
+"""Docker's own description of the Engine API, and whether an exchange keeps to it.
+
+The description lies beside the clone (`../shared/engine-api`, or where MOORAGE_ENGINE_API says) and is no part of the
+project: where it is not there, nothing is checked. What we do otherwise on purpose stands in openapi/DIFFERENCES.md.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from tests.support.differences import ROOT, Rows
+
+VERSION = "1.51"
+FILE = f"{os.environ.get('MOORAGE_ENGINE_API') or os.path.dirname(ROOT) + '/shared/engine-api'}/v{VERSION}.yaml"
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+}
+
+
+class Contract:
+    """The description, read. `violations` gathers what was seen; a test empties it."""
+
+    def __init__(self, file: str) -> None:
+        import yaml
+
+        with open(file, "rb") as text:
+            self.description = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        self.allowed = Rows("Contract")
+        self.violations: list[str] = []
+        self._operations = [
+            (method.upper(), path, re.compile(re.sub(r"\{\w+\}", "(?:.+)", path) + "$"), described)
+            for path, methods in self.description["paths"].items()
+            for method, described in methods.items()
+        ]
+        self._operations.sort(key=lambda entry: entry[1].count("{"))  # fixed paths win over values
+
+    def operations(self) -> dict[tuple[str, str], Any]:
+        """(method, path) → what is said of it."""
+        return {(method, path): described for method, path, _, described in self._operations}
+
+    def exchange(self, method: str, target: str, status: int, content_type: str, body: bytes | None) -> None:
+        """Note where a request and its answer leave the description. None: a body that was not read whole."""
+        parts = urlsplit(target)
+        version = re.match(r"/v(\d+\.\d+)(/.*)", parts.path)
+        if version and version[1] != VERSION:
+            return  # an older shape
+        path = version[2] if version else parts.path
+        found = next((entry for entry in self._operations if entry[0] == method and entry[2].match(path)), None)
+        if found is None:
+            if status < 400 and not path.startswith(("/test/", "/openapi")):
+                self._note(f"{method} {path}", "", "is answered, and is no operation of the API")
+            return
+        name, described = f"{method} {found[1]}", found[3]
+        answer = described["responses"].get(str(status)) or described["responses"].get(status)
+        if answer is None:
+            self._note(name, str(status), "is no status of this operation")
+            return
+        if status < 400:
+            known = {parameter["name"] for parameter in described.get("parameters", ()) if parameter["in"] == "query"}
+            for key, _ in parse_qsl(parts.query, keep_blank_values=True):
+                if key not in known:
+                    self._note(name, f"?{key}", "is no parameter of this operation")
+        if body and content_type.startswith("application/json") and answer.get("schema") and method != "HEAD":
+            try:
+                documents = [json.loads(body)]
+            except ValueError:
+                documents = [json.loads(line) for line in body.splitlines() if line]
+            for document in documents:
+                for where, what in self.problems(document, answer["schema"]):
+                    self._note(name, f"{status} {where}".strip(), what)
+
+    def _note(self, operation: str, where: str, what: str) -> None:
+        line = f"{operation} | {where} | {what}"
+        if not self.allowed.reason(operation, where) and line not in self.violations:
+            self.violations.append(line)
+
+    def problems(self, value: Any, schema: Any, path: str = "") -> Iterator[tuple[str, str]]:
+        """(place, what is wrong) for each place in which `value` is not what `schema` says."""
+        while "$ref" in schema:
+            schema = self.description["definitions"][schema["$ref"].rpartition("/")[2]]
+        if value is None:
+            if not schema.get("x-nullable"):
+                yield path, f"is null, not {schema.get('type', 'an object')}"
+            return
+        for part in schema.get("allOf", ()):
+            yield from self.problems(value, part, path)
+        wanted = schema.get("type")
+        if wanted and (
+            not isinstance(value, _TYPES[wanted]) or (isinstance(value, bool) and wanted in ("integer", "number"))
+        ):
+            yield path, f"is {json.dumps(value)[:60]}, not {wanted}"
+            return
+        if "enum" in schema and value not in schema["enum"]:
+            yield path, f"is {value!r}, not one of {schema['enum']}"
+        if isinstance(value, list):
+            for item in value:
+                yield from self.problems(item, schema.get("items", {}), path + "[]")
+        if isinstance(value, dict):
+            yield from self._members(value, schema, path)
+
+    def _members(self, value: dict[str, Any], schema: Any, path: str) -> Iterator[tuple[str, str]]:
+        dot = f"{path}." if path else ""
+        for name in schema.get("required", ()):
+            if name not in value:
+                yield dot + name, "is required, and absent"
+        properties, others = schema.get("properties", {}), schema.get("additionalProperties")
+        optional = {*properties} - {*schema.get("required", ())}
+        for name, inner in value.items():
+            if name in properties:
+                if inner is None and name in optional:
+                    continue  # Go's nil: a list, a map or a pointer that is not there
+                yield from self.problems(inner, properties[name], dot + name)
+            elif isinstance(others, dict):
+                yield from self.problems(inner, others, dot + "*")
+
+
+@cache
+def described() -> Contract | None:
+    """The description; None where it is not at hand."""
+    return Contract(FILE) if os.path.exists(FILE) else None
+
+
+def watch() -> None:
+    """Have every exchange of docker-py looked at from now on (raw requests look for themselves)."""
+    import requests
+    from docker import APIClient
+
+    contract = described()
+    if contract is None:
+        return
+    send = requests.Session.send
+
+    def sent(self: APIClient, prepared: requests.PreparedRequest, **options: Any) -> requests.Response:
+        response = send(self, prepared, **options)
+        body = None if options.get("stream") or response.status_code == 101 else response.content
+        target = str(prepared.url).partition("//")[2]
+        target = target[target.index("/") :]
+        kind = response.headers.get("Content-Type", "")
+        contract.exchange(str(prepared.method), target, response.status_code, kind, body)
+        return response
+
+    APIClient.send = sent
