@@ -128,7 +128,7 @@ def _told(case: str, step: Step, theirs: Answer, ours: Answer) -> str:
 
 def _operation(step: Step) -> str:
     found = operations.find(step[0], step[1].partition("?")[0])
-    return f"{step[0]} {found[0].path if found else step[1]}"
+    return f"{step[0]} {found[0].path.replace('*}', '}') if found else step[1]}"
 
 
 def _short(value: Any) -> str:
