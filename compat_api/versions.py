@@ -160,12 +160,6 @@ def _id_and_host_name_as_aliases(container: "dict[str, Any]") -> None:
             endpoint["Aliases"] = list(dict.fromkeys(aliases + [name for name in names if name]))
 
 
-def _shareable_ipc(request: "dict[str, Any]") -> None:
-    """Below 1.40 a container's IPC namespace can be joined unless the request says otherwise."""
-    host = request.get("HostConfig") or {}
-    request["HostConfig"] = {**host, "IpcMode": host.get("IpcMode") or "shareable"}
-
-
 def _expected_commit(info: "dict[str, Any]") -> None:
     for name in ("ContainerdCommit", "RuncCommit", "InitCommit"):
         if isinstance(info.get(name), dict):
@@ -212,11 +206,6 @@ ROWS: "dict[str, tuple[Row, ...]]" = {
         since((1, 44), "Config.Healthcheck.StartInterval"),
         until((1, 45), _id_and_host_name_as_aliases),
         since((1, 48), "ImageManifestDescriptor"),
-    ),
-    "ContainerCreateRequest": (
-        until((1, 40), _shareable_ipc),
-        since((1, 42), "HostConfig.ConsoleSize"),
-        since((1, 43), "HostConfig.Annotations"),
     ),
     "ContainerUpdateRequest": (since((1, 40), "PidsLimit"),),
     "ImageSummary": (

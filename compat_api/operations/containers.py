@@ -60,7 +60,7 @@ async def container_create(
     from compat_api import create_request
     from service.engine import create
 
-    request = apply("ContainerCreateRequest", body.model_dump(exclude_unset=True), version)
+    request = body.model_dump(exclude_unset=True)
     for key in ("Cmd", "Entrypoint"):
         if isinstance(request.get(key), str):
             request[key] = [request[key]]
