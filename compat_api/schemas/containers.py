@@ -257,8 +257,8 @@ class NetworkingConfigBody(_Body):
     EndpointsConfig: dict[str, EndpointSettings | None] | None = None
 
 
-class ContainerCreateRequest(_Body):
-    """API: ContainerCreate's body: ContainerConfig with HostConfig and NetworkingConfig inside."""
+class ContainerConfigBody(_Body):
+    """API: ContainerConfig."""
 
     Hostname: str | None = None
     Domainname: str | None = None
@@ -285,5 +285,10 @@ class ContainerCreateRequest(_Body):
     StopSignal: str | None = None
     StopTimeout: int | None = None
     Shell: list[str] | None = None
+
+
+class ContainerCreateRequest(ContainerConfigBody):
+    """API: ContainerCreate's body: ContainerConfig with HostConfig and NetworkingConfig inside."""
+
     HostConfig: HostConfigBody | None = None
     NetworkingConfig: NetworkingConfigBody | None = None

@@ -124,18 +124,24 @@ class Packer:
         link: bytes = b"",
         device: tuple[int, int] = (0, 0),
     ) -> None:
-        self.collected += tar_writer.member(
-            name,
-            kind,
-            stat.S_IMODE(status.st_mode),
-            status.st_uid,
-            status.st_gid,
-            status.st_mtime_ns // 1_000_000_000,
-            size=size,
-            link=link,
-            device=device,
-            attributes=self._attributes(path, kind),
+        self.put(
+            tar_writer.member(
+                name,
+                kind,
+                stat.S_IMODE(status.st_mode),
+                status.st_uid,
+                status.st_gid,
+                status.st_mtime_ns // 1_000_000_000,
+                size=size,
+                link=link,
+                device=device,
+                attributes=self._attributes(path, kind),
+            )
         )
+
+    def put(self, header: bytes) -> None:
+        """Have a header go out, with others."""
+        self.collected += header
         if len(self.collected) > _COLLECTED:
             self._flush()
 

@@ -22,10 +22,10 @@ def apply(config: "dict[str, Any]", changes: "Sequence[str]") -> None:
 
 
 def _apply_one(config: "dict[str, Any]", line: str) -> None:
-    word, _, rest = line.partition(" ")
-    word, rest = word.upper(), rest.strip()
+    given, _, rest = line.partition(" ")
+    word, rest = given.upper(), rest.strip()
     if word not in _ALLOWED:
-        raise InvalidParameter(f"{word.lower()} is not a valid change command")
+        raise InvalidParameter(f"{given} is not a valid change command")
     if not rest:
         raise InvalidParameter(f"{word} requires at least one argument")
     if word in ("CMD", "ENTRYPOINT"):

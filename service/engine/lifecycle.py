@@ -100,7 +100,7 @@ def _signal(engine: "Engine", container: "Container", number: int) -> None:
     try:
         runc.kill(engine.settings, record["Id"], number)
         if last and container["state"]["status"] == "paused":
-            _resume(engine, record["Id"], quietly=number == KILL)
+            resume(engine, record["Id"], quietly=number == KILL)
     except Conflict:
         return  # somebody else let it go on
     except (SystemFailure, NotFound):  # it ended by itself meanwhile: its hook is about to say so
@@ -108,7 +108,7 @@ def _signal(engine: "Engine", container: "Container", number: int) -> None:
             raise
 
 
-def _resume(engine: "Engine", container_id: str, *, quietly: bool = False) -> None:
+def resume(engine: "Engine", container_id: str, *, quietly: bool = False) -> None:
     """Let a paused container go on. Raises NotFound, or Conflict when it is not paused.
 
     `quietly`: only to die, so it is not said to run again.
@@ -285,7 +285,7 @@ def _pause(engine: "Engine", container_id: str) -> None:
 async def unpause(engine: "Engine", reference: str) -> None:
     """API: ContainerUnpause. Raises Conflict when it is not paused."""
     container = containers.find(engine.store, reference)
-    await engine.thread(_resume, engine, container["record"]["Id"])
+    await engine.thread(resume, engine, container["record"]["Id"])
 
 
 class Waiter:

@@ -36,8 +36,9 @@ def at_start(engine: "Engine") -> None:
     exec_exit.reconcile(settings, store)
     _unregistered(engine)
     if images.unfinished(store):
-        from service.engine import layers
+        from service.engine import commit, layers
 
+        commit.reconcile(engine)
         layers.reconcile(engine)
     if events.overdue(store):
         with store.write():

@@ -96,6 +96,21 @@ def set_parent(database: Database, image_id: str, parent: str) -> None:
     database.change("UPDATE images SET parent = ? WHERE id = ?", (parent, image_id))
 
 
+def set_built(database: Database, image_id: str) -> None:
+    """Note that this image was made here, from its parent."""
+    database.change("UPDATE images SET built = 1 WHERE id = ?", (image_id,))
+
+
+def built_from(database: Database, parent: str) -> list[ImageRow]:
+    """The images made here from this one (empty: from nothing), the youngest first."""
+    return [
+        ImageRow(*row)
+        for row in database.rows(
+            f"SELECT {_COLUMNS} FROM images WHERE parent = ? AND built ORDER BY created_ns DESC, id", (parent,)
+        )
+    ]
+
+
 def children(database: Database, image_id: str) -> list[str]:
     """The images made from this one."""
     return [row[0] for row in database.rows("SELECT id FROM images WHERE parent = ?", (image_id,))]
@@ -339,6 +354,17 @@ def release(database: Database, owner: str) -> None:
     database.change("DELETE FROM leases WHERE owner = ?", (owner,))
 
 
+def let_go(database: Database, owner: str, name: str) -> None:
+    """End one of an owner's leases."""
+    database.change("DELETE FROM leases WHERE owner = ? AND object = ?", (owner, name))
+
+
+def abandoned(database: Database) -> list[str]:
+    """What the leases of processes that are gone name."""
+    dead = [owner for (owner,) in database.rows("SELECT DISTINCT owner FROM leases") if not _lives(owner)]
+    return [row[0] for owner in dead for row in database.rows("SELECT object FROM leases WHERE owner = ?", (owner,))]
+
+
 def unfinished(database: Database) -> bool:
     """Whether any lease is there: at the start of a process, a verb that was killed has left it."""
     return database.row("SELECT 1 FROM leases LIMIT 1") is not None
@@ -346,6 +372,10 @@ def unfinished(database: Database) -> bool:
 
 def _drop_dead_leases(database: Database) -> None:
     for (owner,) in database.rows("SELECT DISTINCT owner FROM leases"):
-        boot, pid, started, _ = owner.split(":")
-        if boot != pidfd.boot_id() or not pidfd.is_alive(int(pid), int(started)):
+        if not _lives(owner):
             release(database, owner)
+
+
+def _lives(owner: str) -> bool:
+    boot, pid, started, _ = owner.split(":")
+    return boot == pidfd.boot_id() and pidfd.is_alive(int(pid), int(started))

@@ -140,6 +140,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         "CREATE INDEX links_by_child ON links (child_id)",
     ),
+    (
+        # `built`: made here, by build or commit. A build's cache trusts no other: a loaded image may claim any parent
+        "ALTER TABLE images ADD COLUMN built INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX images_by_parent ON images (parent)",
+    ),
 )
 # fmt: on
 

@@ -159,7 +159,7 @@ def test_import_makes_an_image_with_changes(moorage: Instance, tmp_path: Path) -
     assert (document["Id"], document["Comment"]) == (made, "dug up")
     assert (document["Config"]["Cmd"], document["Config"]["Env"]) == (["/greeting"], ["A=b", "C=d"])
     refused = moorage.docker("import", "-c", "RUN true", str(tmp_path / "root.tar"), check=False)
-    assert "run is not a valid change command" in refused.stderr
+    assert "RUN is not a valid change command" in refused.stderr
     moorage.docker("rmi", "imp:1")
 
 
