@@ -37,20 +37,31 @@ def record(settings: "Settings", database: "Database", exec_id: str, exit_code: 
 
 
 def record_from_monitor(settings: "Settings", database: "Database", container_id: str, exec_id: str) -> None:
-    """What the exit hook does: record what conmon wrote.
+    """What the exit hook does: record what conmon wrote, and take away the session's files.
 
     Without an exit file conmon failed. Either the process never ran: the service that wanted to start it knows why and
     is given the time to say so. Or that service was killed, which conmon does not survive while it starts a process:
     the process then runs on without a monitor, and this hook waits for its end.
     """
+    from service.kernel.tree import remove_tree
+    from service.runtime import conmon
+
+    folder = conmon.exec_path(settings, container_id, exec_id)
+    _record_from_monitor(settings, database, container_id, exec_id, folder)
+    remove_tree(folder)  # conmon is done with it; a container that is asked something every second would fill /run
+
+
+def _record_from_monitor(
+    settings: "Settings", database: "Database", container_id: str, exec_id: str, folder: str
+) -> None:
     from service.kernel import pidfd
-    from service.runtime import conmon, exits
+    from service.runtime import exits
 
     ended = exits.read_exec(settings, container_id, exec_id)
     if ended is not None:
         record(settings, database, exec_id, ended.exit_code)
         return
-    pid = _number(conmon.exec_path(settings, container_id, exec_id) + "/pid")
+    pid = _number(folder + "/pid")
     if not pid:
         time.sleep(_EXPLAINED)
     while pid and pidfd.is_alive(pid):

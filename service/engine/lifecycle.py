@@ -170,7 +170,17 @@ async def stop(engine: "Engine", reference: str, seconds: "int | None" = None, s
     container = containers.find(engine.store, reference)
     if container["state"]["status"] not in _UP:
         raise NotModified("container is already stopped")
-    await _stop(engine, container, seconds, signal, f"cannot stop container: {reference}")
+    failing = f"cannot stop container: {reference}"
+    if not container["record"]["HostConfig"]["AutoRemove"]:
+        await _stop(engine, container, seconds, signal, failing)
+        return
+    container_id = container["record"]["Id"]
+    await engine.thread(_keep, engine, container_id, True)  # until it is told that it was stopped
+    try:
+        await _stop(engine, container, seconds, signal, failing)
+    finally:
+        await engine.thread(_keep, engine, container_id, False)
+        await engine.thread(_let_go, engine, container)
 
 
 async def _stop(engine: "Engine", container: "Container", seconds: "int | None", signal: str, failing: str) -> None:
@@ -244,7 +254,7 @@ async def restart(engine: "Engine", reference: str, seconds: "int | None" = None
 
 
 def _keep(engine: "Engine", container_id: str, keep: bool) -> None:
-    """Hold off the removal of a `--rm` container while it is restarted."""
+    """Hold off the removal of a `--rm` container while it is restarted, or stopped."""
     with engine.store.write():
         containers.set_state(engine.store, container_id, kept=keep)
 

@@ -268,6 +268,16 @@ def test_logs_come_first_without_gap_or_repetition(moorage: Instance, containers
         assert of_stream(wire.rest(), 1) == expected
 
 
+def test_the_log_of_what_is_not_started_yet(moorage: Instance, containers: list[str]) -> None:
+    container = create(moorage, "printf", "hello")
+    containers.append(container)
+    for expected in (b"hello", b"hellohello"):
+        with hijack(moorage, f"/containers/{container}/attach?stream=1&logs=1&stdout=1") as wire:
+            start(moorage, container)
+            assert of_stream(wire.rest(), 1) == expected
+        wait(moorage, container)
+
+
 def test_events(moorage: Instance, containers: list[str]) -> None:
     begin = time.time()
     container = run(moorage, "cat", Tty=True, OpenStdin=True)

@@ -418,3 +418,61 @@ def test_start_errors_of_bodies(moorage: Instance, container: str) -> None:
         wire.send(request(f"POST /exec/{session}/start", b"x", Content_Type="text/plain"))
         answer = wire.answer()
         assert answer.json["message"] == "unsupported Content-Type header (text/plain): must be 'application/json'"
+
+
+def test_an_empty_body_names_no_command(moorage: Instance, container: str) -> None:
+    answer = call(moorage, f"POST /containers/{container}/exec")
+    assert (answer.status, answer.json) == (400, {"message": "No exec command specified"})
+    assert call(moorage, "POST /exec/nosuch/start").status == 404
+
+
+def test_keys_in_any_case(moorage: Instance, container: str) -> None:
+    """docker-py writes `detachKeys` here."""
+    session = exec_create(moorage, container, "true", detachKeys="ctrl-a,b", TTY=True)
+    seen = exec_inspect(moorage, session)
+    assert (base64.b64decode(seen["DetachKeys"]), seen["ProcessConfig"]["tty"]) == (b"\x01b", True)
+
+
+def test_a_size_at_create_is_new_in_1_42(moorage: Instance, container: str) -> None:
+    for version, known in (("/v1.42", True), ("/v1.41", False)):
+        body = {"Cmd": ["stty", "size"], "AttachStdout": True, "Tty": True, "ConsoleSize": [12, 34]}
+        with Wire(moorage.socket, 30) as wire:
+            raw = json.dumps(body).encode()
+            wire.send(request(f"POST {version}/containers/{container}/exec", raw, Content_Type="application/json"))
+            session = wire.answer().json["Id"]
+        with hijack(moorage, f"/exec/{session}/start", {"Tty": True}, version=version) as wire:
+            assert (wire.rest().strip() == b"12 34") is known
+
+
+def test_a_session_shares_the_limits_of_its_container(moorage: Instance) -> None:
+    limited = run(moorage, "sleep", "1000", HostConfig={"PidsLimit": 50})
+    session = exec_create(moorage, limited, "sleep", "1000")
+    assert done(call(moorage, f"POST /exec/{session}/start", {"Detach": True})) is None
+    pids = (inspect(moorage, limited)["State"]["Pid"], exec_inspect(moorage, session)["Pid"])
+    groups = []
+    for pid in pids:
+        with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
+            groups.append(file.read())
+    assert groups[0] == groups[1]
+    remove(moorage, limited)
+
+
+def test_a_killed_process_and_what_it_leaves(moorage: Instance, container: str) -> None:
+    """Its end is told, and of its files nothing stays, while the container runs on."""
+    session = exec_create(moorage, container, "sleep", "1000")
+    done(call(moorage, f"POST /exec/{session}/start", {"Detach": True}))
+    os.kill(exec_inspect(moorage, session)["Pid"], 9)
+    moorage.until(lambda: not exec_inspect(moorage, session)["Running"], 20, "its end was not told")
+    assert exec_inspect(moorage, session)["ExitCode"] == 137
+    folder = f"{moorage.run}/containers/{container}/exec/{session}"
+    moorage.until(lambda: not os.path.exists(folder), 20, "its files stay")
+
+
+def test_a_stop_forgets_what_was_not_started(moorage: Instance) -> None:
+    stopped = run(moorage, "sleep", "1000")
+    session = exec_create(moorage, stopped, "true")
+    done(call(moorage, f"POST /containers/{stopped}/stop?t=0"))
+    for line, body in ((f"GET /exec/{session}/json", None), (f"POST /exec/{session}/start", {"Detach": True})):
+        answer = call(moorage, line, body)
+        assert (answer.status, answer.json) == (404, {"message": f"No such exec instance: {session}"})
+    remove(moorage, stopped)

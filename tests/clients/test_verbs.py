@@ -378,3 +378,11 @@ def test_exit_codes_of_run(moorage: Instance, command: list[str], code: int) -> 
 
 def test_the_exit_code_of_run_where_the_request_is_wrong(moorage: Instance) -> None:
     assert moorage.docker("run", "--rm", "--network", "nosuch", "busybox", "true", check=False).returncode == 125
+
+
+def test_a_stop_is_told_before_what_removes_itself_is_gone(moorage: Instance) -> None:
+    for _ in range(5):
+        container = run(moorage, "sleep", "1000", HostConfig={"AutoRemove": True})
+        assert call(moorage, f"POST /containers/{container}/stop?t=0").status == 204
+        assert _actions(moorage, container)[-3:] == ["die", "stop", "destroy"]
+        assert call(moorage, f"GET /containers/{container}/json").status == 404

@@ -11,6 +11,7 @@ import pytest
 
 from tests.differential.dockerd import Dockerd
 from tests.differential.test_same_answers import WORDED_ALIKE_SINCE, reference
+from tests.support import image
 from tests.support.instance import Instance
 from tests.support.wire import Wire, request
 
@@ -81,6 +82,23 @@ SCRIPTS: dict[str, tuple[Command, ...]] = {
         ("volume", "rm", "e-volume"),
         ("run", "--rm", "--name", "e1", "busybox", "/etc"),
     ),
+    "what is removed at once": (
+        ("run", "-d", "--name", "e1", "--rm", "busybox", "sleep", "1000"),
+        ("restart", "-t", "0", "e1"),
+        ("stop", "-t", "0", "e1"),
+        ("events-until", "destroy", "1"),
+        ("run", "-d", "--name", "e1", "--rm", "busybox", "sleep", "1000"),
+        ("rm", "-f", "e1"),
+    ),
+    "prune": (
+        ("create", "--name", "e1", "busybox", "true"),
+        ("container", "prune", "-f"),
+        ("network", "create", "e-net"),
+        ("network", "prune", "-f"),
+        ("volume", "create", "e-volume"),
+        ("volume", "prune", "-f", "-a"),
+        ("image", "prune", "-f"),
+    ),
     "a restart policy": (
         ("run", "-d", "--name", "e1", "--restart", "on-failure:1", "busybox", "false"),
         ("wait", "e1"),
@@ -97,6 +115,9 @@ SCRIPTS: dict[str, tuple[Command, ...]] = {
         ("tag", "busybox", "e-image:1"),
         ("rmi", "e-image:1"),
         ("save", "-o", "/dev/null", "busybox"),
+        ("load", "-i", image.busybox()),
+        ("import", image.busybox(), "e-image:2"),
+        ("rmi", "e-image:2"),
     ),
 }
 
