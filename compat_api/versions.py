@@ -58,6 +58,7 @@ SINCE: "dict[str, Version]" = {
     "data usage by type": (1, 42),
     "images shared-size": (1, 42),
     "volume prune keeps named ones": (1, 42),  # unless `all` says otherwise
+    "build prune space": (1, 48),
     "image history platform": (1, 48),
     "image load and save platform": (1, 48),
     "image inspect platform": (1, 49),

@@ -28,7 +28,7 @@ CHAPTERS = {
     "exec": ("execs",),
     "images": ("images",),
     "commit": ("images_build",),
-    "build": ("images_build",),
+    "build": ("images_build", "build"),
     "distribution": ("distribution",),
     "networks": ("networks",),
     "volumes": ("volumes",),

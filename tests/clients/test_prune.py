@@ -166,3 +166,14 @@ def test_the_clients(moorage: Instance, used: dict[str, str], client: "docker.Do
     assert shown["Images"].startswith("1|1|")
     assert "dfvol" in moorage.docker("system", "df", "-v").stdout
     assert len(client.df()["Containers"]) == 4
+
+
+def test_everything_at_once(moorage: Instance) -> None:
+    """`docker system prune` asks containers, networks, volumes, images and the builder in turn."""
+    moorage.docker("create", "--name", "stale", "busybox")
+    moorage.docker("network", "create", "stale")
+    said = moorage.docker("system", "prune", "-f")
+    assert "Deleted Containers:" in said.stdout
+    assert "Deleted Networks:\nstale\n" in said.stdout
+    assert "Total reclaimed space:" in said.stdout
+    assert moorage.docker("builder", "prune", "-af").stdout == "Total reclaimed space: 0B\n"

@@ -304,6 +304,7 @@ CASES: dict[str, list[Step]] = {
         post("/volumes/prune"),
         post("/networks/prune"),
         post("/images/prune"),
+        post("/build/prune?all=1"),
         make("d-gone"),
         post("/volumes/create", {"Name": "d-gone"}),
         post("/networks/create", {"Name": "d-gone"}),

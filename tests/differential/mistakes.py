@@ -550,6 +550,13 @@ CASES: dict[str, list[Step]] = {
         post('/images/prune?filters={"nope":["1"]}'),
         post('/images/prune?filters={"dangling":["zz"]}'),
         post('/images/prune?filters={"until":["x"]}'),
+        post("/build/prune?keep-storage=x"),
+        post("/build/prune?max-used-space=x"),
+        post('/build/prune?filters={"nope":["1"]}'),
+        post('/build/prune?filters={"until":["x"]}'),
+        post('/build/prune?filters={"until":["1","2"]}'),
+        post('/build/prune?filters={"unused-for":["x"]}'),
+        post('/build/prune?filters={"until":["1h"],"inuse":["1"]}'),
     ],
     "logs": [
         make("d-logs", Cmd=["sh", "-c", "echo out; printf rest"]),
