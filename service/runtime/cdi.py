@@ -8,6 +8,7 @@ driver, count and capability: it is brought to such names here.
 import os
 
 from service.errors import InvalidParameter
+from service.settings import PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     Edits = dict[str, Any]
 
 DRIVER = "cdi"
+NVIDIA_HOOK = "nvidia-container-runtime-hook"  # of NVIDIA's container toolkit
 # Drivers of Docker's `--gpus`, by the kind that serves them, with the capabilities that ask for them.
 _GPUS = {
     "nvidia": (
@@ -150,22 +152,69 @@ def _checked(edits: "Any") -> "Edits":
 # --- what a request asks for ----------------------------------------------------------------------------------------
 
 
+def requested(requests: "Sequence[dict[str, Any]]", registry: Registry, hook: str = "") -> "Edits":
+    """What all DeviceRequests of a container ask for. `hook`: the path of NVIDIA's own hook, where it is installed.
+
+    The hook serves NVIDIA's GPUs that no file describes, as with dockerd up to 28. Raises InvalidParameter.
+    """
+    names: list[str] = []
+    by_hook = []
+    for request in requests:
+        capabilities = _for_hook(request, registry) if hook else None
+        if capabilities is None:
+            names += wanted(request, registry)
+        else:
+            by_hook.append((request, capabilities))
+    made = registry.edits(names)
+    for request, capabilities in by_hook:
+        devices = ["all"] if (request["Count"] or 0) < 0 else _device_ids(request)
+        if not devices:
+            continue
+        made["env"].append("NVIDIA_VISIBLE_DEVICES=" + ",".join(devices))
+        if capabilities:
+            made["env"].append("NVIDIA_DRIVER_CAPABILITIES=" + ",".join(capabilities))
+        made["hooks"].append(
+            {"hookName": "prestart", "path": hook, "args": [NVIDIA_HOOK, "prestart"], "env": ["PATH=" + PATH]}
+        )
+    return made
+
+
+def _for_hook(request: "dict[str, Any]", registry: Registry) -> "list[str] | None":
+    """The driver capabilities that a request names, when it is one for NVIDIA's hook; else None."""
+    kind, can = _GPUS["nvidia"]
+    if request["Driver"] not in ("", None, "nvidia") or _offered(kind, registry):
+        return None
+    for every in request["Capabilities"] or ():
+        if can.issuperset(every):
+            return [name for name in every if name not in ("gpu", "nvidia")]
+    return None
+
+
+def _device_ids(request: "dict[str, Any]") -> list[str]:
+    """The ids that are given, or 0, 1, … as many as are asked for. Raises InvalidParameter for both."""
+    count, ids = request["Count"] or 0, request["DeviceIDs"] or []
+    if count and ids:
+        raise InvalidParameter("cannot set both Count and DeviceIDs on device request")
+    return [str(number) for number in range(count)] if count > 0 else list(ids)
+
+
+def _offered(kind: str, registry: Registry) -> bool:
+    return any(full.startswith(kind + "=") for full in registry.devices)
+
+
 def wanted(request: "dict[str, Any]", registry: Registry) -> list[str]:
     """The CDI names that a DeviceRequest means. Raises InvalidParameter, in dockerd's words, when nothing serves it."""
-    driver, count, ids = request["Driver"] or "", request["Count"] or 0, request["DeviceIDs"] or []
+    driver = request["Driver"] or ""
     if driver == DRIVER:
-        if count:
+        if request["Count"]:
             raise InvalidParameter("unexpected count in CDI device request")
         if request["Options"]:
             raise InvalidParameter("unexpected options in CDI device request")
-        return list(ids)
+        return list(request["DeviceIDs"] or ())
     kind = _kind(driver, request["Capabilities"] or [], registry)
-    if count and ids:
-        raise InvalidParameter("cannot set both Count and DeviceIDs on device request")
-    if count < 0:
+    ids = _device_ids(request)
+    if (request["Count"] or 0) < 0:
         return [f"{kind}=all"] if f"{kind}=all" in registry.devices else registry.names(kind)
-    if count > 0:
-        ids = [str(number) for number in range(count)]
     return [device if "=" in device else f"{kind}={device}" for device in ids]
 
 
@@ -173,7 +222,7 @@ def _kind(driver: str, capabilities: "Sequence[Sequence[str]]", registry: Regist
     """The kind whose driver is named, or has all capabilities of one of the alternatives, and has devices here."""
     for name, (kind, can) in _GPUS.items():
         fits = name == driver if driver else any(can.issuperset(every) for every in capabilities)
-        if fits and (registry.names(kind) or f"{kind}=all" in registry.devices):
+        if fits and _offered(kind, registry):
             return kind
     listed = " ".join("[" + " ".join(every) + "]" for every in capabilities)
     raise InvalidParameter(f'could not select device driver "{driver}" with capabilities: [{listed}]')

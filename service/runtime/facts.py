@@ -64,8 +64,11 @@ def gather(
         from service.runtime import cdi
 
         registry = cdi.Registry(settings.cdi_directories)
-        names = [name for request in host["DeviceRequests"] for name in cdi.wanted(request, registry)]
-        facts.cdi_edits = registry.edits(names)
+        try:
+            hook = settings_module.find_program(cdi.NVIDIA_HOOK)
+        except FileNotFoundError:
+            hook = ""
+        facts.cdi_edits = cdi.requested(host["DeviceRequests"], registry, hook)
     facts.propagations = _propagations(settings, record)
     return facts
 

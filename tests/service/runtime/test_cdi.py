@@ -111,6 +111,32 @@ def test_what_nothing_serves(tmp_path: Path, asked: Any, text: str) -> None:
     assert error.value.message == text
 
 
+def test_gpus_that_no_file_describes_are_left_to_nvidias_hook(tmp_path: Path) -> None:
+    registry = cdi.Registry([str(tmp_path)])
+    asked = request(Count=2, Capabilities=[["tpu"], ["gpu", "compute", "utility"]])
+    edits = cdi.requested([asked], registry, "/opt/nvidia-container-runtime-hook")
+    assert edits["env"] == ["NVIDIA_VISIBLE_DEVICES=0,1", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"]
+    (hook,) = edits["hooks"]
+    assert (hook["hookName"], hook["path"], hook["args"][1:]) == (
+        "prestart",
+        "/opt/nvidia-container-runtime-hook",
+        ["prestart"],
+    )
+    every = cdi.requested([request(Driver="nvidia", Count=-1, Capabilities=[["gpu"]])], registry, "/opt/hook")
+    assert every["env"] == ["NVIDIA_VISIBLE_DEVICES=all"]
+    for unserved in (request(Driver="amd", Count=1, Capabilities=[["gpu"]]), request(Count=1, Capabilities=[["tpu"]])):
+        with pytest.raises(InvalidParameter, match="could not select device driver"):
+            cdi.requested([unserved], registry, "/opt/hook")
+    with pytest.raises(InvalidParameter, match="cannot set both Count and DeviceIDs on device request"):
+        cdi.requested([request(Count=1, DeviceIDs=["0"], Capabilities=[["gpu"]])], registry, "/opt/hook")
+
+
+def test_a_described_gpu_needs_no_hook(tmp_path: Path) -> None:
+    write(tmp_path / "n.json", "nvidia.com/gpu", {"0": env("A=1")})
+    edits = cdi.requested([request(Count=1, Capabilities=[["gpu"]])], cdi.Registry([str(tmp_path)]), "/opt/hook")
+    assert (edits["env"], edits["hooks"]) == (["A=1"], [])
+
+
 def test_the_config_is_edited() -> None:
     spec: dict[str, Any] = {
         "process": {"env": ["PATH=/bin", "A=old"], "user": {"uid": 7, "gid": 0, "additionalGids": [0]}},
