@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.bench import crowds
@@ -63,27 +64,32 @@ class Engine:
 
 
 def measure_crowds(engines: list[Engine], rounds: int, many: int) -> Rows:
-    """Engine by engine: so many containers at once would disturb the others."""
+    """Crowds that only lie there stay for all rounds; those that run are made and removed engine by engine."""
     rows: Rows = {}
-    for engine in engines:
 
-        def note(row: str, took: float, engine: Engine = engine) -> None:
-            rows.setdefault(row, {}).setdefault(engine.name, []).append(took)
+    def note(row: str, engine: Engine, took: float) -> None:
+        rows.setdefault(row, {}).setdefault(engine.name, []).append(took)
 
-        with crowds.crowd(engine.path, 1, "sleep", "600") as (name,):
-            crowds.started_at_once(engine.path, [name])
-            for _ in range(rounds):
-                note("warm exec over the API", crowds.exec_session(engine.path, name))
-        with crowds.crowd(engine.path, many, "true"):
-            for _ in range(rounds):
-                note(f"warm list of {many}", crowds.listed(engine.path, many))
-            for _ in range(rounds):
+    with ExitStack() as stack:
+        names = {engine: stack.enter_context(crowds.crowd(engine.path, 1, "sleep", "6000")) for engine in engines}
+        for engine in engines:
+            crowds.started_at_once(engine.path, names[engine])
+        for _ in range(rounds):
+            for engine in engines:
+                note("warm exec over the API", engine, crowds.exec_session(engine.path, names[engine][0]))
+    with ExitStack() as stack:
+        for engine in engines:
+            stack.enter_context(crowds.crowd(engine.path, many, "true"))
+        for _ in range(rounds):
+            for engine in engines:
                 engine.asleep()
-                note(f"cold list of {many}", crowds.listed(engine.path, many))
-        for _ in range(max(1, rounds // 4)):
-            with crowds.crowd(engine.path, 100, "sleep", "600") as names:
+                note(f"cold list of {many}", engine, crowds.listed(engine.path, many))
+                note(f"warm list of {many}", engine, crowds.listed(engine.path, many))
+    for _ in range(max(1, rounds // 4)):
+        for engine in engines:
+            with crowds.crowd(engine.path, 100, "sleep", "6000") as started:
                 first_byte(engine.path, "/_ping")
-                note("100 containers started at once", crowds.started_at_once(engine.path, names))
+                note("100 containers started at once", engine, crowds.started_at_once(engine.path, started))
     return rows
 
 
