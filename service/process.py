@@ -44,19 +44,28 @@ def spawn(
     A standard stream of -1 is /dev/null. `descriptors`: (ours, theirs) pairs, theirs from 3 upwards.
     Python ignores SIGPIPE, and an ignored signal is inherited: it is set back to its default for the child.
     """
-    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
-    # Every source is moved out of the way of the targets first: a target number may be another pair's source.
     wanted = [(stdin, 0), (stdout, 1), (stderr, 2), *descriptors]
-    base = 200
-    for position, (ours, _) in enumerate(wanted):
-        if ours >= 0:
-            actions.append((os.POSIX_SPAWN_DUP2, ours, base + position))
-    for position, (ours, theirs) in enumerate(wanted):
-        if ours < 0:
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
+    # A source in the range of the targets is moved out of it first, to a number that is no other's source: else it
+    # would be overwritten before its turn, and a program would get the pipe of another one.
+    highest = max(theirs for _, theirs in wanted)
+    taken = {ours for ours, _ in wanted}
+    spare, sources = highest + 1, []
+    for ours, _ in wanted:
+        source = ours
+        if 0 <= ours <= highest:
+            while spare in taken:
+                spare += 1
+            actions.append((os.POSIX_SPAWN_DUP2, ours, spare))
+            source, spare = spare, spare + 1
+        sources.append(source)
+    for source, (ours, theirs) in zip(sources, wanted, strict=True):
+        if source < 0:
             actions.append((os.POSIX_SPAWN_OPEN, theirs, "/dev/null", os.O_RDWR, 0))
-        else:
-            actions.append((os.POSIX_SPAWN_DUP2, base + position, theirs))
-            actions.append((os.POSIX_SPAWN_CLOSE, base + position))
+            continue
+        actions.append((os.POSIX_SPAWN_DUP2, source, theirs))
+        if source != ours:
+            actions.append((os.POSIX_SPAWN_CLOSE, source))
     return os.posix_spawn(
         argv[0], list(argv), dict(environment), file_actions=actions, setsigdef=_DEFAULT_SIGNALS, setsigmask=()
     )

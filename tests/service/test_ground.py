@@ -105,6 +105,27 @@ def test_a_program_gets_what_is_said_and_nothing_else() -> None:
     assert not [line for line in lines if line.startswith(("HOME=", "PYTEST"))]
 
 
+@pytest.mark.parametrize("crowd", [0, 190, 400])
+def test_descriptors_are_not_mixed_up_however_many_are_open(crowd: int) -> None:
+    """Many containers at once, or many published ports, make numbers of sources and targets meet."""
+    held = [os.memfd_create("crowd") for _ in range(crowd)]
+    sources = [os.memfd_create(f"source {number}") for number in range(250)]
+    try:
+        for number, fd in enumerate(sources):
+            os.write(fd, f"{number} ".encode())
+        pairs = list(zip(sources, reversed(range(3, 3 + len(sources))), strict=True))
+        targets = " ".join(f"/proc/self/fd/{theirs}" for _, theirs in pairs)
+        done = process.run(
+            ["/bin/sh", "-c", f"cat {targets}; ls /proc/self/fd | wc -l"], environment={}, descriptors=pairs
+        )
+        *said, opened = done.stdout.decode().split()
+        assert said == [str(number) for number in range(250)]
+        assert int(opened) <= 3 + len(sources) + 1  # the directory that ls reads
+    finally:
+        for fd in (*held, *sources):
+            os.close(fd)
+
+
 def test_a_program_s_signals_are_the_default_ones() -> None:
     done = process.run(["/bin/sh", "-c", "grep SigIgn /proc/self/status"], environment={"PATH": "/usr/bin:/bin"})
     assert int(done.stdout.split()[1], 16) & (1 << 12 | 1 << 24) == 0, "an ignored SIGPIPE or SIGXFSZ was inherited"
