@@ -53,7 +53,8 @@ class Settings:
         self.subnets = env.get("MOORAGE_SUBNETS", "")  # "10.10.0.0/16/24,…": pools for networks; empty: Docker's own
         self.cgroup_driver = env.get("MOORAGE_CGROUP_DRIVER", "")  # cgroupfs | systemd; empty: by what PID 1 is
         self.cgroup_parent = env.get("MOORAGE_CGROUP_PARENT", "moorage")
-        self.cdi_directories = env.get("MOORAGE_CDI_DIRS", "/etc/cdi:/var/run/cdi").split(":")  # the last one wins
+        listed = env.get("MOORAGE_CDI_DIRS", "/etc/cdi:/var/run/cdi").split(":")
+        self.cdi_directories = [folder for folder in listed if folder]  # of vendors' device files; the last one wins
         self.insecure_registries = env.get("MOORAGE_INSECURE_REGISTRIES", "")  # "host:port,…": plain HTTP is allowed
         self.log_level = env.get("MOORAGE_LOG_LEVEL", "info")
 

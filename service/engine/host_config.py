@@ -2,17 +2,12 @@
 
 from service.engine import namespaces, resources
 from service.errors import InvalidParameter
+from service.runtime import security
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MASKED_PATHS = [
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-]  # fmt: skip
-READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 SHM_SIZE = 64 * 1024 * 1024
 
 # HostConfig as inspect shows it, in its order, with what an absent key means.
@@ -90,9 +85,9 @@ def complete(
     if host["Runtime"] not in RUNTIMES:
         raise InvalidParameter(f"unknown or invalid runtime name: {host['Runtime']}")
     if asked.get("MaskedPaths") is None:
-        host["MaskedPaths"] = None if host["Privileged"] else list(MASKED_PATHS)
+        host["MaskedPaths"] = None if host["Privileged"] else security.masked_paths()
     if asked.get("ReadonlyPaths") is None:
-        host["ReadonlyPaths"] = None if host["Privileged"] else list(READONLY_PATHS)
+        host["ReadonlyPaths"] = None if host["Privileged"] else list(security.READONLY_PATHS)
     _ports(host)
     if "" in (host.get("Annotations") or {}):
         raise InvalidParameter("invalid Annotations: the empty string is not permitted as an annotation key")
@@ -150,7 +145,7 @@ def _limits(host: "dict[str, Any]", warnings: list[str], systemd_cgroups: bool) 
 
 def _security(host: "dict[str, Any]") -> None:
     """Refuse at once what could only fail at the start: a misspelt CapDrop must not pass for one that is kept."""
-    from service.runtime import capabilities, security
+    from service.runtime import capabilities
 
     security.parse(host["SecurityOpt"])
     for field in ("CapAdd", "CapDrop"):

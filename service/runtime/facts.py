@@ -4,7 +4,7 @@ import os
 
 from service import settings as settings_module
 from service.kernel import cgroup
-from service.runtime import apparmor, capabilities, devices, mounts, runc, spec, users
+from service.runtime import apparmor, capabilities, devices, mounts, runc, security, spec, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def gather(
     facts.sysctls = frozenset(
         name for name in spec.NETWORK_SYSCTLS if os.path.exists("/proc/sys/" + name.replace(".", "/"))
     )
-    facts.thermal_paths = thermal_paths()
+    facts.masked_paths = security.masked_paths()
     if spec.wants_init(host):
         facts.init_path = init_path()
     _devices(facts, host)
@@ -110,18 +110,6 @@ def kernel_version(release: str) -> tuple[int, int]:
             break
         digits += character
     return int(major), int(digits or 0)
-
-
-def thermal_paths() -> list[str]:
-    """Per-CPU counters that betray what other tenants do (moby advisory GHSA-6fw5-f8r9-fgfm)."""
-    base = "/sys/devices/system/cpu"
-    if not os.path.exists(base + "/cpu0/thermal_throttle"):
-        return []
-    return [
-        f"{base}/{name}/thermal_throttle"
-        for name in sorted(os.listdir(base))
-        if name[:3] == "cpu" and name[3:].isdigit() and os.path.exists(f"{base}/{name}/thermal_throttle")
-    ]
 
 
 # Statically linked ones: the container's own libraries need not fit the host's.

@@ -1,11 +1,22 @@
 """`--security-opt`: what each of its words asks for."""
 
+import os
+
 from service.errors import InvalidParameter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
+
+# What is masked and what is read-only of /proc and /sys, in the order in which inspect shows it.
+MASKED_PATHS = (
+    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)  # fmt: skip
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_CPUS = "/sys/devices/system/cpu"
 
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
@@ -26,6 +37,13 @@ class SecurityOptions:
         self.no_new_privileges = False
         self.unconfined_paths = False
         self.writable_cgroups: bool | None = None
+
+
+def masked_paths(cpus: str = _CPUS) -> list[str]:
+    """Docker's default: with the counters of each CPU that betray what other tenants do (GHSA-6fw5-f8r9-fgfm)."""
+    numbers = sorted(int(name[3:]) for name in os.listdir(cpus) if name[:3] == "cpu" and name[3:].isdigit())
+    counters = [f"{cpus}/cpu{number}/thermal_throttle" for number in numbers]
+    return [*MASKED_PATHS, *(path for path in counters if os.path.exists(path))]
 
 
 def parse(options: "Sequence[str] | None") -> SecurityOptions:

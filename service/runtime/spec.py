@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 VERSION = "1.0.2"  # every runc of Debian 12 and later reads it
 INIT = "/sbin/docker-init"  # where Docker puts the little init in a container
 
-MASKED_PATHS = (
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-)  # fmt: skip
-READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 # Docker's default: a user of the container may ping and may listen on port 80.
 NETWORK_SYSCTLS = {"net.ipv4.ping_group_range": "0 2147483647", "net.ipv4.ip_unprivileged_port_start": "0"}
@@ -51,6 +45,7 @@ class SpecFacts:
         "kernel",
         "linked_environment",
         "machine",
+        "masked_paths",
         "network_path",
         "propagations",
         "recursive_read_only",
@@ -58,7 +53,6 @@ class SpecFacts:
         "seccomp",
         "shm_path",
         "sysctls",
-        "thermal_paths",
         "user",
     )
 
@@ -85,7 +79,7 @@ class SpecFacts:
         self.propagations: dict[str, tuple[str, str]] = {}  # bind source → shared | slave | private, its mount point
         self.recursive_read_only = True
         self.sysctls: frozenset[str] = frozenset(NETWORK_SYSCTLS)  # those of NETWORK_SYSCTLS that the kernel has
-        self.thermal_paths: Sequence[str] = ()  # thermal_throttle of each CPU: masked, they leak what others do
+        self.masked_paths: Sequence[str] = security.MASKED_PATHS  # Docker's default
         self.linked_environment: Sequence[str] = ()
 
 
@@ -110,8 +104,8 @@ def build_spec(record: "ContainerRecord", facts: SpecFacts) -> "Spec":
             "cgroupsPath": facts.cgroup_path,
             "namespaces": _namespaces(config, host, facts),
             "devices": facts.devices,
-            "maskedPaths": _paths(host, "MaskedPaths", options, (*MASKED_PATHS, *facts.thermal_paths)),
-            "readonlyPaths": _paths(host, "ReadonlyPaths", options, READONLY_PATHS),
+            "maskedPaths": _paths(host, "MaskedPaths", options, facts.masked_paths),
+            "readonlyPaths": _paths(host, "ReadonlyPaths", options, security.READONLY_PATHS),
         },
     }
     if host.get("UTSMode") != "host":

@@ -1,5 +1,6 @@
 """The pure parts of the runtime, as tables: what goes in, what must come out, and the sentence of each refusal."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -341,3 +342,11 @@ def test_limits_that_nobody_enforces_are_taken_back_with_a_warning() -> None:
     assert asked == untouched
     assert limits.supported(BARE_V2) == frozenset()
     assert {"memory", "pids", "cfs", "weight"} <= limits.supported(V2)
+
+
+def test_counters_that_betray_other_tenants_are_masked(tmp_path: Path) -> None:
+    for name in ("cpu10/thermal_throttle", "cpu2/thermal_throttle", "cpu3", "cpufreq/thermal_throttle"):
+        (tmp_path / name).mkdir(parents=True)
+    found = security.masked_paths(str(tmp_path))
+    assert found[: len(security.MASKED_PATHS)] == list(security.MASKED_PATHS)
+    assert found[len(security.MASKED_PATHS) :] == [f"{tmp_path}/cpu{n}/thermal_throttle" for n in (2, 10)]
