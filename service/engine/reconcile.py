@@ -78,8 +78,7 @@ def _container(engine: "Engine", container: "Container", this_boot: str) -> None
 
         with release.exclusively(settings, container_id, wait=False):
             release.leftovers(settings, store, container)
-            anonymous = record["HostConfig"]["AutoRemove"]  # an `rm -v` that was killed has told nobody
-            remove.files_and_record(settings, store, containers.get(store, container_id), anonymous_volumes=anonymous)
+            remove.files_and_record(settings, store, containers.get(store, container_id), anonymous_volumes=False)
     elif state["holds"] or state["kept"]:
         with store.write():
             containers.set_state(store, container_id, kept=False)

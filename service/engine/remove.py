@@ -60,12 +60,16 @@ def files_and_record(
 
     record = container["record"]
     container_id = record["Id"]
+    anonymous = {mount["Name"] for mount in record["Mounts"] if mount.get("Anonymous")}
+    if not (anonymous_volumes or record.get("VolumesGo")):
+        anonymous.clear()
     with database.write():
         containers.set_state(database, container_id, status="removing")
+        if anonymous and not record.get("VolumesGo"):  # whoever ends a removal that was killed has to know
+            containers.replace_record(database, {**record, "VolumesGo": True})
     rootfs.remove(settings, container_id)
     exits.forget(settings, container_id)
     remove_tree(settings.container_root(container_id))
-    anonymous = {mount["Name"] for mount in record["Mounts"] if mount.get("Anonymous")} if anonymous_volumes else set()
     with volumes.exclusively(settings, anonymous):
         with database.write():
             containers.delete(database, container_id)

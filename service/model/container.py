@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Mounts: list[MountPoint]
         Layers: list[str]  # layer directories of the image below the writable layer, lowest first (content.rootfs)
         Platform: str  # "linux"
+        VolumesGo: NotRequired[bool]  # it is being removed, and its anonymous volumes with it
 
     class ContainerState(TypedDict):
         """What happens to it. The columns of `containers` in the store, one to one."""

@@ -117,6 +117,22 @@ def test_bad_tmpfs(option: str) -> None:
         mounts.tmpfs("/t", [option])
 
 
+def test_read_only_binds_reach_as_far_as_can_be_done() -> None:
+    point: Any = {"Type": "bind", "Source": "/s", "Destination": "/d", "RW": False, "Propagation": "rprivate"}
+
+    def options(able: bool, **more: Any) -> list[str]:
+        asked: Any = point | more
+        found: list[str] = mounts.of_point(asked, recursive_read_only=able)["options"]
+        return found
+
+    assert options(True) == ["rbind", "rro", "rprivate"]
+    assert options(False) == ["rbind", "ro", "rprivate"]
+    assert options(True, ReadOnlyBelow=False, NonRecursive=True) == ["bind", "ro", "rprivate"]
+    assert options(True, ReadOnlyBelow=True) == ["rbind", "rro", "rprivate"]
+    with pytest.raises(InvalidParameter, match="rro is not supported"):
+        options(False, ReadOnlyBelow=True)
+
+
 def test_propagation_needs_its_like_on_the_host() -> None:
     point: Any = {"Type": "bind", "Source": "/s", "Destination": "/d", "RW": True, "Propagation": "rshared"}
     assert mounts.root_propagation([point], {"/s": ("shared", "/")}) == "shared"
