@@ -75,10 +75,12 @@ def make_bind_source(point: "MountPoint") -> None:
         raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {source}')
     try:
         os.makedirs(source, 0o755)
+    except NotADirectoryError:
+        return  # below a file: the runtime says that best
     except OSError as error:
         if not os.path.exists(source):  # else another container's start was faster
             raise SystemFailure(
-                f"error while creating mount source path '{source}': mkdir {source}: "
+                f"error while creating mount source path '{source}': mkdir {error.filename}: "
                 f"{os.strerror(error.errno or 0).lower()}"
             ) from error
 

@@ -61,6 +61,21 @@ def test_a_missing_source_is_made_by_v_and_not_by_mount(
     assert (tmp_path / "asked").is_dir()
 
 
+def test_sources_that_cannot_be_had(moorage: Instance, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for source, target, complaint in (
+        (f"{tmp_path}/file/below", "/d", "not a directory"),
+        (f"{tmp_path}/dangling", "/d", f"error while creating mount source path '{tmp_path}/dangling'"),
+        ("/proc/nosuch/below", "/d", "mkdir /proc/nosuch: no such file or directory"),
+        (f"{tmp_path}", "/bin/busybox", "Are you trying to mount a directory onto a file (or vice-versa)?"),
+        (f"{tmp_path}/file", "/etc", "Are you trying to mount a directory onto a file (or vice-versa)?"),
+    ):
+        said = refused(moorage, "-v", f"{source}:{target}", "busybox", "true")
+        assert complaint in said, said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "file"]
+
+
 def test_a_file_over_what_docker_provides(moorage: Instance, tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("mine\n")
     container = moorage.docker(
