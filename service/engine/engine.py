@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     Result = TypeVar("Result")
 
+# Some work goes at a client's pace (an archive that arrives, one that is read): a few slow clients must not keep a
+# start or a list waiting. Threads are made when all others are busy; asyncio's own pool has six on a small machine.
+_THREADS = 32
+
 
 class Engine:
     """One per process. Cheap to make: directories and the database are made when `open` finds them missing."""
@@ -33,6 +37,7 @@ class Engine:
         self.prunes: dict[str, Any] = {}  # engine.prune: a lock for each kind
         self.removals: set[str] = set()  # containers that a client of this process is removing
         self.followers = 0  # clients that follow events now
+        self._threads: Any = None
         self._locks: dict[str, Any] = {}
 
     def open(self) -> None:
@@ -54,7 +59,11 @@ class Engine:
         """Run blocking work (a write to the store, a mount, a program) off the event loop."""
         import asyncio
 
-        return await asyncio.get_running_loop().run_in_executor(None, lambda: work(*arguments))
+        if self._threads is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._threads = ThreadPoolExecutor(_THREADS, "engine")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*arguments))
 
     def lock(self, container_id: str) -> "Any":
         """The asyncio lock of one container: one verb at a time changes it (within this process)."""

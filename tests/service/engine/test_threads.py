@@ -1,4 +1,4 @@
-"""Who asks what takes space while it is being weighed for somebody else gets the same answer."""
+"""Work of threads: weighed once for all who ask at the same time; slow clients keep nobody else waiting."""
 
 import asyncio
 import threading
@@ -46,5 +46,20 @@ def test_weighed_once_for_all_who_ask_at_the_same_time(tmp_path: Path, monkeypat
         assert await system.shared_data_usage(engine, volumes) == {"Volumes": []}
         assert len(weighed) == 3
         assert not engine.weighing
+
+    asyncio.run(ask())
+
+
+def test_work_at_the_pace_of_slow_clients_keeps_nobody_waiting(tmp_path: Path) -> None:
+    engine = Engine(Settings({"MOORAGE_ROOT": str(tmp_path), "MOORAGE_RUN": str(tmp_path)}))
+    go_on = threading.Event()
+
+    async def ask() -> None:
+        slow = [asyncio.ensure_future(engine.thread(go_on.wait, 20)) for _ in range(20)]
+        try:
+            assert await asyncio.wait_for(engine.thread(lambda: "quick"), 10) == "quick"
+        finally:
+            go_on.set()
+            assert all(await asyncio.gather(*slow))
 
     asyncio.run(ask())
