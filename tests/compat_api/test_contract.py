@@ -14,6 +14,7 @@ from tests.support.instance import Instance
 from tests.support.wire import Answer, Wire, request
 
 NO_DESCRIPTION = "the API's description is not at hand"
+CASES = list(dict.fromkeys((*documents.CASES, *mistakes.CASES)))
 seen: set[str] = set()
 
 
@@ -43,12 +44,12 @@ def test_parameters(described: contract.Contract) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("case", [*documents.CASES, *mistakes.CASES])
+@pytest.mark.parametrize("case", CASES)
 def test_answers(moorage: Instance, described: contract.Contract, case: str) -> None:
     """The requests of the differential test, in the newest version; every exchange is looked up (tests/conftest.py)."""
     seen.add(case)
     last = "none"
-    for step in documents.CASES.get(case) or mistakes.CASES[case]:
+    for step in (*documents.CASES.get(case, ()), *mistakes.CASES.get(case, ())):
         answer = ask(moorage, step, last)
         if answer.status == 201 and answer.body:
             last = answer.json.get("Id") or answer.json["Name"]
@@ -56,8 +57,18 @@ def test_answers(moorage: Instance, described: contract.Contract, case: str) -> 
                 ask(moorage, delete(f"/containers/{last}?v=1"), last)
 
 
+def test_as_docker_py_asks(moorage: Instance, described: contract.Contract) -> None:
+    seen.add("docker-py")
+    client = moorage.client()
+    container = client.containers.run("busybox", ["sleep", "100"], detach=True)
+    assert client.api.containers()[0]["Id"] == container.id
+    assert container.exec_run(["echo", "x"]).output == b"x\n"
+    assert container.diff() is None
+    container.remove(force=True)
+
+
 def test_no_row_is_stale(described: contract.Contract) -> None:
-    if len(seen) < len(documents.CASES) + len(mistakes.CASES) + 1:
+    if seen < {*CASES, "parameters", "docker-py"}:
         pytest.skip("only after all the others")
     assert described.allowed.stale() == []
 

@@ -69,7 +69,7 @@ class Contract:
             for key, _ in parse_qsl(parts.query, keep_blank_values=True):
                 if key not in known:
                     self._note(name, f"?{key}", "is no parameter of this operation")
-        if body and content_type.startswith("application/json") and answer.get("schema") and method != "HEAD":
+        if body and content_type.partition(";")[0] == "application/json" and answer.get("schema") and method != "HEAD":
             try:
                 documents = [json.loads(body)]
             except ValueError:
