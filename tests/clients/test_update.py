@@ -227,6 +227,19 @@ def test_a_new_restart_policy_acts_at_the_next_exit(moorage: Instance, client: "
     container.remove(force=True)
 
 
+@needs("pids")
+def test_a_stop_that_takes_its_time_does_not_hold_it_up(moorage: Instance) -> None:
+    moorage.docker("run", "-d", "--name", "slow", "busybox", "sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
+    stopping = moorage.docker_popen("stop", "-t", "100", "slow")
+    try:
+        moorage.docker("update", "--pids-limit", "44", "slow")
+        assert (seen(moorage, "slow", "pids"), stopping.poll()) == ("44", None)
+    finally:
+        moorage.docker("kill", "slow")
+        stopping.communicate()
+        moorage.docker("rm", "-f", "slow")
+
+
 def test_what_cannot_be_updated_is_named(client: "docker.DockerClient") -> None:
     container = client.containers.create("busybox", "true")
     told = post(client, container.id, {"Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/x"}]})
