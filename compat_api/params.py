@@ -77,6 +77,10 @@ _WANTED = {
 }
 
 
+# … and by the bound that a number does not keep.
+_BOUNDED = {1 << 16: "uint16", 1 << 63: "int64", 1 << 64: "uint64", 0: "uint64", -(1 << 63): "int64"}
+
+
 def _complaint(model: str, error: "Any") -> str:
     kind = error["type"]
     if kind in ("value_error", "assertion_error"):
@@ -86,12 +90,20 @@ def _complaint(model: str, error: "Any") -> str:
     given = error.get("input")
     if kind in _WANTED:
         wanted = _WANTED[kind]
+    elif kind in ("less_than", "greater_than_equal") and (bound := _bound(error)) in _BOUNDED:
+        wanted = _BOUNDED[bound]
     elif kind.startswith(("model_", "dataclass_")):
         wanted = str(error.get("ctx", {}).get("class_name", model))
     else:
         return f"invalid JSON: {field}: {error['msg']}"
     target = f"Go struct field {model}.{field}" if field else "Go value"
-    return f"invalid JSON: json: cannot unmarshal {_go_kind(given)} into {target} of type {wanted}"
+    number = f" {given}" if kind in ("less_than", "greater_than_equal") else ""
+    return f"invalid JSON: json: cannot unmarshal {_go_kind(given)}{number} into {target} of type {wanted}"
+
+
+def _bound(error: "Any") -> "Any":
+    bounds = error.get("ctx", {})
+    return bounds.get("lt", bounds.get("ge"))
 
 
 def _go_kind(value: object) -> str:

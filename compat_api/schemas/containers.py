@@ -11,22 +11,25 @@ from pydantic import ConfigDict, Field
 
 from compat_api.schemas.folding import FoldedBody
 
+# Go's numbers: what does not fit is refused, not cut off
 Uint16 = Annotated[int, Field(ge=0, lt=1 << 16)]
+Uint64 = Annotated[int, Field(ge=0, lt=1 << 64)]
+Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 
 
 class _Body(FoldedBody):
-    model_config = ConfigDict(extra="ignore", defer_build=False)
+    model_config = ConfigDict(extra="ignore", defer_build=False, strict=True)
 
 
 class HealthcheckBody(_Body):
     """API: HealthConfig. Durations in nanoseconds."""
 
     Test: list[str] | None = None
-    Interval: int | None = None
-    Timeout: int | None = None
-    StartPeriod: int | None = None
-    StartInterval: int | None = None
-    Retries: int | None = None
+    Interval: Int64 | None = None
+    Timeout: Int64 | None = None
+    StartPeriod: Int64 | None = None
+    StartInterval: Int64 | None = None
+    Retries: Int64 | None = None
 
 
 class PortBinding(_Body):
@@ -40,7 +43,7 @@ class RestartPolicyBody(_Body):
     """API: RestartPolicy."""
 
     Name: str | None = None
-    MaximumRetryCount: int | None = None
+    MaximumRetryCount: Int64 | None = None
 
 
 class LogConfigBody(_Body):
@@ -54,8 +57,8 @@ class Ulimit(_Body):
     """API: Resources.Ulimits."""
 
     Name: str = ""
-    Soft: int = 0
-    Hard: int = 0
+    Soft: Int64 = 0
+    Hard: Int64 = 0
 
 
 class DeviceMapping(_Body):
@@ -70,7 +73,7 @@ class DeviceRequest(_Body):
     """API: DeviceRequest."""
 
     Driver: str | None = None
-    Count: int | None = None
+    Count: Int64 | None = None
     DeviceIDs: list[str] | None = None
     Capabilities: list[list[str]] | None = None
     Options: dict[str, str] | None = None
@@ -87,7 +90,7 @@ class ThrottleDevice(_Body):
     """API: ThrottleDevice."""
 
     Path: str = ""
-    Rate: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
+    Rate: Uint64 = 0
 
 
 class DriverConfigBody(_Body):
@@ -119,8 +122,8 @@ class VolumeOptionsBody(_Body):
 class TmpfsOptionsBody(_Body):
     """API: Mount.TmpfsOptions."""
 
-    SizeBytes: int | None = None
-    Mode: int | None = None
+    SizeBytes: Int64 | None = None
+    Mode: Int64 | None = None
     Options: list[list[str]] | None = None
 
 
@@ -147,9 +150,9 @@ class Mount(_Body):
 class Resources(_Body):
     """API: Resources."""
 
-    CpuShares: int | None = None
-    Memory: int | None = None
-    NanoCpus: int | None = None
+    CpuShares: Int64 | None = None
+    Memory: Int64 | None = None
+    NanoCpus: Int64 | None = None
     CgroupParent: str | None = None
     BlkioWeight: Uint16 | None = None
     BlkioWeightDevice: list[WeightDevice] | None = None
@@ -157,27 +160,27 @@ class Resources(_Body):
     BlkioDeviceWriteBps: list[ThrottleDevice] | None = None
     BlkioDeviceReadIOps: list[ThrottleDevice] | None = None
     BlkioDeviceWriteIOps: list[ThrottleDevice] | None = None
-    CpuPeriod: int | None = None
-    CpuQuota: int | None = None
-    CpuRealtimePeriod: int | None = None
-    CpuRealtimeRuntime: int | None = None
+    CpuPeriod: Int64 | None = None
+    CpuQuota: Int64 | None = None
+    CpuRealtimePeriod: Int64 | None = None
+    CpuRealtimeRuntime: Int64 | None = None
     CpusetCpus: str | None = None
     CpusetMems: str | None = None
     Devices: list[DeviceMapping] | None = None
     DeviceCgroupRules: list[str] | None = None
     DeviceRequests: list[DeviceRequest] | None = None
-    KernelMemory: int | None = None
-    KernelMemoryTCP: int | None = None
-    MemoryReservation: int | None = None
-    MemorySwap: int | None = None
-    MemorySwappiness: int | None = None
+    KernelMemory: Int64 | None = None
+    KernelMemoryTCP: Int64 | None = None
+    MemoryReservation: Int64 | None = None
+    MemorySwap: Int64 | None = None
+    MemorySwappiness: Int64 | None = None
     OomKillDisable: bool | None = None
-    PidsLimit: int | None = None
+    PidsLimit: Int64 | None = None
     Ulimits: list[Ulimit] | None = None
-    CpuCount: int | None = None
-    CpuPercent: int | None = None
-    IOMaximumIOps: int | None = None
-    IOMaximumBandwidth: int | None = None
+    CpuCount: Int64 | None = None
+    CpuPercent: Int64 | None = None
+    IOMaximumIOps: Int64 | None = None
+    IOMaximumBandwidth: Int64 | None = None
 
 
 class ContainerUpdateRequest(Resources):
@@ -198,7 +201,7 @@ class HostConfigBody(Resources):
     AutoRemove: bool | None = None
     VolumeDriver: str | None = None
     VolumesFrom: list[str] | None = None
-    ConsoleSize: tuple[int, int] | None = None
+    ConsoleSize: list[Uint64] | None = None
     Annotations: dict[str, str] | None = None
     CapAdd: list[str] | None = None
     CapDrop: list[str] | None = None
@@ -211,7 +214,7 @@ class HostConfigBody(Resources):
     IpcMode: str | None = None
     Cgroup: str | None = None
     Links: list[str] | None = None
-    OomScoreAdj: int | None = None
+    OomScoreAdj: Int64 | None = None
     PidMode: str | None = None
     Privileged: bool | None = None
     PublishAllPorts: bool | None = None
@@ -221,7 +224,7 @@ class HostConfigBody(Resources):
     Tmpfs: dict[str, str] | None = None
     UTSMode: str | None = None
     UsernsMode: str | None = None
-    ShmSize: int | None = None
+    ShmSize: Int64 | None = None
     Sysctls: dict[str, str] | None = None
     Runtime: str | None = None
     Isolation: str | None = None
@@ -247,7 +250,7 @@ class EndpointSettings(_Body):
     Aliases: list[str] | None = None
     MacAddress: str | None = None
     DriverOpts: dict[str, str] | None = None
-    GwPriority: int | None = None
+    GwPriority: Int64 | None = None
     NetworkID: str | None = None
 
 
@@ -283,7 +286,7 @@ class ContainerConfigBody(_Body):
     OnBuild: list[str] | None = None
     Labels: dict[str, str] | None = None
     StopSignal: str | None = None
-    StopTimeout: int | None = None
+    StopTimeout: Int64 | None = None
     Shell: list[str] | None = None
 
 

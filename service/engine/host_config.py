@@ -72,6 +72,7 @@ def complete(
     for key in _SHOWN_WHEN_SET:
         if asked.get(key):
             host[key] = asked[key]
+    host["ConsoleSize"] = [*host["ConsoleSize"], 0, 0][:2]
     if asked.get("Init") is not None:
         host["Init"] = asked["Init"]
     if host["NetworkMode"] == "default":

@@ -223,6 +223,12 @@ def test_namespaces_that_cannot_be_joined(moorage: Instance, option: str, text: 
          "conflicting options: port exposing and the container type network mode"),
         ({"HostConfig": {"NetworkMode": "container:x", "PublishAllPorts": True}},
          "conflicting options: port publishing and the container type network mode"),
+        ({"HostConfig": {"Memory": "64"}}, "cannot unmarshal string into Go struct field"),
+        ({"HostConfig": {"Memory": 10**20}}, "cannot unmarshal number 100000000000000000000 into Go struct field"),
+        ({"HostConfig": {"BlkioWeight": 65536}}, "HostConfig.BlkioWeight of type uint16"),
+        ({"HostConfig": {"ConsoleSize": [-1, 2]}}, "cannot unmarshal number -1 into Go struct field"),
+        ({"HostConfig": {"Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": "2"}]}}, "Ulimits.Hard of type int64"),
+        ({"Tty": 1}, "cannot unmarshal number into Go struct field"),
     ],
 )  # fmt: skip
 def test_refused_at_create(moorage: Instance, body: Any, text: str) -> None:
