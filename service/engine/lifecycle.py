@@ -8,7 +8,7 @@ from service import bell
 from service.engine import events, launch, release, remove
 from service.engine import exit as ended
 from service.engine.bell_watch import changes
-from service.errors import Conflict, InvalidParameter, NotFound, NotModified, SystemFailure
+from service.errors import Conflict, InvalidParameter, MoorageError, NotFound, NotModified, SystemFailure
 from service.kernel import pidfd
 from service.kernel.signals import KILL, signal_number
 from service.store import containers, health
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STOP_TIMEOUT = 10  # seconds, where neither request nor container says otherwise
 KILL_GRACE = 10.0  # seconds that a killed process has to be gone
+_MISGIVING = 2.0  # seconds without news after which it is looked whether anybody is left to bring them
 _UP = ("running", "paused", "restarting")
 
 
@@ -68,13 +69,15 @@ def _is_last(container: "Container", number: int) -> bool:
 async def _end(engine: "Engine", container: "Container", failing: str) -> None:
     """SIGKILL, and wait until it is over. Raises SystemFailure, beginning with `failing`."""
     await engine.thread(_signal, engine, container, KILL)
-    if await _until_down(engine, container, KILL_GRACE) or await engine.thread(_bury, engine, container):
-        return
-    raise SystemFailure(f"{failing}: tried to kill container, but did not receive an exit event")
+    if not await _until_down(engine, container, KILL_GRACE):
+        raise SystemFailure(f"{failing}: tried to kill container, but did not receive an exit event")
 
 
 def _bury(engine: "Engine", container: "Container") -> bool:
-    """Nobody has told of the end of a process that was killed: its exit hook was killed as well. Do its work."""
+    """Do the exit hook's work where neither process nor monitor lives: the monitor was killed, or the hook itself.
+
+    False when one lives. A hook that is just at it is waited for.
+    """
     state, container_id = container["state"], container["record"]["Id"]
     if pidfd.is_alive(state["pid"]) or pidfd.is_running(state["conmon_pid"], "conmon"):
         return False
@@ -142,8 +145,13 @@ async def _until_down(engine: "Engine", container: "Container", seconds: float) 
             return True
         return state["generation"] != generation or state["status"] not in ("running", "paused")
 
-    if not await changes(engine).until(over, seconds):
-        return False
+    left = seconds
+    while not await changes(engine).until(over, min(left, _MISGIVING)):
+        if await engine.thread(_bury, engine, container):
+            break
+        left -= _MISGIVING
+        if left <= 0:
+            return False
     await engine.thread(_let_go, engine, container)
     return True
 
@@ -230,27 +238,35 @@ def _announce(engine: "Engine", container: "Container", action: str) -> None:
 
 async def restart(engine: "Engine", reference: str, seconds: "int | None" = None, signal: str = "") -> None:
     """API: ContainerRestart: stop if it runs, then start. `--rm` does not remove it in between."""
-    from service.engine import attach
-
     container = containers.find(engine.store, reference)
     container_id = container["record"]["Id"]
+    failing = f"Cannot restart container {reference}"
     async with engine.lock(container_id):
         if container["state"]["status"] in _UP:
             await engine.thread(_keep, engine, container_id, True)
             try:
-                await _stop(engine, container, seconds, signal, f"Cannot restart container {reference}")
-                with attach.waiters(engine, container_id) as before_start:
-                    await engine.thread(
-                        lambda: launch.start(engine.settings, engine.store, container_id, before_start=before_start)
-                    )
+                await _stop(engine, container, seconds, signal, failing)
+                await _start_again(engine, container_id, failing)
             finally:
                 await engine.thread(_keep, engine, container_id, False)
         else:
-            with attach.waiters(engine, container_id) as before_start:
-                await engine.thread(
-                    lambda: launch.start(engine.settings, engine.store, container_id, before_start=before_start)
-                )
+            await _start_again(engine, container_id, failing)
     await engine.thread(_announce, engine, container, "restart")
+
+
+async def _start_again(engine: "Engine", container_id: str, failing: str) -> None:
+    from service.engine import attach
+
+    try:
+        with attach.waiters(engine, container_id) as before_start:
+            await engine.thread(
+                lambda: launch.start(engine.settings, engine.store, container_id, before_start=before_start)
+            )
+    except NotModified:
+        return  # somebody else was faster
+    except MoorageError as error:
+        error.message = f"{failing}: {error.message}"
+        raise
 
 
 def _keep(engine: "Engine", container_id: str, keep: bool) -> None:

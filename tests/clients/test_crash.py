@@ -100,6 +100,22 @@ def test_after_a_reboot_what_ran_has_exited(moorage: Instance) -> None:
     moorage.docker("rm", "-f", "ran")
 
 
+def test_a_container_whose_monitor_was_killed_can_be_stopped(moorage: Instance) -> None:
+    moorage.docker("run", "-d", "--name", "alone", "-p", "127.0.0.1:18744:80", "busybox", "sleep", "1000")
+    moorage.docker("run", "-d", "--rm", "--name", "goes", "busybox", "sleep", "1000")
+    for name in ("alone", "goes"):
+        container = json.loads(moorage.docker("inspect", name).stdout)[0]["Id"]
+        with open(f"{moorage.run}/containers/{container}/conmon.pid", encoding="ascii") as file:
+            os.kill(int(file.read()), 9)
+    moorage.docker("stop", "-t", "1", "alone", "goes")
+    state = json.loads(moorage.docker("inspect", "alone").stdout)[0]["State"]
+    assert (state["Status"], state["Pid"]) == ("exited", 0)
+    moorage.docker("start", "alone")
+    assert moorage.docker("exec", "alone", "echo", "alive").stdout == "alive\n"
+    moorage.docker("rm", "-f", "alone")
+    assert names(moorage) == []
+
+
 STORM_SECONDS = 20.0  # of killing; what follows is looking
 
 

@@ -244,6 +244,8 @@ def test_why_a_start_failed_is_in_the_state_and_told_by_wait(moorage: Instance, 
     assert (refused.status, message(refused)) == (400, reason + ": unknown")
     state = inspect(moorage, made[0])["State"]
     assert (state["Status"], state["ExitCode"], state["Error"]) == ("created", 127, reason + ": unknown")
+    again = call(moorage, f"POST /containers/{made[0]}/restart")
+    assert (again.status, message(again)) == (400, f"Cannot restart container {made[0]}: {reason}: unknown")
     waited = done(call(moorage, f"POST /containers/{made[0]}/wait"))
     assert waited == {"StatusCode": 127, "Error": {"Message": reason + ": unknown"}}
 
