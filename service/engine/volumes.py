@@ -325,6 +325,8 @@ def prune(
     for volume in volumes.by_name(database):
         if volume["Name"] in counts or not (named_too or volume["anonymous"]):
             continue
+        if volume["Options"]:
+            continue  # what is kept elsewhere is not thrown away with what is kept here (dockerd does not, either)
         if not all(has_label(volume["Labels"], label) for label in filters.get("label", ())):
             continue
         if any(has_label(volume["Labels"], label) for label in filters.get("label!", ())):

@@ -151,6 +151,9 @@ def test_mounts_made_later_reach_a_container_that_asked(moorage: Instance, tmp_p
         assert seen == "/slave/later/file\n"
         said = refused(moorage, "-v", f"{tmp_path}:/d:rshared", "busybox", "true")
         assert "but it is not a shared mount" in said
+        (shared / "back").mkdir()
+        run(moorage, "--privileged", "-v", f"{shared}:/d:rshared", "busybox", "mount", "-t", "tmpfs", "back", "/d/back")
+        assert os.path.ismount(shared / "back")
     finally:
         if container:
             moorage.docker("rm", "-f", container)
@@ -266,8 +269,10 @@ def test_labels_and_driver_options(moorage: Instance) -> None:
         assert os.path.ismount(data), "the second container left while the first one uses it"
         moorage.docker("kill", container)
         moorage.until(lambda: not os.path.ismount(data), 10, "the last user is gone and the volume is still mounted")
+        moorage.docker("rm", container)
+        assert "driven" not in moorage.docker("volume", "prune", "-af").stdout, "what is kept elsewhere is not pruned"
     finally:
-        moorage.docker("rm", "-f", container)
+        moorage.docker("rm", "-f", container, check=False)
         moorage.docker("volume", "rm", "driven")
 
 
