@@ -31,7 +31,11 @@ async def stat(engine: "Engine", reference: str, path: str) -> "PathStat":
     container = containers.find(engine.store, reference)
     job: Job = {"do": "stat", "view": await engine.thread(_view, engine, container), "path": path}
     async with FilesProcess(engine, job) as program:
-        return await _found(program, path, reference)
+        found = await _found(program, path, reference)
+    if _has_volumes(container):
+        await engine.thread(_announce, engine, container, "")
+        await engine.thread(_unmounted, engine, container)
+    return found
 
 
 async def archive(engine: "Engine", reference: str, path: str) -> "tuple[PathStat, FilesProcess]":
@@ -42,6 +46,7 @@ async def archive(engine: "Engine", reference: str, path: str) -> "tuple[PathSta
     try:
         found = await _found(program, path, reference)
         await engine.thread(_announce, engine, container, "archive-path")
+        program.at_close = lambda: engine.thread(_unmounted, engine, container)
     except BaseException:
         await program.aclose()
         raise
@@ -127,6 +132,7 @@ async def extract(
             except Missing:
                 raise _not_found(path, reference) from None
     await engine.thread(_announce, engine, container, "extract-to-dir")
+    await engine.thread(_unmounted, engine, container)
 
 
 class _Standstill:
@@ -297,6 +303,22 @@ def _bind(engine: "Engine", container: "Container", point: "MountPoint") -> "Bin
 
 
 def _announce(engine: "Engine", container: "Container", action: str) -> None:
+    """Record that the container's volumes were mounted for a piece of work, and which (or none to speak of)."""
     with engine.store.write():
-        events.container(engine.store, container["record"], action)
+        if action != "export":
+            events.volumes(engine.store, container["record"], "mount")
+        if action:
+            events.container(engine.store, container["record"], action)
     bell.ring(engine.settings.bell)
+
+
+def _unmounted(engine: "Engine", container: "Container") -> None:
+    """Record that they are not any more."""
+    if _has_volumes(container):
+        with engine.store.write():
+            events.volumes(engine.store, container["record"], "unmount")
+        bell.ring(engine.settings.bell)
+
+
+def _has_volumes(container: "Container") -> bool:
+    return any(mount["Type"] == "volume" for mount in container["record"]["Mounts"])

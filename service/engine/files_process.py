@@ -52,8 +52,8 @@ class NotTaken(Exception):  # noqa: N818 - it says what happened
 
 
 class FilesProcess:
-    """One run. `fed`: it takes input; `kept`: descriptors that stay open as long as it lives; `at_end` is awaited when
-    all that it gives was read."""
+    """One run. `fed`: it takes input; `kept`: descriptors that stay open as long as it lives. `at_end` is awaited when
+    all that it gives was read, `at_close` when it has ended, in whichever way."""
 
     def __init__(
         self,
@@ -63,8 +63,10 @@ class FilesProcess:
         fed: bool = False,
         kept: "tuple[int, ...]" = (),
         at_end: "Callable[[], Awaitable[None]] | None" = None,
+        at_close: "Callable[[], Awaitable[None]] | None" = None,
     ) -> None:
-        self.settings, self.job, self.fed, self.kept, self.at_end = engine.settings, job, fed, kept, at_end
+        self.settings, self.job, self.fed, self.kept = engine.settings, job, fed, kept
+        self.at_end, self.at_close = at_end, at_close
         self.pid = 0
         self._input: asyncio.StreamWriter | None = None
         self._answers: asyncio.StreamReader
@@ -194,3 +196,6 @@ class FilesProcess:
         if self.pid:
             os.kill(self.pid, _SIGKILL)  # ours, and not reaped yet: the number is still its own
             await asyncio.shield(asyncio.ensure_future(self._ended()))
+        if self.at_close is not None:
+            told, self.at_close = self.at_close, None
+            await told()
