@@ -5,6 +5,7 @@ that is what happens when a client leaves.
 """
 
 import asyncio
+import fcntl
 import os
 
 from service import jsontext, process
@@ -23,6 +24,7 @@ PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 PIECE = 1 << 18  # bytes: the most that is read from the program at once
 _SIGKILL = 9
 _F_SETPIPE_SZ = 1031
+_PIPE = 1 << 20  # bytes that are under way: with the kernel's 64 KiB each side waits for the other all the time
 
 
 class Missing(NotFound):
@@ -85,6 +87,7 @@ class FilesProcess:
             theirs.append(asked)
             for reads in (False, False, True) if self.fed else (False, False):  # answers, output, input
                 source, sink = os.pipe()
+                fcntl.fcntl(sink, _F_SETPIPE_SZ, _PIPE)
                 ours.append(sink if reads else source)
                 theirs.append(source if reads else sink)
             self.pid = process.spawn(
