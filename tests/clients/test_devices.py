@@ -43,6 +43,11 @@ devices:
       hostPath: /dev/zero
     - path: /dev/nvidia1
       hostPath: /dev/null
+- name: broken
+  containerEdits:
+    hooks:
+    - hookName: prestart
+      path: /bin/false
 """
 
 
@@ -111,11 +116,22 @@ def test_devices_that_nobody_offers(moorage: Instance, arguments: list[str], tex
     assert text in run(moorage, *arguments, "busybox", "true")
 
 
+def test_a_vendors_hook_that_fails_ends_the_start(moorage: Instance) -> None:
+    made = moorage.docker("create", "--device", "nvidia.com/gpu=broken", "busybox", "true").stdout.strip()
+    refused = moorage.docker("start", made, check=False)
+    assert refused.returncode == 1
+    assert "hook" in refused.stderr
+    state = json.loads(moorage.docker("inspect", made).stdout)[0]["State"]
+    assert (state["Status"], state["ExitCode"]) == ("created", 128)
+    moorage.docker("rm", made)
+
+
 def test_info_lists_what_is_offered_and_what_is_broken(client: "docker.DockerClient", vendor: Path) -> None:
     said = client.info()
     assert said["DiscoveredDevices"] == [
         {"Source": "cdi", "ID": "nvidia.com/gpu=0"},
         {"Source": "cdi", "ID": "nvidia.com/gpu=all"},
+        {"Source": "cdi", "ID": "nvidia.com/gpu=broken"},
     ]
     assert said["CDISpecDirs"] == [f"{vendor}/missing", str(vendor)]
     assert any(f"CDI: Error associated with spec file {vendor}/broken.json" in text for text in said["Warnings"])
