@@ -299,6 +299,7 @@ def data_usage(engine: "Engine", kinds: "frozenset[str]" = frozenset()) -> "dict
                 },
             }
             for volume in stored_volumes.by_name(engine.store)
+            if not volume["Options"]  # what is kept elsewhere takes no place here
         ]
     if not kinds or "build-cache" in kinds:
         document["BuildCache"] = []

@@ -129,44 +129,52 @@ CASES: dict[str, list[Step]] = {
         for step in created(HostConfig={"Binds": [bind]})
     ],
     "mounts of each kind": [
-        step
-        for mount in (
-            {"Type": "bind", "Source": "/tmp", "Target": "/a/"},
-            {"Type": "bind", "Source": "/tmp", "Target": "/a", "ReadOnly": True, "Consistency": "cached"},
-            {"Type": "bind", "Source": "/nosuch_zz", "Target": "/a", "BindOptions": {"CreateMountpoint": True}},
-            {
-                "Type": "bind",
-                "Source": "/tmp",
-                "Target": "/a",
-                "BindOptions": {"Propagation": "slave", "NonRecursive": True},
-            },
-            {
-                "Type": "bind",
-                "Source": "/",
-                "Target": "/a",
-                "ReadOnly": True,
-                "BindOptions": {"ReadOnlyNonRecursive": True},
-            },
-            {"Type": "volume", "Target": "/a/"},
-            {"Type": "volume", "Source": "d-other", "Target": "/a", "ReadOnly": True},
-            {
-                "Type": "volume",
-                "Source": "d-other",
-                "Target": "/a",
-                "VolumeOptions": {"Subpath": "b", "Labels": {"c": "d"}},
-            },
-            {
-                "Type": "volume",
-                "Source": "d-driven",
-                "Target": "/a",
-                "VolumeOptions": {
-                    "DriverConfig": {"Name": "local", "Options": {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}}
+        *(
+            step
+            for mount in (
+                {"Type": "bind", "Source": "/tmp", "Target": "/a/"},
+                {"Type": "bind", "Source": "/tmp", "Target": "/a", "ReadOnly": True, "Consistency": "cached"},
+                {"Type": "bind", "Source": "/nosuch_zz", "Target": "/a", "BindOptions": {"CreateMountpoint": True}},
+                {
+                    "Type": "bind",
+                    "Source": "/tmp",
+                    "Target": "/a",
+                    "BindOptions": {"Propagation": "slave", "NonRecursive": True},
                 },
-            },
-            {"Type": "tmpfs", "Target": "/a"},
-            {"Type": "tmpfs", "Target": "/a", "ReadOnly": True, "TmpfsOptions": {"SizeBytes": MIB, "Mode": 0o1777}},
-        )
-        for step in created(HostConfig={"Mounts": [mount]})
+                {
+                    "Type": "bind",
+                    "Source": "/",
+                    "Target": "/a",
+                    "ReadOnly": True,
+                    "BindOptions": {"ReadOnlyNonRecursive": True},
+                },
+                {"Type": "volume", "Target": "/a/"},
+                {"Type": "volume", "Source": "d-other", "Target": "/a", "ReadOnly": True},
+                {
+                    "Type": "volume",
+                    "Source": "d-other",
+                    "Target": "/a",
+                    "VolumeOptions": {"Subpath": "b", "Labels": {"c": "d"}},
+                },
+                {
+                    "Type": "volume",
+                    "Source": "d-driven",
+                    "Target": "/a",
+                    "VolumeOptions": {
+                        "DriverConfig": {
+                            "Name": "local",
+                            "Options": {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"},
+                        }
+                    },
+                },
+                {"Type": "tmpfs", "Target": "/a"},
+                {"Type": "tmpfs", "Target": "/a", "ReadOnly": True, "TmpfsOptions": {"SizeBytes": MIB, "Mode": 0o1777}},
+            )
+            for step in created(HostConfig={"Mounts": [mount]})
+        ),
+        get("/system/df?type=volume"),
+        post('/volumes/prune?filters={"all":["true"]}'),
+        delete("/volumes/d-driven"),
     ],
     "volumes of another container": [
         make(
