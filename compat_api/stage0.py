@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _PEEK = _socket.MSG_PEEK | _socket.MSG_DONTWAIT
 _WINDOW = 16384  # bytes; a longer head goes to the loop
+# How long others wait for a client that reads a large answer: as long as it goes on within …
+_STALL, _LONGEST_SEND = 50, 0.5  # … milliseconds, and has it all within so many seconds
 _METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE")
 _NOT_OURS = (b"transfer-encoding", b"upgrade", b"expect", b"te", b"trailer")
 
@@ -136,9 +138,7 @@ class Stage0:
             self.silent.pop(connection.fileno(), None)
             self.idle.touch()
             try:
-                sent = connection.send(wire)
-            except BlockingIOError:
-                sent = 0
+                sent = _send(connection, wire)
             except OSError:
                 return self._drop(connection)
             if sent < len(wire):  # a slow reader: the loop writes the rest
@@ -171,6 +171,21 @@ class Stage0:
             return errors.answer(error)
         except Exception as error:  # noqa: BLE001 - whatever a handler does, the client gets an answer
             return errors.answer(error)
+
+
+def _send(connection: "_socket.socket", wire: bytes) -> int:
+    """Send an answer; how much of it the client took. One larger than a socket's buffer gives it moments to read on:
+    the loop, which writes to slow readers, takes 80 ms to come."""
+    left, until = memoryview(wire), time.monotonic() + _LONGEST_SEND
+    while left:
+        try:
+            left = left[connection.send(left) :]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(connection.fileno(), select.POLLOUT)
+            if time.monotonic() > until or not poll.poll(_STALL):
+                break
+    return len(wire) - len(left)
 
 
 def read_request(seen: bytes) -> "Request | None":

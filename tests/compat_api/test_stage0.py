@@ -66,6 +66,17 @@ def what_takes_long_is_left_to_a_thread_of_the_loop(service: WireService) -> Non
     assert (answer.status, answer.json) == (404, {"message": "no such scales"})
 
 
+def a_huge_answer_that_nobody_reads(service: WireService) -> None:
+    with service.connect() as lazy:
+        lazy.send(request("GET /test/huge") + PING)
+        deadline = time.monotonic() + 20
+        while not in_the_loop(service):  # which is to write the rest
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert len(lazy.answer().json) == 3000
+        exchange(lazy, PING, sent=True)
+
+
 def both_ways_answer_the_same(service: WireService) -> None:
     def told(line: str) -> tuple[int, str, dict[str, str], bytes]:
         answer = service.ask(line)
@@ -253,6 +264,7 @@ CASES = [
     keep_alive,
     short_operations_stay_in_stage_0,
     what_takes_long_is_left_to_a_thread_of_the_loop,
+    a_huge_answer_that_nobody_reads,
     both_ways_answer_the_same,
     http_1_0,
     http_1_0_in_the_loop,
@@ -279,6 +291,15 @@ CASES = [
 def test_hand_over(case: Callable[[WireService], None]) -> None:
     with WireService() as service:
         case(service)
+
+
+def test_a_huge_answer_to_who_reads_it_needs_no_loop() -> None:
+    for _ in range(5):  # a machine with much else to do may keep us from reading
+        with WireService() as service:
+            assert len(service.ask("GET /test/huge").json) == 3000
+            if not in_the_loop(service):
+                return
+    pytest.fail("the loop was called for each time")
 
 
 @pytest.mark.parametrize(

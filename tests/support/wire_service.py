@@ -44,6 +44,12 @@ def large() -> Reply:
     return Reply.json(["x" * 100] * 100)
 
 
+@get("/test/huge")
+def huge() -> Reply:
+    """An answer larger than what a socket holds."""
+    return Reply.json(["x" * 1000] * 3000)
+
+
 @get("/test/seen")
 def tell_seen() -> Reply:
     """What the other operations have noted."""
