@@ -69,10 +69,13 @@ def _config(record: "ContainerRecord") -> "dict[str, Any]":
 
 def _provided_files(engine: "Engine", record: "ContainerRecord") -> dict[str, str]:
     """The host's path of each file that Docker provides in /etc: of the network's owner when that is shared."""
-    mode = record["HostConfig"]["NetworkMode"]
-    if mode.startswith("container:"):
+    met: set[str] = set()
+    while record["HostConfig"]["NetworkMode"].startswith("container:"):
+        if record["Id"] in met:
+            return {}
+        met.add(record["Id"])
         try:
-            return _provided_files(engine, containers.find(engine.store, mode.partition(":")[2])["record"])
+            record = containers.find(engine.store, record["HostConfig"]["NetworkMode"].partition(":")[2])["record"]
         except (NotFound, InvalidParameter):
             return {}  # it was removed
     folder = engine.settings.container_root(record["Id"])

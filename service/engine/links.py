@@ -50,9 +50,7 @@ def decide(database: "Database", host: "Mapping[str, Any]") -> "dict[str, Contai
         return wanted  # a network of the user's: the endpoints' settings say it
     for text in host["Links"] or ():
         name, alias = parse(text)
-        child = _existing(database, name)
-        while mode_of(child).startswith("container:"):
-            child = _existing(database, mode_of(child).partition(":")[2])
+        child = _owner(database, name)
         if mode_of(child) == "host":
             raise InvalidParameter(
                 "conflicting options: host type networking can't be used with links. This would result in undefined "
@@ -63,13 +61,22 @@ def decide(database: "Database", host: "Mapping[str, Any]") -> "dict[str, Contai
     return wanted
 
 
-def _existing(database: "Database", name: str) -> "ContainerRecord":
-    try:
-        if not name:
-            raise NotFound('invalid name or ID supplied: ""')
-        return containers.find(database, name)["record"]
-    except (NotFound, InvalidParameter) as error:
-        raise InvalidParameter(f"could not get container for {name}: {error.message}") from None
+def _owner(database: "Database", name: str) -> "ContainerRecord":
+    """The container of that name, or the one whose network it shares."""
+    met: set[str] = set()
+    while True:
+        try:
+            if not name:
+                raise NotFound('invalid name or ID supplied: ""')
+            child = containers.find(database, name)["record"]
+        except (NotFound, InvalidParameter) as error:
+            raise InvalidParameter(f"could not get container for {name}: {error.message}") from None
+        if not mode_of(child).startswith("container:"):
+            return child
+        if child["Id"] in met:  # by names that were given again they may come to point at each other
+            raise InvalidParameter(f"could not get container for {name}: it shares its own network")
+        met.add(child["Id"])
+        name = mode_of(child).partition(":")[2]
 
 
 def register(database: "Database", record: "ContainerRecord", wanted: "Mapping[str, ContainerRecord]") -> None:

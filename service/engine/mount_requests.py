@@ -47,6 +47,8 @@ def _check(mount: "MountRequest") -> None:
             raise InvalidParameter(f"field {options} must not be specified")
     if not target:
         raise InvalidParameter("field Target must not be empty")
+    if "\0" in source:
+        raise InvalidParameter("invalid mount path: a path cannot hold a NUL")
     check_target(target)
     if kind == "bind":
         _check_bind(source, mount.get("BindOptions") or {})
@@ -69,6 +71,8 @@ def _check(mount: "MountRequest") -> None:
 
 def check_target(target: str) -> None:
     """Raise InvalidParameter unless `target` may be the place of a mount."""
+    if "\0" in target:
+        raise InvalidParameter("invalid mount path: a path cannot hold a NUL")
     if not target.strip("/") and target:
         raise InvalidParameter("invalid specification: destination can't be '/'")
     if not target.startswith("/"):
@@ -99,7 +103,7 @@ def _check_read_only(mount: "MountRequest") -> None:
 
 def _check_subpath(subpath: str) -> None:
     """Lexically only. Where its symbolic links lead is seen when it is opened (`engine.mount_sources`)."""
-    if subpath and (subpath.startswith("/") or os.path.normpath(subpath).split("/")[0] == ".."):
+    if "\0" in subpath or (subpath and (subpath.startswith("/") or os.path.normpath(subpath).split("/")[0] == "..")):
         raise InvalidParameter("subpath must be a relative path within the volume")
 
 

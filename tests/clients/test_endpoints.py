@@ -240,6 +240,24 @@ def test_a_container_cannot_join_itself(client: DockerClient) -> None:
         client.api.remove_container(container)
 
 
+def test_containers_that_point_at_each_other(client: DockerClient) -> None:
+    """A name can be given again: what follows the chain comes to an end."""
+    made = []
+    for name, other in (("first", "second"), ("second", "first")):
+        body = {"Image": "busybox", "HostConfig": {"NetworkMode": f"container:{other}"}}
+        made.append(client.api.create_container_from_config(body, name=name)["Id"])
+    try:
+        for container in made:
+            with pytest.raises(APIError, match="cannot join network namespace of a non running container"):
+                client.api.start(container)
+            assert client.api.inspect_container(container)["State"]["Status"] == "created"
+        with pytest.raises(APIError, match="could not get container for"):
+            create(client, HostConfig={"Links": ["first:x"]})
+    finally:
+        for container in made:
+            client.api.remove_container(container)
+
+
 def test_the_network_of_a_guest_outlives_the_service(moorage: Instance) -> None:
     moorage.docker("run", "-d", "--name", "owner", "busybox", "sleep", "600")
     moorage.docker("run", "-d", "--name", "guest", "--network", "container:owner", "busybox", "sleep", "600")

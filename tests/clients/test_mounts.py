@@ -437,6 +437,8 @@ def test_the_file_system_of_another_image(moorage: Instance, populated: str) -> 
         ({"Mounts": [{"Type": "tmpfs", "Source": "x", "Target": "/a"}]}, "field Source must not be specified"),
         ({"Mounts": [{"Type": "volume", "Target": "/a", "VolumeOptions": {"Subpath": "a"}}]},
          "must not set Subpath when using anonymous volumes"),
+        ({"Binds": ["/x\0y:/a"]}, "a path cannot hold a NUL"),
+        ({"Mounts": [{"Type": "tmpfs", "Target": "/a\0"}]}, "a path cannot hold a NUL"),
         ({"Tmpfs": {"rel": ""}}, "invalid mount path: 'rel' mount path must be absolute"),
         ({"Binds": ["vol:/a"], "VolumeDriver": "nope"}, 'error looking up volume plugin nope: plugin "nope" not found'),
     ],
