@@ -162,6 +162,19 @@ def test_several_networks(moorage: Instance, client: DockerClient, two_networks:
         create(moorage.client(version="1.43"), NetworkingConfig={"EndpointsConfig": {first: {}, second: {}}})
 
 
+def test_a_network_by_its_id(moorage: Instance, client: DockerClient, two_networks: tuple[str, str]) -> None:
+    first, _ = two_networks
+    network = moorage.docker("network", "inspect", "-f", "{{.Id}}", first).stdout.strip()
+    for reference in (network, network[:12]):
+        container = moorage.docker("run", "-d", "--network", reference, "busybox", "sleep", "600").stdout.strip()
+        try:
+            shown = client.api.inspect_container(container)
+            assert set(shown["NetworkSettings"]["Networks"]) == {first}
+            assert shown["NetworkSettings"]["Networks"][first]["NetworkID"] == network
+        finally:
+            moorage.docker("rm", "-f", container)
+
+
 def test_a_container_is_on_the_networks_that_it_names(client: DockerClient, two_networks: tuple[str, str]) -> None:
     """As with dockerd: NetworkMode counts when no endpoint is named at all."""
     _, second = two_networks
