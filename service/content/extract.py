@@ -103,10 +103,19 @@ class Extractor:
 
     def _parents(self, path: str) -> None:
         """Make the directories on the way that no member has described. What is there stays, whatever it is."""
-        try:
-            os.lstat(path)
-        except FileNotFoundError:
-            os.makedirs(path, 0o755, exist_ok=True)
+        missing = []
+        while True:
+            try:
+                os.lstat(path)
+                break
+            except FileNotFoundError:
+                missing.append(path)
+                path = os.path.dirname(path)
+        for path in reversed(missing):
+            try:
+                os.mkdir(path, 0o755)
+            except FileExistsError:
+                continue  # the container was faster
 
     def _make(self, entry: Entry, path: str) -> int:
         """Make what a member describes, and write its data. A descriptor of it, or -1 where there can be none."""

@@ -3,10 +3,26 @@
 Drivers that nobody has are not among them: dockerd looks for each of them for 15 seconds.
 """
 
+import io
+import tarfile
+
 from tests.differential.steps import CREATE, Step, creating, delete, get, hosted, make, post, starting
 
 MIB = 1 << 20
 SWARM_LISTS = ("/services", "/nodes", "/tasks", "/secrets", "/configs")
+
+
+def _tar(name: str, **fields: bytes | str) -> bytes:
+    """A tar with one member of 300 bytes."""
+    member = tarfile.TarInfo(name)
+    member.size = 0 if fields else 300
+    for field, value in fields.items():
+        setattr(member, field, value)
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as opened:
+        opened.addfile(member, io.BytesIO(bytes(300)))
+    return written.getvalue()
+
 
 CASES: dict[str, list[Step]] = {
     "paths": [
@@ -771,5 +787,34 @@ CASES: dict[str, list[Step]] = {
         get("/system/df?type="),
         get("/system/df?type=image&type=zz"),
         delete("/containers/d-use?force=1"),
+    ],
+    "a container's files": [
+        *(
+            (method, f"/containers/{name}/archive{query}", b"" if method == "PUT" else None)
+            for method in ("HEAD", "GET", "PUT")
+            for name, query in (("nosuch", "?path=/"), ("nosuch", ""))
+        ),
+        get("/containers/nosuch/export"),
+        get("/containers/nosuch/changes"),
+        get("/containers/nosuch/attach/ws"),
+        get("/containers/nosuch/attach/ws?detachKeys=zz"),
+        make("d-files", HostConfig={"ReadonlyRootfs": True, "Binds": ["d-files:/ro:ro", "d-files:/rw"]}),
+        get("/containers/d-files/archive"),
+        *(
+            ("GET", f"/containers/d-files/archive?path={path}", None)
+            for path in ("/nope", "nope", "/etc/passwd/", "/etc/passwd/x", "/etc/passwd/.", "/nope/../etc/nope")
+        ),
+        *(
+            ("PUT", f"/containers/d-files/archive?path={path}", body)
+            for path, body in (
+                *(("/nope", b""), ("/etc/passwd", b""), ("/etc/passwd/x", b""), ("/", b""), ("/ro", b""), ("/rw", b"")),
+                *(("/rw", b"rubbish" * 200), ("/rw", _tar("../up")), ("/rw", _tar("cut")[:700])),
+                *(("/rw", _tar("x", type=b"Z")), ("/rw", _tar("x", type=b"1", linkname="nope"))),
+                ("/rw", _tar("x", type=b"1", linkname="../etc/passwd")),
+            )
+        ),
+        get("/containers/d-files/changes"),
+        delete("/containers/d-files?force=1&v=1"),
+        delete("/volumes/d-files"),
     ],
 }
