@@ -3,19 +3,22 @@
 A room of its own: create checks it on a cold process, without the network's machinery.
 """
 
-from service.errors import InvalidParameter, NotFound
+import os
+
+from service.errors import Conflict, InvalidParameter, NotFound
 from service.network import ipam
 from service.store import networks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from service.model.network import NetworkRecord
     from service.store.database import Database
 
 SYSCTLS = "com.docker.network.endpoint.sysctls"  # driver option: what is set on the endpoint's interface
+INTERFACE = "com.docker.network.endpoint.ifname"  # driver option: what the interface is called in the container
 _PREDEFINED = ("bridge", "host", "none", "default")
 
 
@@ -52,12 +55,34 @@ def check(name: str, network: "NetworkRecord | None", asked: "Mapping[str, Any]"
         problems += _not_in_range(network, wanted)
     if asked.get("MacAddress"):
         parse_mac(asked["MacAddress"])
+    options = asked.get("DriverOpts") or {}
     try:
-        sysctls((asked.get("DriverOpts") or {}).get(SYSCTLS) or "")
+        sysctls(options.get(SYSCTLS) or "")
     except InvalidParameter as error:
         problems.append(error.message)
+    name = options.get(INTERFACE) or "eth0"
+    if len(os.fsencode(name)) > 15 or name in (".", "..") or any(c in "/:" or c.isspace() or c == "\0" for c in name):
+        problems.append(f"invalid interface name {name}")  # netdevice(7), dev_valid_name() in the kernel
     if problems:
         raise InvalidParameter("invalid endpoint settings:\n" + _joined(problems))
+
+
+def interfaces(wanted: "Sequence[Mapping[str, Any]]", taken: "Iterable[str]" = ()) -> list[str]:
+    """What the interfaces of endpoints are called in the container: as asked for, else eth0, eth1, … as they are free.
+
+    Raises Conflict when two are to have one name.
+    """
+    used = set(taken)
+    names: list[str] = [(asked.get("DriverOpts") or {}).get(INTERFACE) or "" for asked in wanted]
+    for name in filter(None, names):
+        if name in used:
+            raise Conflict(f"interface name {name} is in use already")
+        used.add(name)
+    for place, name in enumerate(names):
+        if not name:
+            names[place] = next(f"eth{n}" for n in range(len(used) + 1) if f"eth{n}" not in used)
+            used.add(names[place])
+    return names
 
 
 def parse_mac(text: str) -> str:

@@ -184,8 +184,9 @@ def prepare(settings: "Settings", database: "Database", record: "ContainerRecord
     try:
         with database.write():
             sandbox = new_id()
-            for network, asked in _wanted(database, record, mode):
-                interface = f"eth{len(plan.endpoints)}"
+            wanted = list(_wanted(database, record, mode))
+            names = endpoint_settings.interfaces([asked for _, asked in wanted])
+            for (network, asked), interface in zip(wanted, names, strict=True):
                 plan.endpoints.append(allocate(database, record, network, asked, sandbox=sandbox, interface=interface))
             carrier = choose_default_route(plan.endpoints)
             for endpoint in plan.endpoints:

@@ -449,7 +449,7 @@ def _join(
         if any(endpoint["NetworkId"] == network["Id"] for endpoint in present):
             raise Forbidden(f"endpoint with name {record['Name']} already exists in network {network['Name']}")
         names = {endpoint["Interface"] for endpoint in present}
-        interface = next(f"eth{n}" for n in range(len(names) + 1) if f"eth{n}" not in names)
+        (interface,) = endpoint_settings.interfaces([asked], names)
         sandbox = present[0]["SandboxId"] if present else new_id()
         joined = endpoints.allocate(database, record, network, asked, sandbox=sandbox, interface=interface)
         stored.insert_endpoint(database, joined)

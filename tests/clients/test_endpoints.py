@@ -162,6 +162,38 @@ def test_several_networks(moorage: Instance, client: DockerClient, two_networks:
         create(moorage.client(version="1.43"), NetworkingConfig={"EndpointsConfig": {first: {}, second: {}}})
 
 
+def test_interfaces_by_name(moorage: Instance, client: DockerClient, two_networks: tuple[str, str]) -> None:
+    first, second = two_networks
+    option = "com.docker.network.endpoint.ifname"
+    container = moorage.docker(
+        "run",
+        "-d",
+        "--network",
+        f"name={first},driver-opt={option}=eth1",
+        "--network",
+        second,
+        "busybox",
+        "sleep",
+        "600",
+    ).stdout.strip()
+    try:
+        networks = client.api.inspect_container(container)["NetworkSettings"]["Networks"]
+        addresses = moorage.docker("exec", container, "ip", "-4", "-o", "addr").stdout
+        assert f"eth1    inet {networks[first]['IPAddress']}/" in addresses
+        assert f"eth0    inet {networks[second]['IPAddress']}/" in addresses
+        words = ("network", "connect", "bridge", container, "--driver-opt")
+        assert "in use already" in moorage.docker(*words, f"{option}=eth0", check=False).stderr
+        moorage.docker(*words, f"{option}=lan")
+        assert " lan " in moorage.docker("exec", container, "ip", "-4", "-o", "addr").stdout
+        moorage.docker("restart", "-t", "0", container)
+        assert " lan " in moorage.docker("exec", container, "ip", "-4", "-o", "addr").stdout
+    finally:
+        moorage.docker("rm", "-f", container)
+    for text in ("a/b", "sixteen-letters-", ".", "a b"):
+        with pytest.raises(APIError, match="invalid interface name"):
+            create(client, NetworkingConfig={"EndpointsConfig": {"bridge": {"DriverOpts": {option: text}}}})
+
+
 def test_a_network_by_its_id(moorage: Instance, client: DockerClient, two_networks: tuple[str, str]) -> None:
     first, _ = two_networks
     network = moorage.docker("network", "inspect", "-f", "{{.Id}}", first).stdout.strip()
