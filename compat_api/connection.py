@@ -186,6 +186,7 @@ class Protocol(HttpToolsProtocol):
         self.house.hangups.forget(self.transport)
         self.held_back.clear()
         self.unsent = b""
+        self.house.stir()
 
     def in_progress(self) -> bool:
         """Whether a request is being read or answered."""
@@ -247,4 +248,5 @@ class Protocol(HttpToolsProtocol):
 
     def _hijack_over(self) -> None:
         self.house.idle.touch()
+        self.house.stir()
         self.house.hangups.forget(self.transport)

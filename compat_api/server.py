@@ -44,7 +44,7 @@ from compat_api.dispatch import Dispatcher  # noqa: E402 - as above
 sys.modules["uvicorn"].__dict__.setdefault("Config", uvicorn.config.Config)  # its own modules take it from there
 
 _DRAIN = 10.0  # seconds that requests in flight get when the service is told to stop
-_BUSY_LOOK = 1.0  # seconds between looks whether what was in flight has ended
+_FIRST_LOOK, _LATEST_LOOK = 1.0, 60.0  # seconds to the next look whether what is in flight has ended; it doubles
 _NEVER = 10**9  # seconds: keep-alive ends with the process
 
 
@@ -104,13 +104,15 @@ class Server:
         self.server_state = uvicorn.server.ServerState()
         self.arriving: set[asyncio.Task[Any]] = set()  # accepted, not yet a protocol
         self.stop = asyncio.Event()
+        self.stirred = asyncio.Event()  # told to stop, or a connection has ended
+        self.patience = self._first_look()  # seconds to the next look while something is in flight
 
     async def serve(self, adopted: "list[tuple[_socket.socket, bytes, bool]]") -> None:
         """Until idle, or told to stop."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            self.loop.add_signal_handler(number, self.stop.set)
+            self.loop.add_signal_handler(number, self._told_to_stop)
         if self.life.stopping:  # told between stage 0 and here
-            self.stop.set()
+            self._told_to_stop()
         for connection, unsent, answered in adopted:
             self.welcome(socket.socket(fileno=connection.detach()), unsent, answered and not unsent)
         self.listen()
@@ -121,14 +123,36 @@ class Server:
         await self.drain()
 
     async def _pause(self) -> None:
-        """Until told to stop, or until it is time to look whether we may leave."""
+        """Until told to stop, or until it is time to look whether we may leave.
+
+        While something is in flight, ever more rarely: a follower of events costs nothing. The end of a connection
+        is told (`stir`); what else may end the work is found at the next look.
+        """
         seconds = None
         if not self.life.path:
-            seconds = self.idle.remaining() or min(_BUSY_LOOK, self.idle.window / 4)
+            seconds = self.idle.remaining()
+            if seconds:
+                self.patience = self._first_look()
+            else:
+                seconds, self.patience = self.patience, min(2 * self.patience, _LATEST_LOOK)
         try:
-            await asyncio.wait_for(self.stop.wait(), seconds)
+            await asyncio.wait_for(self.stirred.wait(), seconds)
         except TimeoutError:
-            pass  # time to look
+            return  # time to look
+        if not self.stop.is_set():
+            self.stirred.clear()
+            self.patience = self._first_look()
+
+    def _first_look(self) -> float:
+        return min(_FIRST_LOOK, self.idle.window / 4)
+
+    def stir(self) -> None:
+        """A connection has ended: it may be time to leave."""
+        self.stirred.set()
+
+    def _told_to_stop(self) -> None:
+        self.stop.set()
+        self.stirred.set()
 
     # arriving
 
