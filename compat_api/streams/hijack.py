@@ -1,11 +1,15 @@
 """A connection taken over from HTTP: raw bytes both ways, with back-pressure (`compat_api.reply.Connection`)."""
 
 import asyncio
+import fcntl
+import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_SIOCOUTQ = 0x5411  # unix(7): how many bytes the other end has not taken yet
+_HEAD_SECONDS = 0.25  # the longest that the first bytes wait for the header to be taken
 _READ_AHEAD = 65536  # bytes kept for a handler that does not read; then the client has to wait
 
 
@@ -24,6 +28,7 @@ class HijackedConnection(asyncio.Protocol):
         self.ended = ended
         self.lost = False
         self.reading_paused = False
+        self._head_taken = False
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -93,10 +98,25 @@ class HijackedConnection(asyncio.Protocol):
         """Send; returns when the transport has room again. Raises ConnectionResetError when the client is gone."""
         if self._gone.is_set() or self.transport.is_closing():
             raise ConnectionResetError("the client has left")
+        if not self._head_taken:
+            await self._until_head_taken()
         self.transport.write(data)
         await self._writable.wait()
         if self._gone.is_set():
             raise ConnectionResetError("the client has left")
+
+    async def _until_head_taken(self) -> None:
+        """Returns when the client has read our header, by itself.
+
+        docker-py reads it through a buffer that it then forgets, and with it whatever came in the same read.
+        """
+        self._head_taken = True
+        fd = self.transport.get_extra_info("socket").fileno()
+        end = asyncio.get_running_loop().time() + _HEAD_SECONDS
+        while not self.lost and (self.transport.get_write_buffer_size() or _untaken(fd)):
+            if asyncio.get_running_loop().time() > end:
+                return
+            await asyncio.sleep(0.001)
 
     async def gone(self) -> None:
         """Returns when the client has left entirely (reset, or both directions closed)."""
@@ -106,3 +126,8 @@ class HijackedConnection(asyncio.Protocol):
         """Flush what was written and close."""
         self.transport.close()
         await self._closed.wait()
+
+
+def _untaken(fd: int) -> int:
+    """How many bytes sent on a socket the other end has not read."""
+    return int(struct.unpack("i", fcntl.ioctl(fd, _SIOCOUTQ, b"\0" * 4))[0])

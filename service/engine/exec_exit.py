@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from service.store.database import Database
     from service.store.execs import Exec
 
+HOOK = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "exit_hook.py")
 _EXPLAINED = 2.0  # seconds in which a service that lives has told why its session did not start
 _UNDER_WAY = 5.0  # seconds in which a monitor that was spawned has written its pid file
 LOST = 255  # of a process whose monitor was killed: nobody knows
@@ -47,26 +48,39 @@ def record_from_monitor(settings: "Settings", database: "Database", container_id
     from service.runtime import conmon
 
     folder = conmon.exec_path(settings, container_id, exec_id)
-    _record_from_monitor(settings, database, container_id, exec_id, folder)
-    remove_tree(folder)  # conmon is done with it; a container that is asked something every second would fill /run
+    if _record_from_monitor(settings, database, container_id, exec_id, folder):
+        remove_tree(folder)  # conmon is done with it; a container that is asked something every second would fill /run
 
 
 def _record_from_monitor(
     settings: "Settings", database: "Database", container_id: str, exec_id: str, folder: str
-) -> None:
+) -> bool:
+    """False when a monitor lives that has its own hook to come."""
     from service.kernel import pidfd
     from service.runtime import exits
 
     ended = exits.read_exec(settings, container_id, exec_id)
     if ended is not None:
         record(settings, database, exec_id, ended.exit_code)
-        return
-    pid = _number(folder + "/pid")
-    if not pid:
+        return True
+    if not _number(folder + "/pid"):
         time.sleep(_EXPLAINED)
+    pid, monitor = _number(folder + "/pid"), _number(folder + "/conmon.pid")
+    if pidfd.is_running(monitor, "conmon") and monitor != os.getppid():
+        return False  # it has come to life meanwhile: its own hook will tell
     while pid and pidfd.is_alive(pid):
         pidfd.wait_gone(pid, 3600.0)
-    record(settings, database, exec_id, LOST)
+    ended = exits.read_exec(settings, container_id, exec_id)
+    record(settings, database, exec_id, ended.exit_code if ended else LOST)
+    return True
+
+
+def _look_again(settings: "Settings", container_id: str, exec_id: str) -> None:
+    """Leave a session to a hook of our own, which looks once more in a while."""
+    from service import process
+
+    argv = [settings.python, "-I", "-S", HOOK, "exec", container_id, exec_id]
+    process.spawn(argv, environment=settings.environment())
 
 
 def reconcile(settings: "Settings", database: "Database") -> None:
@@ -90,7 +104,7 @@ def reconcile(settings: "Settings", database: "Database") -> None:
 def _adopt(settings: "Settings", database: "Database", session: "Exec") -> bool:
     """The service was killed before it wrote down a session's pids: find them where conmon put them.
 
-    Also true for a monitor that may only be on its way: its hook, or the next reconcile, will tell.
+    Also true for a monitor that may only be on its way: it is looked for again in two seconds.
     """
     from service.kernel import pidfd
     from service.runtime import conmon
@@ -100,9 +114,12 @@ def _adopt(settings: "Settings", database: "Database", session: "Exec") -> bool:
     monitor, pid = _number(folder + "/conmon.pid"), _number(folder + "/pid")
     if not monitor:
         try:
-            return not session["conmon_pid"] and time.time() - os.stat(folder).st_mtime < _UNDER_WAY
+            under_way = not session["conmon_pid"] and time.time() - os.stat(folder).st_mtime < _UNDER_WAY
         except FileNotFoundError:
             return False
+        if under_way:
+            _look_again(settings, asked["ContainerID"], asked["ID"])
+        return under_way
     if not pidfd.is_running(monitor, "conmon"):
         return bool(pid) and pidfd.is_alive(pid)  # its hook waits for it
     with database.write():

@@ -5,7 +5,6 @@ how it ended. The end of an attached one is recorded here as well, before the cl
 asks next is the exit code. Whoever is first records (`exec_exit`).
 """
 
-import os
 import time
 
 from service import bell, ids
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from service.runtime.conmon import ExecCreation
     from service.store.execs import Exec, ExecRecord
 
-HOOK = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "exit_hook.py")
 NOT_EXECUTABLE, UNKNOWN = 126, 128  # exit codes of what could not be started
 
 
@@ -239,7 +237,7 @@ def _spawn(
         process_spec=process,
         terminal=record["Tty"],
         open_stdin=record["AttachStdin"],
-        exit_command=[settings.python, "-I", "-S", HOOK, "exec", record["ContainerID"], record["ID"]],
+        exit_command=[settings.python, "-I", "-S", exec_exit.HOOK, "exec", record["ContainerID"], record["ID"]],
         attach=attach,
     )
 

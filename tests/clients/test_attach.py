@@ -14,7 +14,20 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.instance import Instance
-from tests.support.streams import call, create, everything, frames, hijack, inspect, of_stream, remove, run, start, wait
+from tests.support.streams import (
+    UPGRADE,
+    call,
+    create,
+    everything,
+    frames,
+    hijack,
+    inspect,
+    of_stream,
+    remove,
+    run,
+    start,
+    wait,
+)
 from tests.support.wire import Wire, request
 
 ALL = "stream=1&stdin=1&stdout=1&stderr=1"
@@ -276,6 +289,19 @@ def test_the_log_of_what_is_not_started_yet(moorage: Instance, containers: list[
             start(moorage, container)
             assert of_stream(wire.rest(), 1) == expected
         wait(moorage, container)
+
+
+def test_the_header_can_be_read_by_itself(moorage: Instance, containers: list[str]) -> None:
+    """docker-py loses what comes in the same read, and the output of what has ended is there at once."""
+    container = run(moorage, "echo", "hello")
+    containers.append(container)
+    wait(moorage, container)
+    with Wire(moorage.socket, 30) as wire:
+        wire.send(request(f"POST /v1.51/containers/{container}/attach?logs=1&stdout=1", **UPGRADE))
+        time.sleep(0.1)  # a client that is given no time by a busy machine
+        first = wire.socket.recv(65536)
+        assert first.endswith(b"\r\n\r\n")
+        assert frames(wire.rest()) == [(1, b"hello\n")]
 
 
 def test_events(moorage: Instance, containers: list[str]) -> None:
