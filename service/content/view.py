@@ -42,6 +42,10 @@ if TYPE_CHECKING:
         writable: bool
 
 
+_MOST_LINKS = 255
+_EINVAL, _ELOOP = 22, 40
+
+
 def enter(view: "View") -> bool:
     """Make the view, and make it this process's root. Whether it is the mount that the container itself uses.
 
@@ -128,20 +132,48 @@ def _place(root: str, path: str, directory: bool) -> int:
     try:
         return open_in_root(root, path, os.O_PATH)
     except FileNotFoundError:
-        _make(root, [part for part in path.split("/") if part], directory)
-    return open_in_root(root, path, os.O_PATH)
+        return open_in_root(root, _make(root, path, directory), os.O_PATH)
 
 
-def _make(root: str, parts: "Sequence[str]", directory: bool) -> None:
-    for count in range(1, len(parts) + 1):
-        parent = open_in_root(root, "/".join(parts[: count - 1]), os.O_PATH | os.O_DIRECTORY)
-        try:
-            if directory or count < len(parts):
-                os.mkdir(parts[count - 1], 0o755, dir_fd=parent)
-            else:
-                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-                os.close(os.open(parts[count - 1], flags, 0o755, dir_fd=parent))
-        except FileExistsError:
+def _make(root: str, path: str, directory: bool) -> str:
+    """Make a mount point where the links of `path` lead, also those that lead to nothing yet; where that is."""
+    left = path.split("/")[::-1]
+    at, links = "/", 0
+    while left:
+        part = left.pop()
+        if part in ("", "."):
             continue
+        if part == "..":
+            at = os.path.dirname(at)
+            continue
+        parent = open_in_root(root, at, os.O_PATH | os.O_DIRECTORY)
+        try:
+            target = _link_or_new(parent, part, directory=directory or any(left))
         finally:
             os.close(parent)
+        if not target:
+            at = f"{at.rstrip('/')}/{part}"
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(_ELOOP, os.strerror(_ELOOP), path)
+        at = "/" if target.startswith("/") else at
+        left += target.split("/")[::-1]
+    return at
+
+
+def _link_or_new(parent: int, name: str, *, directory: bool) -> str:
+    """The target of the link `name`; else empty, and something is there now: what was there before, or a new one."""
+    try:
+        return os.readlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno != _EINVAL:
+            raise
+        return ""  # it is no link
+    if directory:
+        os.mkdir(name, 0o755, dir_fd=parent)
+    else:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o755, dir_fd=parent))
+    return ""

@@ -447,17 +447,17 @@ def test_links_that_move_lead_nowhere_else(moorage: Instance, tmp_path: Path) ->
 
 
 def test_a_mount_point_that_is_a_link_stays_in_the_container(moorage: Instance, tmp_path: Path) -> None:
-    """A volume's place is a link that would lead out when read by the machine."""
-    os.chmod(tmp_path, 0o755)
-    container = create(moorage, "true", HostConfig={"Binds": [f"over:/gate{tmp_path}/under"]})
-    body = tar({"name": "gate", "type": tarfile.SYMTYPE, "linkname": "/"})
-    assert put(moorage, container, "/tmp", body) == (200, "")
+    """The way to a volume's place becomes a link to a directory that only the machine has."""
+    container = create(
+        moorage, "sh", "-c", f"mv /gate /old; ln -s {tmp_path} /gate", HostConfig={"Binds": ["over:/gate/under"]}
+    )
     start(moorage, container)
-    wait(moorage, container)
-    replaced = create(moorage, "sh", "-c", "rm -r /gate; ln -s / /gate")
-    remove(moorage, replaced)
-    fetch(moorage, container, "/gate")
-    assert not (tmp_path / "under").exists()
+    assert wait(moorage, container) == 0
+    assert stat(ask(moorage, "HEAD", container, "/gate"))["linkTarget"] == str(tmp_path)
+    assert put(moorage, container, "/gate/under", tar({"name": "in", "data": b"volume"})) == (200, "")
+    assert content(moorage, container, "/gate/under/in") == b"volume"
+    assert os.listdir(tmp_path) == []
+    assert Path(moorage.root, "volumes/over/_data/in").read_bytes() == b"volume"
     remove(moorage, container)
 
 
@@ -505,14 +505,21 @@ def test_a_slow_client_is_waited_for(moorage: Instance, tree: str) -> None:
 
 
 def test_killed_in_the_middle(moorage: Instance, created: str) -> None:
-    """`kill -9` of the service while a tar goes in: nothing runs on afterwards, and it can be done again."""
-    with Wire(moorage.socket, 30) as wire:
-        wire.send(request(f"PUT /containers/{created}/archive?path=/tmp", Content_Length="10000000"))
-        wire.send(tar({"name": "x", "data": bytes(200_000)})[:150_000])
-        moorage.until(lambda: workers(moorage), 10, "the program was not started")
-        orphans = workers(moorage)
-        moorage.kill_service()
-        moorage.until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in orphans), 10, "the program lived on")
+    """`kill -9` of the service while a tar goes in or out: nothing runs on afterwards, and it can be done again."""
+    assert put(moorage, created, "/root", tar({"name": "big", "data": bytes(8_000_000)})) == (200, "")
+    half = tar({"name": "x", "data": bytes(200_000)})[:150_000]
+    for sent in (
+        request(f"PUT /containers/{created}/archive?path=/tmp", Content_Length="10000000") + half,
+        request(f"GET /containers/{created}/archive?path=/root"),
+        request(f"GET /containers/{created}/export"),
+    ):
+        with Wire(moorage.socket, 30) as wire:
+            wire.send(sent)
+            moorage.until(lambda: workers(moorage), 10, "the program was not started")
+            orphans = workers(moorage)
+            moorage.kill_service()
+            gone = lambda ours=orphans: not any(os.path.exists(f"/proc/{pid}") for pid in ours)  # noqa: E731 - of this turn
+            moorage.until(gone, 10, "the program lived on")
     assert put(moorage, created, "/tmp", tar({"name": "x", "data": b"again"})) == (200, "")
     assert content(moorage, created, "/tmp/x") == b"again"
 
