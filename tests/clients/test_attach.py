@@ -9,7 +9,6 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -33,15 +32,6 @@ from tests.support.wire import Wire, request
 ALL = "stream=1&stdin=1&stdout=1&stderr=1"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 RAW = "application/vnd.docker.raw-stream"
-
-
-@pytest.fixture
-def containers(moorage: Instance) -> Iterator[list[str]]:
-    """Ids noted here are removed after the test."""
-    noted: list[str] = []
-    yield noted
-    for container in noted:
-        remove(moorage, container)
 
 
 @pytest.mark.parametrize("upgrade", [True, False], ids=["upgrade", "plain"])

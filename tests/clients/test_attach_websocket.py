@@ -1,25 +1,15 @@
 """attach/ws: a container's streams in a websocket."""
 
 import hashlib
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.instance import Instance
-from tests.support.streams import call, create, done, inspect, remove, start, wait
+from tests.support.streams import call, create, done, inspect, start, wait
 from tests.support.websocket import BINARY, CLOSE, PING, PONG, TEXT, Socket
 from tests.support.wire import Wire, request
 
 ALL = "stream=1&stdin=1&stdout=1&stderr=1"
-
-
-@pytest.fixture
-def containers(moorage: Instance) -> Iterator[list[str]]:
-    """Ids noted here are removed after the test."""
-    noted: list[str] = []
-    yield noted
-    for container in noted:
-        remove(moorage, container)
 
 
 def attach(moorage: Instance, container: str, query: str = ALL, version: str = "/v1.51") -> Socket:

@@ -1,26 +1,16 @@
 """LogConfig: drivers and options, what create says of them, what the start says, and what inspect shows."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.support.instance import Instance
-from tests.support.streams import call, create, inspect, of_stream, remove, run, wait
+from tests.support.streams import call, create, inspect, of_stream, run, wait
 
 BOTH = "stdout=1&stderr=1"
 NOT_STARTED = "failed to create task for container: failed to initialize logging driver: "
 NO_BOOL = 'strconv.ParseBool: parsing "x": invalid syntax'
 COMPRESS = "compress cannot be true when max-file is less than 2 or max-size is not set"
-
-
-@pytest.fixture
-def containers(moorage: Instance) -> Iterator[list[str]]:
-    """Ids noted here are removed after the test."""
-    noted: list[str] = []
-    yield noted
-    for container in noted:
-        remove(moorage, container)
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,16 @@
 """Rotation: what a container writes stays whole over the parts of its log, however fast it writes and whoever reads."""
 
 import os
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from service.runtime import log_parts
 from service.runtime.log_rotation import Rotation
 from service.settings import Settings
 from tests.support.instance import Instance
-from tests.support.streams import call, create, of_stream, remove, run, start, wait
+from tests.support.streams import call, create, of_stream, run, start, wait
 from tests.support.wire import Wire, request
 
 BOTH = "stdout=1&stderr=1"
-
-
-@pytest.fixture
-def containers(moorage: Instance) -> Iterator[list[str]]:
-    """Ids noted here are removed after the test."""
-    noted: list[str] = []
-    yield noted
-    for container in noted:
-        remove(moorage, container)
 
 
 def limited(driver: str = "json-file", **options: str) -> dict[str, Any]:

@@ -14,15 +14,6 @@ from tests.support.wire import Wire, request
 BOTH = "stdout=1&stderr=1"
 
 
-@pytest.fixture
-def containers(moorage: Instance) -> Iterator[list[str]]:
-    """Ids noted here are removed after the test."""
-    noted: list[str] = []
-    yield noted
-    for container in noted:
-        remove(moorage, container)
-
-
 @pytest.fixture(scope="module")
 def five(moorage: Instance) -> Iterator[str]:
     """An ended container that wrote five lines to stdout, a second apart by its third, and one to stderr."""
