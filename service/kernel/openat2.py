@@ -1,6 +1,7 @@
 """openat2(2): open a path inside a directory that nothing on the way can lead out of."""
 
 import os
+import stat
 
 from service.kernel.libc import check, syscall
 
@@ -8,6 +9,7 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 _SYS_OPENAT2 = 437
+_EFBIG = 27
 
 
 def open_in_root(root: str, path: str, flags: int = os.O_RDONLY) -> int:
@@ -36,8 +38,20 @@ def _open(root: str, path: str, flags: int, resolve: int) -> int:
         os.close(directory)
 
 
-def read_in_root(root: str, path: str) -> bytes:
-    """What a file inside `root` holds. Raises OSError; never blocks on a fifo that stands there instead."""
-    fd = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK)
+def read_in_root(root: str, path: str, most: int = 1 << 24) -> bytes:
+    """What a file inside `root` holds; empty for what is no regular file (a device may have no end, a fifo no writer).
+
+    Raises OSError; EFBIG when it holds more than `most` bytes.
+    """
+    for flags in (os.O_PATH, os.O_RDONLY | os.O_NONBLOCK):  # a device is not even opened, unless it came just now
+        fd = open_in_root(root, path, flags)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return b""
+        if flags == os.O_PATH:
+            os.close(fd)
     with open(fd, "rb") as file:
-        return file.read()
+        text = file.read(most + 1)
+    if len(text) > most:
+        raise OSError(_EFBIG, os.strerror(_EFBIG), path)
+    return text

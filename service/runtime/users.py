@@ -48,6 +48,8 @@ def _read(rootfs: str, path: str) -> list[list[str]]:
         text = read_in_root(rootfs, path)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise InvalidParameter(f"read {path}: {(error.strerror or '').lower()}") from None
     lines = text.decode("utf-8", "surrogateescape").splitlines()
     return [line.strip().split(":") for line in lines if line.strip() and not line.startswith("#")]
 

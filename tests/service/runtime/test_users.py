@@ -1,6 +1,7 @@
 """passwd and group as an image may have them, hostile ones included."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,18 @@ def test_links_lead_nowhere_outside(root: Path, tmp_path: Path) -> None:
         (root / "etc/passwd").unlink()
     os.mkfifo(root / "etc/passwd")
     assert users.resolve_user(str(root), "0").uid == 0, "a fifo must not hang the launch"
+
+
+def test_files_without_an_end(root: Path) -> None:
+    """A container may put what it likes there; the service reads it."""
+    (root / "etc/passwd").unlink()
+    os.mknod(root / "etc/passwd", stat.S_IFCHR | 0o666, os.makedev(1, 5))  # /dev/zero
+    (root / "etc/group").unlink()
+    (root / "etc/group").mkdir()
+    assert users.resolve_user(str(root), "5").uid == 5
+    (root / "etc/passwd").unlink()
+    with open(root / "etc/passwd", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InvalidParameter) as caught:
+        users.resolve_user(str(root), "5")
+    assert caught.value.message == "read /etc/passwd: file too large"
