@@ -43,6 +43,20 @@ def sentence(answer: Answer) -> str:
     return masked(body)
 
 
+def headers(answer: Answer) -> dict[str, str]:
+    """The headers that say something of the answer itself, as `header name: value`."""
+    of_the_server = (
+        "api-version",
+        "content-length",
+        "date",
+        "docker-experimental",
+        "ostype",
+        "server",
+        "transfer-encoding",
+    )
+    return {f"header {name}": text for name, text in answer.headers.items() if name not in of_the_server}
+
+
 def document(answer: Answer) -> Any:
     """The masked document of a successful answer; None when there is none. Records of a stream make a list."""
     if answer.status >= 300 or not answer.headers.get("content-type", "").startswith("application/json"):

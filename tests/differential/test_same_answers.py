@@ -124,9 +124,13 @@ def differing(case: str, step: Step, theirs: Answer, ours: Answer) -> list[str]:
     if theirs.status != ours.status or said[0] != said[1]:
         return [] if answers.reason(case, shown(step)) else [_told(case, step, theirs, ours)]
     operation = _operation(step)
+    found = [
+        *sameness.differences(sameness.headers(theirs), sameness.headers(ours)),
+        *sameness.differences(sameness.document(theirs), sameness.document(ours)),
+    ]
     return [
         f"{case}: {shown(step)}\n  {operation} | {path}\n    dockerd  {_short(one)}\n    moorage  {_short(other)}"
-        for path, one, other in sameness.differences(sameness.document(theirs), sameness.document(ours))
+        for path, one, other in found
         if not fields.reason(operation, path)
     ]
 
