@@ -134,5 +134,14 @@ def _unregistered(engine: "Engine") -> None:
                 from service.content import rootfs
                 from service.kernel.tree import remove_tree
 
+                _unmount_below(f"{folder}/{name}")  # what a new container's volumes were being filled from
                 rootfs.remove(settings, name.removesuffix(".lock"))
                 remove_tree(f"{folder}/{name}")
+
+
+def _unmount_below(folder: str) -> None:
+    from service.kernel import mount
+
+    for entry in reversed([*mount.table()]):
+        if entry.point.startswith(folder + "/"):
+            mount.detach(entry.point)

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import sqlite3
+import subprocess
 import threading
 import time
 
@@ -82,6 +83,17 @@ def test_killed_in_the_middle(moorage: Instance, verb: str) -> None:
             assert moorage.docker("exec", name, "echo", "alive").stdout == "alive\n"
             moorage.docker("rm", "-f", name)
     assert names(moorage) == []
+
+
+def test_a_create_killed_while_it_filled_volumes(moorage: Instance) -> None:
+    """It had its file system mounted to copy from, and was not registered yet."""
+    moorage.docker("version")
+    place = f"{moorage.run}/containers/{'ab' * 32}/rootfs"
+    os.makedirs(place)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+    moorage.kill_service()
+    assert moorage.docker("ps", "-aq").stdout == ""
+    moorage.until(lambda: not os.path.exists(place), 10, "what it left is still there")
 
 
 def test_after_a_reboot_what_ran_has_exited(moorage: Instance) -> None:
