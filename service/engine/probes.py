@@ -73,6 +73,8 @@ class Probes:
         self.timer = self.loop.at(time.monotonic() + max(0, left) / 1e9, self._probe)
 
     def _probe(self) -> None:
+        if not pidfd.is_alive(self.init_pid):
+            return  # it has ended, and its hook is about to say so
         if len(Probe.starting) >= STARTING_AT_ONCE:
             self.timer = self.loop.at(time.monotonic() + 0.05, self._probe)
             return
