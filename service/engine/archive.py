@@ -127,7 +127,7 @@ async def extract(
                 ready = await program.answer()
                 if ready["shared"] and container["state"]["status"] in _UP:
                     standstill.end()
-                await _feed(program, tar)
+                await feed(program, tar)
                 await program.answer()
             except Missing:
                 raise _not_found(path, reference) from None
@@ -172,7 +172,7 @@ class _Standstill:
             self._here.release()
 
 
-async def _feed(program: FilesProcess, tar: "AsyncIterator[bytes]") -> None:
+async def feed(program: FilesProcess, tar: "AsyncIterator[bytes]") -> None:
     """Give the program the tar, decompressed. Returns early when it takes no more (its next answer says why)."""
     from service.content import layers
 

@@ -1,4 +1,4 @@
-"""The cache of builds (API: BuildPrune). Nothing builds yet, so there is never anything in it."""
+"""The cache of builds by BuildKit (API: BuildPrune), which is not served: there is never anything in it."""
 
 from service import bell
 from service.engine import events

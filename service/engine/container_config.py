@@ -102,6 +102,11 @@ def merge(asked: "dict[str, Any]", image: "dict[str, Any]") -> "dict[str, Any]":
     return config
 
 
+def whole(config: "dict[str, Any]") -> "dict[str, Any]":
+    """A configuration with every key that Docker writes, whether it says something or not."""
+    return {**_DEFAULTS, **config}
+
+
 def _clean(path: str) -> str:
     """A path without `.`, `..`, doubled and trailing slashes (Go: filepath.Clean)."""
     import os

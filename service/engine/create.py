@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from service.model.container import ContainerRecord
 
 
+LEASED = "container:"  # and a container's id: a lease that says who is to remove it
+
+
 def check_name(name: str) -> str:
     """The name without its slash. Raises InvalidParameter unless it may name a container."""
     bare = name.removeprefix("/")
@@ -41,9 +44,12 @@ def create(
     platform: str = "",
     *,
     recursive_read_only: bool = True,
+    lease: str = "",
+    from_nothing: bool = False,
 ) -> tuple[str, list[str]]:
     """Create a container from a request body of ContainerCreate (as a dict, absent keys absent). Blocking.
 
+    `lease`: who is to remove it (an owner of leases), even when killed. `from_nothing`: there is no image.
     `recursive_read_only`: what is mounted below a read-only bind is read-only too, where the request does not say.
     Returns its id and warnings. Raises NotFound for an unknown image, Conflict for a name in use, InvalidParameter for
     anything the request cannot mean; then nothing was changed.
@@ -78,8 +84,8 @@ def create(
         from service.engine import endpoint_settings
 
         endpoint_settings.check_config(store, networking["EndpointsConfig"])
-    image = images.find(engine, asked.get("Image") or "", platform)
-    of_image = image.config.get("config") or {}
+    image = None if from_nothing else images.find(engine, asked.get("Image") or "", platform)
+    of_image = image.config.get("config") or {} if image else {}
     namespaces.check_exposed(asked, of_image, host)
     config = container_config.merge(asked, of_image)
     warnings += unsupported.warnings(host)
@@ -97,19 +103,19 @@ def create(
         "Created": timestamps.now(),
         "Path": command[0],
         "Args": command[1:],
-        "Image": image.id,
+        "Image": image.id if image else "",
         "Config": config,
         "HostConfig": host,
         "EndpointsConfig": network_mode.wanted(store, host, networking.get("EndpointsConfig") or {}),
         "Mounts": planned.mounts,
-        "Layers": image.layers,
+        "Layers": image.layers if image else [],
         "Platform": "linux",
     }
     with volumes.exclusively(settings, planned.volumes):
         try:
             rootfs.prepare(settings, container_id)
             copy_up.populate(engine, record, planned)
-            _register(engine, record, planned, linked)
+            _register(engine, record, planned, linked, lease)
         except BaseException:
             rootfs.remove(settings, container_id)
             mounts.forget(engine, planned)
@@ -119,7 +125,11 @@ def create(
 
 
 def _register(
-    engine: "Engine", record: "ContainerRecord", planned: "mounts.Plan", linked: "dict[str, ContainerRecord]"
+    engine: "Engine",
+    record: "ContainerRecord",
+    planned: "mounts.Plan",
+    linked: "dict[str, ContainerRecord]",
+    lease: str,
 ) -> None:
     """The one commit of this verb. A container without a name draws one until it is free."""
     unnamed = not record["Name"]
@@ -136,6 +146,8 @@ def _register(
                 mounts.register(engine, planned)
                 containers.insert(engine.store, record, timestamps.nanoseconds(record["Created"]))
                 links.register(engine.store, record, linked)
+                if lease:
+                    stored_images.lease(engine.store, lease, [LEASED + record["Id"]], timestamps.now_ns())
                 events.container(engine.store, record, "create")
             return
         except Conflict:
@@ -147,4 +159,5 @@ def _register(
 def _images(record: "ContainerRecord") -> dict[str, str]:
     """The images that a container needs, its own and those it mounts: id → name."""
     mounted = {mount["Image"]: mount["Name"] for mount in record["Mounts"] if mount["Type"] == "image"}
-    return {**mounted, record["Image"]: record["Config"]["Image"]}
+    own = {record["Image"]: record["Config"]["Image"]} if record["Image"] else {}
+    return {**mounted, **own}

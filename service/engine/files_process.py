@@ -1,4 +1,5 @@
-"""The program `container_files` at work, seen from the event loop: its answers, what it is fed, what it gives.
+"""The program `container_files` (or `build_files`) at work, seen from the event loop: its answers, what it is fed, what
+it gives.
 
 It is an asynchronous iterator of what it gives. `aclose` (or the end of an `async with` block) ends it, wherever it is:
 that is what happens when a client leaves.
@@ -13,11 +14,10 @@ from service.errors import InvalidParameter, NotFound, SystemFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
     from typing import IO, Any
 
-    from service.container_files import Job
     from service.engine.engine import Engine
 
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "container_files.py")
@@ -60,8 +60,9 @@ class FilesProcess:
     def __init__(
         self,
         engine: "Engine",
-        job: "Job",
+        job: "Mapping[str, Any]",
         *,
+        program: str = PROGRAM,
         fed: bool = False,
         kept: "tuple[int, ...]" = (),
         at_end: "Callable[[], Awaitable[None]] | None" = None,
@@ -69,6 +70,7 @@ class FilesProcess:
     ) -> None:
         self.settings, self.job, self.fed, self.kept = engine.settings, job, fed, kept
         self.at_end, self.at_close = at_end, at_close
+        self.program = program
         self.pid = 0
         self._input: asyncio.StreamWriter | None = None
         self._answers: asyncio.StreamReader
@@ -91,7 +93,7 @@ class FilesProcess:
                 ours.append(sink if reads else source)
                 theirs.append(source if reads else sink)
             self.pid = process.spawn(
-                [self.settings.python, "-I", "-S", PROGRAM],
+                [self.settings.python, "-I", "-S", self.program],
                 environment=self.settings.environment(),
                 stdin=theirs[3] if self.fed else -1,
                 stdout=theirs[2],

@@ -23,7 +23,8 @@ class ClientGone(Exception):  # noqa: N818 - no error of ours
 
 def error_message(error: MoorageError) -> "dict[str, Any]":
     """How an error is told once the answer has begun."""
-    return {"errorDetail": {"message": error.message}, "error": error.message}
+    code = getattr(error, "code", 0)  # of a build's command
+    return {"errorDetail": {**({"code": code} if code else {}), "message": error.message}, "error": error.message}
 
 
 class Body:

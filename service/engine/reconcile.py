@@ -36,9 +36,10 @@ def at_start(engine: "Engine") -> None:
     exec_exit.reconcile(settings, store)
     _unregistered(engine)
     if images.unfinished(store):
-        from service.engine import commit, layers
+        from service.engine import build, commit, layers
 
         commit.reconcile(engine)
+        build.reconcile(engine)
         layers.reconcile(engine)
     if events.overdue(store):
         with store.write():

@@ -12,6 +12,7 @@ SIDE_DOORS = (
     "service.boot",
     "service.shutdown",
     "service.container_files",
+    "service.build_files",
 )  # programs of their own: they begin where the engine's verbs do
 
 

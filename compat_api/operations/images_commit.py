@@ -1,4 +1,4 @@
-"""/commit and /build: images made here."""
+"""/commit."""
 
 from compat_api.declaration import Flag, Text, Texts, post
 from compat_api.reply import Reply

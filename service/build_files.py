@@ -1,0 +1,182 @@
+"""One piece of work on the files of a build: a program of its own, run by `engine.build_files` as `python -I -S`.
+
+It mounts the trees that it is told of in a mount namespace of its own and takes the directory above them as its root:
+no path and no symbolic link of a context or an image means anything outside. It ends with its work, or when the service
+does; nothing is left mounted.
+
+Descriptors: 0 what comes in, 3 what to do (JSON), 4 what became of it (lines of JSON).
+
+    {"do": "unpack"}   the tar on 0 into `folder`                 → {"done": true}
+    {"do": "extract"}  the same into `destination` of `target`    → {"done": true}
+    {"do": "make"}     the directory `destination` in `target`    → {"done": true}
+    {"do": "copy"}     → {"found": [[path, hash], …]}; then a line on 0 that says what of it: {"wanted": [number, …]}
+                       → {"done": true}
+    any of them        → {"error": "…", "kind": "missing" | "refused" | "failed"}
+"""
+
+import os
+import sys
+
+if __name__ == "__main__":  # run by path, isolated: the project is not on sys.path
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from service import jsontext
+from service.content import copying, extract, rootfs
+from service.content.tar import BadArchive, Source
+from service.kernel import mount, mountns
+from service.kernel.openat2 import read_in_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NotRequired, TypedDict
+
+    class Tree(TypedDict):
+        """Something with files: layers' directories, the uppermost first, with what is written over them; or a path."""
+
+        layers: list[str]
+        upper: str
+        work: str
+        path: str
+
+    class Job(TypedDict):
+        """What to do."""
+
+        do: str
+        staging: str  # an empty directory of ours, to mount on
+        folder: NotRequired[str]
+        target: NotRequired[Tree]
+        sources: NotRequired[list[tuple[Tree, list[str]]]]  # and the patterns in them
+        destination: NotRequired[str]  # in the target, absolute; with a slash at its end where a directory is meant
+        owner: NotRequired[str]  # --chown
+        keeps_owner: NotRequired[bool]
+        mode: NotRequired[int]  # --chmod; -1: none
+
+
+JOB, ANSWERS = 3, 4
+TARGET = "/target"
+
+
+def answer(what: object) -> None:
+    """Tell the service. When it is gone, so is the reason for all of this."""
+    try:
+        os.write(ANSWERS, jsontext.dump_bytes(what) + b"\n")
+    except BrokenPipeError:
+        os._exit(1)
+
+
+def mounted(tree: "Tree", place: str) -> None:
+    """Mount a tree at `place`; what nothing is written over is read-only."""
+    os.mkdir(place, 0o755)
+    layers, upper = tree["layers"], tree["upper"]
+    if len(layers) > 1 or (layers and upper):
+        rootfs.overlay(place, layers, upper, tree["work"])
+    elif alone := upper or tree["path"] or "".join(layers):  # overlayfs joins no less than two
+        mount.mount(alone, place, flags=mount.MS_BIND)
+    if not upper and (layers or tree["path"]):
+        mountns.restrict(place, mountns.RDONLY)
+
+
+def enter(job: "Job") -> None:
+    """Mount everything, and make the directory above it this process's root."""
+    mountns.unshare()
+    staging = job["staging"]
+    if "folder" in job:
+        mount.mount(job["folder"], job["folder"], flags=mount.MS_BIND)
+        mountns.restrict(job["folder"], mountns.NODEV | mountns.NOSUID)
+        mountns.enter(job["folder"])
+        return
+    mount.mount("build", staging, "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, "mode=700")
+    mounted(job["target"], staging + TARGET)
+    for number, (tree, _) in enumerate(job.get("sources", ())):
+        mounted(tree, f"{staging}/source{number}")
+    mountns.restrict(staging, mountns.NODEV | mountns.NOSUID)
+    mountns.enter(staging)
+
+
+def unpack(_: "Job") -> None:
+    """A build's context."""
+    extract.Extractor(Source(0), "/").run()
+
+
+def expand(job: "Job") -> None:
+    """An archive that ADD unpacks."""
+    os.chroot(TARGET)
+    os.chdir("/")
+    folder = copying.resolved("", job["destination"]) or "/"
+    os.makedirs(folder, 0o755, exist_ok=True)
+    extract.Extractor(Source(0), folder).run()
+
+
+def make(job: "Job") -> None:
+    """A working directory."""
+    path = copying.resolved(TARGET, job["destination"])
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise NotADirectoryError(20, f"Cannot mkdir: {job['destination']} is not a directory", job["destination"])
+    os.makedirs(path, 0o755, exist_ok=True)
+
+
+def copy(job: "Job") -> None:
+    """COPY and ADD."""
+    found = []
+    for number, (_, patterns) in enumerate(job["sources"]):
+        for pattern in patterns:
+            found += copying.found(f"/source{number}", pattern)
+    answer({"found": [[each.path, each.hash] for each in found]})
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(0, 65536)
+        if not piece:
+            return  # it is in the cache
+        line += piece
+    wanted = jsontext.loads(line)["wanted"]
+    owner: tuple[int, int] | None = (0, 0)
+    if job.get("owner"):
+        owner = copying.owner_of(_read("etc/passwd"), _read("etc/group"), job["owner"])
+    elif job.get("keeps_owner"):
+        owner = None
+    copier = copying.Copier(TARGET, job["destination"], owner, job.get("mode", -1))
+    copying.copy_all(copier, [found[number] for number in wanted])
+
+
+def _read(path: str) -> bytes:
+    try:
+        return read_in_root(TARGET, path)
+    except OSError:
+        return b""
+
+
+WORK = {"unpack": unpack, "extract": expand, "make": make, "copy": copy}
+
+
+def main() -> int:
+    """Do what descriptor 3 says; the exit code is 0 when all of it was done."""
+    os.umask(0)
+    with open(JOB, "rb") as file:
+        job: Job = jsontext.loads(file.read())
+    try:
+        enter(job)
+    except OSError as error:
+        answer({"error": f"{error.filename or 'mount'}: {extract.told(error)}", "kind": "failed"})
+        return 1
+    # From here on the build's files are what paths mean: nothing of them may be taken for a module of ours.
+    sys.meta_path.clear()
+    sys.path.clear()
+    sys.tracebacklimit = 0  # a traceback would quote its lines from files of these names
+    try:
+        WORK[job["do"]](job)
+    except FileNotFoundError as error:
+        answer({"error": os.fsdecode(error.filename or ""), "kind": "missing"})
+    except ValueError as error:
+        answer({"error": str(error), "kind": "refused"})
+    except (BadArchive, extract.Refused) as error:
+        answer({"error": str(error), "kind": "failed"})
+    except OSError as error:
+        answer({"error": extract.told(error), "kind": "failed"})
+    else:
+        answer({"done": True})
+        return 0
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

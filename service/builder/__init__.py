@@ -1,0 +1,1 @@
+"""Dockerfiles: what they say. Pure: nothing here touches files, processes or the network."""

@@ -1,0 +1,325 @@
+"""COPY and ADD: what a pattern means in a source tree, its hash for the build cache, and the copy itself.
+
+For a program whose root directory holds the trees, each in a directory of its own (`service/build_files.py`): symbolic
+links are resolved as if that directory were the root, so none leads into another tree. The rules are those of dockerd's
+classic builder (moby: builder/dockerfile/copy.go). Nobody else writes to the trees meanwhile.
+"""
+
+import hashlib
+import os
+import re
+import stat
+
+from service import jsontext
+from service.kernel.tree import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_CAPABILITY = "security.capability"
+_MOST_LINKS = 255  # moby/sys/symlink
+_ELOOP, _ENOTDIR = 40, 20
+_PIECE = 1 << 20
+_STEP = 1 << 30  # bytes that one copy_file_range(2) is asked for
+
+
+class Copied:
+    """One thing to copy: `path` inside the tree `root`, as the pattern found it; `hash` says what is there."""
+
+    def __init__(self, root: str, path: str, hash: str) -> None:
+        self.root, self.path, self.hash = root, path, hash
+
+
+def resolved(root: str, path: str) -> str:
+    """`path` inside `root` with all links followed, the last one too; what does not exist is kept as written."""
+    left = [part for part in reversed(path.split("/")) if part]
+    at: list[str] = []
+    links = 0
+    while left:
+        part = left.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            at = at[:-1]
+            continue
+        try:
+            target = os.readlink("/".join((root, *at, part)))
+        except OSError:
+            at.append(part)  # no link
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(_ELOOP, os.strerror(_ELOOP), path)
+        if target.startswith("/"):
+            at = []
+        left += reversed(target.split("/"))
+    return "/".join((root, *at))
+
+
+def found(root: str, pattern: str) -> "list[Copied]":
+    """What a source means. Raises FileNotFoundError naming it, when it is no pattern and nothing is there, and
+    ValueError when it leads out of the tree."""
+    pattern = pattern.removeprefix("/").removeprefix("./")
+    if not _has_wildcards(pattern):
+        if os.path.normpath(pattern).split("/")[0] == "..":
+            raise ValueError(f"forbidden path outside the build context: {pattern} ()")
+        return [Copied(root, pattern, _hash(root, pattern))]
+    return [Copied(root, path, _hash(root, path)) for path in _matching(root, os.path.normpath(pattern))]
+
+
+def _has_wildcards(name: str) -> bool:
+    return re.search(r"^(?:[^\\*?\[]|\\.)*[*?\[]", name, re.DOTALL) is not None
+
+
+def _matching(root: str, pattern: str) -> "Iterator[str]":
+    """The paths that match, in the order of their names; directories that are links are not entered."""
+    parts = [_expression(part) for part in pattern.split("/")]
+
+    def below(folder: str, depth: int) -> "Iterator[str]":
+        for name in sorted(os.listdir(f"{root}/{folder}"), key=os.fsencode):
+            if not parts[depth].fullmatch(name):
+                continue
+            path = f"{folder}/{name}" if folder else name
+            if depth + 1 == len(parts):
+                yield path
+            elif stat.S_ISDIR(os.lstat(f"{root}/{path}").st_mode):
+                yield from below(path, depth + 1)
+
+    yield from below("", 0)
+
+
+def _expression(part: str) -> "re.Pattern[str]":
+    """One component of Go's filepath.Match; one that is malformed matches nothing."""
+    out: list[str] = []
+    at = 0
+    while at < len(part):
+        sign = part[at]
+        at += 1
+        if sign == "*":
+            if out[-1:] != [".*"]:
+                out.append(".*")
+        elif sign == "?":
+            out.append(".")
+        elif sign == "\\" and at < len(part):
+            out.append(re.escape(part[at]))
+            at += 1
+        elif sign == "[":
+            end = part.find("]", at + 1)
+            if end < 0:
+                return re.compile("(?!)")
+            inside = part[at:end]
+            negated = "^" if inside.startswith("^") else ""
+            ranges = re.sub(r"([\[\]&~|^])", r"\\\1", inside.removeprefix("^"))
+            out.append(f"[{negated}{ranges}]")
+            at = end + 1
+        else:
+            out.append(re.escape(sign))
+    try:
+        return re.compile("".join(out), re.DOTALL)
+    except re.error:
+        return re.compile("(?!)")
+
+
+def _hash(root: str, path: str) -> str:
+    full = resolved(root, path)
+    try:
+        status = os.lstat(full)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(2, os.strerror(2), path) from None
+    if not stat.S_ISDIR(status.st_mode):
+        return f"file:{_hash_one(full, path, status)}"
+    hashes = []
+    for below, name in _below(full):
+        hashes.append(_hash_one(below, f"{full[len(root) + 1 :]}/{name}".lstrip("/"), os.lstat(below)))
+    hashes.sort()
+    return f"dir:{hashlib.sha256(','.join(hashes).encode()).hexdigest()}"
+
+
+def _below(folder: str) -> "Iterator[tuple[str, str]]":
+    """(full path, path from `folder`) of everything below, a directory before its content."""
+    levels: list[tuple[str, Iterator[str]]] = [("", iter(_names(folder)))]
+    while levels:
+        above, names = levels[-1]
+        name = next(names, None)
+        if name is None:
+            levels.pop()
+            continue
+        path = f"{above}/{name}" if above else name
+        full = f"{folder}/{path}"
+        yield full, path
+        if stat.S_ISDIR(os.lstat(full).st_mode):
+            levels.append((path, iter(_names(full))))
+
+
+def _names(folder: str) -> "list[str]":
+    return sorted(os.listdir(folder), key=os.fsencode)
+
+
+def _hash_one(full: str, name: str, status: os.stat_result) -> str:
+    """Name, kind, mode, owner, content: all but times."""
+    kind = stat.S_IFMT(status.st_mode)
+    size = status.st_size if kind == stat.S_IFREG else 0
+    link = os.readlink(full) if kind == stat.S_IFLNK else ""
+    head = (os.fsencode(name).hex(), status.st_mode, status.st_uid, status.st_gid, size, os.fsencode(link).hex())
+    digest = hashlib.sha256(jsontext.dump_bytes([*head, status.st_rdev, _capability(full).hex()]))
+    if kind == stat.S_IFREG:
+        with open(full, "rb", 0) as file:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def _capability(full: str) -> bytes:
+    try:
+        return os.getxattr(full, _CAPABILITY, follow_symlinks=False)
+    except OSError:
+        return b""
+
+
+class Copier:
+    """Copies into the tree `root` to `destination` (absolute in it). `owner`: of all that is made; None: as it was.
+    `mode`: of all that is made; -1: as it was."""
+
+    def __init__(self, root: str, destination: str, owner: "tuple[int, int] | None", mode: int = -1) -> None:
+        self.root, self.destination, self.owner, self.mode = root, destination, owner, mode
+
+    def copy(self, wanted: "Copied") -> None:
+        """Copy a file or a directory's content. Raises OSError naming a path as the Dockerfile knows it."""
+        source = resolved(wanted.root, wanted.path)
+        target = resolved(self.root, self.destination)
+        if stat.S_ISDIR(os.lstat(source).st_mode):
+            self._directory(source, target)
+            return
+        if self.destination.endswith("/") or os.path.isdir(target):
+            target = f"{target}/{os.path.basename(wanted.path)}"
+        self._parents(os.path.dirname(target))
+        self._entry(source, target, {})
+
+    def _parents(self, path: str) -> None:
+        """Make a directory and those above it where they are missing."""
+        missing = []
+        while not os.path.lexists(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        if not os.path.isdir(path):
+            raise NotADirectoryError(_ENOTDIR, os.strerror(_ENOTDIR), path[len(self.root) :])
+        for folder in reversed(missing):
+            os.mkdir(folder, 0o755)
+            os.chmod(folder, 0o755)  # noqa: S103 - what dockerd gives a directory that no source describes
+            os.chown(folder, *(self.owner or (0, 0)))
+
+    def _directory(self, source: str, target: str) -> None:
+        fresh = not os.path.lexists(target)
+        self._parents(target)
+        if fresh and self.mode >= 0:
+            os.chmod(target, self.mode)
+        seen: dict[tuple[int, int], str] = {}
+        folders: list[tuple[str, os.stat_result]] = []
+        for full, name in _below(source):
+            status = self._entry(full, f"{target}/{name}", seen)
+            if stat.S_ISDIR(status.st_mode):
+                folders.append((f"{target}/{name}", status))
+        for path, status in reversed(folders):
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def _entry(self, source: str, target: str, seen: "dict[tuple[int, int], str]") -> os.stat_result:
+        """Make one thing, over whatever is there; a directory upon a directory changes its attributes only."""
+        status = os.lstat(source)
+        kind = stat.S_IFMT(status.st_mode)
+        try:
+            there = os.lstat(target)
+        except FileNotFoundError:
+            pass
+        else:
+            if stat.S_ISDIR(there.st_mode) and kind == stat.S_IFDIR:
+                self._attributes(source, target, status)
+                return status
+            remove_tree(target)
+        identity = status.st_dev, status.st_ino
+        if kind != stat.S_IFDIR and status.st_nlink > 1 and identity in seen:
+            os.link(seen[identity], target, follow_symlinks=False)
+            return status
+        if kind == stat.S_IFREG:
+            _copy_file(source, target)
+        elif kind == stat.S_IFDIR:
+            os.mkdir(target)
+        elif kind == stat.S_IFLNK:
+            os.symlink(os.readlink(source), target)
+        elif kind in (stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO):
+            os.mknod(target, status.st_mode, status.st_rdev)
+        else:
+            return status  # a socket has no form in a layer
+        seen.setdefault(identity, target)
+        self._attributes(source, target, status)
+        return status
+
+    def _attributes(self, source: str, target: str, status: os.stat_result) -> None:
+        """As dockerd does it: a new owner comes last, and takes set-user-id and file capabilities away."""
+        is_link = stat.S_ISLNK(status.st_mode)
+        capability = b"" if is_link else _capability(source)
+        if self.owner is None:
+            os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
+        if not is_link:
+            os.chmod(target, stat.S_IMODE(status.st_mode))
+        if capability:
+            os.setxattr(target, _CAPABILITY, capability, follow_symlinks=False)
+        if self.owner is not None:
+            os.chown(target, *self.owner, follow_symlinks=False)
+        if self.mode >= 0 and not is_link:
+            os.chmod(target, self.mode)
+        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+
+
+def _copy_file(source: str, target: str) -> None:
+    """The bytes alone, within the kernel, shared where the file system can."""
+    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                while os.copy_file_range(reading, writing, _STEP):
+                    pass
+            except OSError:  # not between these two file systems
+                while os.sendfile(writing, reading, None, _STEP):
+                    pass
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def owner_of(passwd: bytes, group: bytes, text: str) -> "tuple[int, int]":
+    """`user[:group]` of --chown, by the files of the image. Raises ValueError with Docker's sentence."""
+    parts = text.split(":")
+    if len(parts) > 2:
+        raise ValueError(f"invalid chown string format: {text}")
+    user, of_group = parts[0], parts[-1]
+    uid, gid = _number(user), _number(of_group)
+    if uid < 0:
+        uid = _looked_up(passwd, user)
+        if uid < 0:
+            raise ValueError(f"can't find uid for user {user}: no such user: {user}")
+    if gid < 0:
+        gid = _looked_up(group, of_group)
+        if gid < 0:
+            raise ValueError(f"can't find gid for group {of_group}: no such group: {of_group}")
+    return uid, gid
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 11 else -1
+
+
+def _looked_up(file: bytes, name: str) -> int:
+    for line in file.decode("utf-8", "surrogateescape").splitlines():
+        fields = line.split(":")
+        if len(fields) > 2 and fields[0] == name:
+            return _number(fields[2])
+    return -1
+
+
+def copy_all(copier: Copier, wanted: "Sequence[Copied]") -> None:
+    """Copy one after the other."""
+    for each in wanted:
+        copier.copy(each)

@@ -1,0 +1,450 @@
+"""`build`: a Dockerfile, step by step, as dockerd's classic builder tells it (API: ImageBuild).
+
+Each step leaves an image with its parent: the next step begins with it, and a later build finds it again. What a step
+needs while it works is held by the build's lease: its containers, too, are removed when the process is gone. A failed
+build leaves images and containers of its steps, as dockerd does; one whose client left, no containers.
+"""
+
+import asyncio
+
+from service.builder import configuration, instructions
+from service.builder.arguments import Arguments
+from service.builder.dockerfile import BadDockerfile, heredoc_of
+from service.builder.words import BadWord, expanded
+from service.content import reference as references
+from service.engine import build_context, build_files, child_image, container_config, create, images, lifecycle, pull
+from service.engine.step_cache import Cache
+from service.engine.build_copy import copied
+from service.engine.build_files import BuildFiles
+from service.engine.layers import Lease
+from service.errors import Conflict, InvalidParameter, MoorageError, NotFound, SystemFailure
+from service.ids import short
+from service.store import containers
+from service.store import images as store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from typing import Any, TypeVar
+
+    from service.builder.dockerfile import Dockerfile
+    from service.builder.instructions import Instruction, Stage
+    from service.engine.build_options import Options
+    from service.engine.engine import Engine
+
+    Result = TypeVar("Result")
+
+_WAITING = 100  # messages that a slow client may be behind; then the step waits
+NEEDS_BUILDKIT = (
+    "the --{} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images "
+    "with BuildKit enabled"
+)
+_REFUSED = {
+    "add": ("checksum", "exclude", "keep-git-dir", "unpack"),
+    "copy": ("exclude", "parents"),
+    "run": ("mount", "network", "security", "device"),
+}
+
+
+class CommandFailed(SystemFailure):
+    """RUN ended with another code than 0."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+async def build(engine: "Engine", options: "Options", body: "AsyncIterator[bytes]") -> "AsyncIterator[dict[str, Any]]":
+    """Build, yielding Docker's messages. Raises MoorageError, before or between them."""
+    async with Lease(engine) as lease:
+        files = await engine.thread(BuildFiles(engine).__enter__)
+        try:
+            dockerfile = await build_context.begun(files, options, body)
+            work = Build(engine, options, lease, files)
+            stages, before = work.read(dockerfile)
+            task = asyncio.ensure_future(work.run(stages, before, dockerfile))
+            try:
+                while (message := await work.messages.get()) is not None:
+                    yield message
+                await task
+            finally:
+                if not task.done():
+                    task.cancel()
+                    work.abandoned = True
+                    await asyncio.gather(task, return_exceptions=True)
+                    await work.remove_containers(tell=False)
+        finally:
+            await engine.thread(files.__exit__, None, None, None)
+
+
+class Build:
+    """One build at work. Its steps are in here and in `build_copy`; `state` is the stage as far as it has come."""
+
+    def __init__(self, engine: "Engine", options: "Options", lease: Lease, files: BuildFiles) -> None:
+        self.engine, self.options, self.lease, self.files = engine, options, lease, files
+        self.messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(_WAITING)
+        self.abandoned = False
+        self.arguments = Arguments(options.arguments)
+        self.escape = "\\"
+        self.results: list[tuple[str, str]] = []  # of the stages that are done: name, image
+        self.created: list[str] = []  # the containers of the present step
+        self.state: configuration.State
+        self.image = ""  # what the next step begins with; empty: nothing
+        self.cache: Cache
+
+    def read(self, dockerfile: "Dockerfile") -> "tuple[list[Stage], list[Instruction]]":
+        """The stages that are to be built. Raises InvalidParameter."""
+        self.escape = dockerfile.escape
+        try:
+            stages, before = instructions.stages(dockerfile)
+        except BadDockerfile as error:
+            raise InvalidParameter(str(error)) from None
+        if self.options.target:
+            wanted = self.options.target.lower()
+            names = [stage.name for stage in stages]
+            if wanted not in names:
+                raise InvalidParameter(f'target stage "{self.options.target}" could not be found')
+            stages = stages[: names.index(wanted) + 1]
+        if stages:
+            for name, value in sorted(self.options.labels.items()):
+                stages[-1].instructions.append(instructions.label(name, value))
+        return stages, before
+
+    # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def tell(self, message: "dict[str, Any]") -> None:
+        """Send a message, unless only the result is wanted."""
+        if not self.options.quiet and not self.abandoned:
+            await self.messages.put(message)
+
+    async def say(self, text: str) -> None:
+        """A line, or a part of one."""
+        await self.tell({"stream": text})
+
+    async def complain(self, text: str) -> None:
+        """What goes to standard error."""
+        await self.tell({"stream": f"\x1b[91m{text}\x1b[0m"})
+
+    async def thread(self, work: "Callable[..., Result]", *arguments: "Any") -> "Result":
+        """As the engine's, but work that was begun is waited for even when the build is given up."""
+        doing = asyncio.ensure_future(self.engine.thread(work, *arguments))
+        try:
+            return await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            await asyncio.gather(doing, return_exceptions=True)
+            raise
+
+    # ── the whole ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, stages: "list[Stage]", before: "list[Instruction]", dockerfile: "Dockerfile") -> None:
+        """Build all stages, and name the result."""
+        try:
+            await self._run(stages, before, dockerfile)
+        except (BadDockerfile, BadWord) as error:
+            raise InvalidParameter(str(error)) from None
+        finally:
+            if not self.abandoned:
+                await self.messages.put(None)
+
+    async def _run(self, stages: "list[Stage]", before: "list[Instruction]", dockerfile: "Dockerfile") -> None:
+        for warning in dockerfile.warnings:
+            await self.complain(f"[WARNING]: {warning}\n")
+        if dockerfile.warnings:
+            await self.complain("[WARNING]: Empty continuation lines will become errors in a future release.\n")
+        total = len(before) + sum(1 + len(stage.instructions) for stage in stages)
+        number = 0
+        for instruction in before:
+            number += 1
+            await self._step(number, total, instruction.code)
+            known = self.arguments.known()
+            for name, default in instruction.pairs:
+                value = None if default is None else expanded(default, known, self.escape)
+                self.arguments.define(expanded(name, known, self.escape), value, before=True)
+        for stage in stages:
+            if stage.name and stage.name in [name for name, _ in self.results]:
+                raise SystemFailure(f"{stage.name} stage name already used")
+            number += 1
+            await self._step(number, total, stage.code)
+            await self._begin(stage)
+            await self.say(f" ---> {short(self.image)}\n")
+            for instruction in stage.instructions:
+                number += 1
+                await self._step(number, total, instruction.code)
+                await self.dispatch(instruction)
+                await self.say(f" ---> {short(self.image)}\n")
+            if self.image:
+                await self.tell({"aux": {"ID": self.image}})
+            self.results.append((stage.name, self.image))
+        if unused := self.arguments.unused():
+            await self.say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
+        if not self.image:
+            raise SystemFailure("No image was generated. Is your Dockerfile empty?")
+        await self.say(f"Successfully built {short(self.image)}\n")
+        for tag in self.options.tags:
+            await self.thread(images.tag, self.engine, self.image, tag)
+            await self.say(f"Successfully tagged {tag.familiar}\n")
+        if self.options.quiet:
+            await self.messages.put({"stream": f"{self.image}\n"})
+
+    async def _step(self, number: int, total: int, code: str) -> None:
+        await self.say(f"Step {number}/{total} : {code}")
+        await self.say("\n")
+
+    async def _begin(self, stage: "Stage") -> None:
+        """FROM: the base image, and its triggers."""
+        known = self.arguments.known_to_from()
+        self.cache = await self.thread(self._cache)
+        platform = expanded(stage.platform, known, self.escape) or self.options.platform
+        name = expanded(stage.base, known, self.escape)
+        if not name:
+            raise SystemFailure(f"base name ({stage.base}) should not be blank")
+        self.image = await self.base(name, platform)
+        config: dict[str, Any] = {}
+        if self.image:
+            config = images.find(self.engine, self.image).config.get("config") or {}
+        config = configuration.begin(container_config.whole(config))
+        triggers, config["OnBuild"] = config.get("OnBuild") or [], None
+        self.state = configuration.State(config, self.arguments.stage(), self.escape)
+        if triggers:
+            await self.say(f"# Executing {len(triggers)} build trigger{'s' if len(triggers) > 1 else ''}\n")
+        for trigger in triggers:
+            await self.dispatch(instructions.one(trigger))
+
+    def _cache(self) -> Cache:
+        return Cache(self.engine, self.lease, self.options.cache_from, off=self.options.no_cache)
+
+    async def base(self, name: str, platform: str, *, pulls: bool = True) -> str:
+        """The image of a stage, of this machine or of a registry; empty for `scratch`. It stays while we build."""
+        for known, image_id in self.results:
+            if known and known == name.lower():
+                return image_id
+        if name == "scratch":
+            return ""
+        if not self.options.pull or not pulls:
+            try:
+                return await self.thread(self._held, name, platform)
+            except NotFound:
+                if not pulls:
+                    raise
+        reference = references.parse(name)
+        async for message in pull.pull(self.engine, reference, self.options.credentials(reference), platform):
+            await self.tell(message)
+        return await self.thread(self._held, name, platform)
+
+    def _held(self, name: str, platform: str) -> str:
+        found = images.find(self.engine, name, platform)
+        with self.engine.store.write():
+            self.lease.hold(*(layer.chain_id for layer in store.layers_of(self.engine.store, found.id)))
+        return found.id
+
+    # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def dispatch(self, instruction: "Instruction") -> None:
+        """One instruction. Its containers go when that is asked for."""
+        self.state.config["Image"] = self.image
+        removes = self.options.force_remove
+        try:
+            self.state.expand(instruction)
+            for flag in _REFUSED.get(instruction.name, ()):
+                if flag in instruction.flags:
+                    raise SystemFailure(NEEDS_BUILDKIT.format(flag))
+            if configuration.applies(instruction):
+                await self._configure(instruction)
+            elif instruction.name == "workdir":
+                await self._work_directory(instruction)
+            elif instruction.name == "run":
+                await self._run_command(instruction)
+            else:
+                await copied(self, instruction)
+            removes = removes or self.options.remove
+        finally:
+            if removes and not self.abandoned:
+                await self.remove_containers(tell=True)
+
+    def shell(self) -> "list[str]":
+        """What the shell form is run by."""
+        return list(self.state.config.get("Shell") or configuration.SHELL)
+
+    async def cached(self, config: "dict[str, Any]") -> bool:
+        """Whether this step was made before; the build goes on from there then."""
+        found = await self.thread(self.cache.find, self.image, config)
+        if not found:
+            return False
+        await self.say(" ---> Using cache\n")
+        self.image = found
+        return True
+
+    async def _configure(self, instruction: "Instruction") -> None:
+        told = configuration.apply(self.state, instruction)
+        notes, self.state.notes = self.state.notes, []
+        for note in notes:
+            await self.say(note)
+        config = {**self.state.config, "Cmd": [*self.shell(), "#(nop) ", told]}
+        if not await self.cached(config):
+            container_id = await self.container(config)
+            await self.commit(config, container_id, changed=False)
+
+    async def _work_directory(self, instruction: "Instruction") -> None:
+        told = configuration.work_directory(self.state, instruction)
+        config = {**self.state.config, "Cmd": [*self.shell(), f"#(nop) {told}"]}
+        if await self.cached(config):
+            return
+        container_id = await self.container(config)
+        home = self.engine.settings.container_root(container_id)
+        target = build_files.tree(await self.thread(self.lower_paths, self.image), home + "/diff", home + "/work")
+        await self.files.make(target, self.state.config["WorkingDir"])
+        await self.commit(config, container_id)
+
+    def lower_paths(self, image: str) -> "list[str]":
+        """The directories of an image's layers, the uppermost first."""
+        from service.content.rootfs import layer_path
+
+        if not image:
+            return []
+        found = images.find(self.engine, image)
+        return [layer_path(self.engine.settings, layer) for layer in reversed(found.layers)]
+
+    async def _run_command(self, instruction: "Instruction") -> None:
+        command = self._command(instruction)
+        environment = list(self.state.config.get("Env") or ())
+        given = [f"{name}={value}" for name, value in self.state.arguments.beside(environment).items()]
+        counted = sorted(word for word in given if self.state.arguments.in_history(word.partition("=")[0]))
+        saved = [f"|{len(counted)}", *counted, *command] if given else command
+        probe = {**self.state.config, "Cmd": saved, "Entrypoint": None if saved else self.state.config["Entrypoint"]}
+        if await self.cached(probe):
+            return
+        config = {
+            **self.state.config,
+            "Cmd": command,
+            "Env": [*environment, *given],
+            "Entrypoint": [""] if saved else self.state.config["Entrypoint"],
+            "Healthcheck": {"Test": ["NONE"]},
+        }
+        container_id = await self.container(config)
+        code, error = await self._ran(container_id)
+        if code:
+            reason = f": {error}" if error else ""
+            raise CommandFailed(f"The command '{' '.join(command)}' returned a non-zero code: {code}{reason}", code)
+        await self.commit(probe, container_id)
+
+    def _command(self, instruction: "Instruction") -> "list[str]":
+        """What RUN runs: a heredoc alone is the shell's text, one among words goes to the shell with them."""
+        if not instruction.heredocs:
+            return self.state.command(instruction)
+        text = instruction.arguments[0]
+        if heredoc_of(text) is None:
+            whole = "\n".join([text, *(heredoc.content + heredoc.name for heredoc in instruction.heredocs)])
+            return [*self.shell(), whole]
+        script = instruction.heredocs[0].text
+        if script.startswith("#!"):
+            raise SystemFailure("RUN with a heredoc that names its own interpreter (#!) requires BuildKit")
+        return [*self.shell(), script]
+
+    async def _ran(self, container_id: str) -> "tuple[int, str]":
+        """Run a container to its end, telling what it writes; its exit code, and why it did not start."""
+        import codecs
+
+        from service.engine import attach
+
+        attachment, _ = await attach.attach(self.engine, container_id, stdin=False, stdout=True, stderr=True)
+        decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in (1, 2)}
+        try:
+            waiter = lifecycle.Waiter(self.engine, container_id, "next-exit")
+            await lifecycle.start(self.engine, container_id)
+            while pieces := await attachment.read():
+                for stream, data in pieces:
+                    text = decoders[stream].decode(data)
+                    if text:
+                        await (self.complain(text) if stream == attach.STDERR else self.say(text))
+            return await waiter.result()
+        finally:
+            attachment.leave()
+
+    async def container(self, config: "dict[str, Any]") -> str:
+        """Create the container of a step."""
+        container_id, warnings = await self.thread(self._create, config)
+        for warning in warnings:
+            await self.say(f" ---> [Warning] {warning}\n")
+        await self.say(f" ---> Running in {short(container_id)}\n")
+        return container_id
+
+    def _create(self, config: "dict[str, Any]") -> "tuple[str, list[str]]":
+        request = {**config, "Image": self.image, "HostConfig": dict(self.options.host)}
+        made = create.create(self.engine, "", request, lease=self.lease.owner, from_nothing=not self.image)
+        self.created.append(made[0])
+        return made
+
+    async def remove_containers(self, *, tell: bool) -> None:
+        """Remove the containers of the present step, whatever they are doing."""
+        for container_id in list(self.created):
+            try:
+                await lifecycle.delete(self.engine, container_id, force=True, volumes=True, link=False)
+            except NotFound:
+                pass
+            except MoorageError as error:
+                await self.say(f"Removing intermediate container {short(container_id)}: {error.message}\n")
+                continue
+            self.created.remove(container_id)
+            await self.thread(self._let_go, container_id)
+            if tell:
+                await self.say(f" ---> Removed intermediate container {short(container_id)}\n")
+
+    def _let_go(self, container_id: str) -> None:
+        with self.engine.store.write():
+            store.let_go(self.engine.store, self.lease.owner, create.LEASED + container_id)
+
+    async def commit(self, config: "dict[str, Any]", container_id: str = "", *, changed: bool = True) -> None:
+        """Make the image of a step from its container; `config` is what the cache compares. `changed`: its files may
+        be."""
+        upper = self.engine.settings.container_root(container_id) + "/diff" if changed else ""
+        await self.commit_files(config, upper, container_id)
+
+    async def commit_files(self, config: "dict[str, Any]", upper: str, container_id: str = "") -> None:
+        """Make the image of a step from what was written over its base."""
+        step = child_image.Step(
+            {**self.state.config, "Image": self.image},
+            {**config, "Image": self.image},
+            container_id=container_id,
+            author=self.state.author,
+        )
+        self.image = await self.thread(self._commit, step, upper)
+
+    def _commit(self, step: child_image.Step, upper: str) -> str:
+        base = child_image.Base(self.engine, self.lease, self.image)
+        return child_image.create(base, base.layer(upper) if upper else None, step).id
+
+
+def reconcile(engine: "Engine") -> None:
+    """At start: remove what builds left that were killed. Blocking."""
+    from service.engine import remove
+
+    for name in store.abandoned(engine.store):
+        if not name.startswith(create.LEASED):
+            continue
+        container_id = name.removeprefix(create.LEASED)
+        try:
+            _end(engine, container_id)
+            remove.remove(engine.settings, engine.store, container_id, container_id, anonymous_volumes=True)
+        except NotFound:
+            continue
+        except MoorageError as error:
+            engine.log(f"reconcile: container {container_id} of a build: {error.message}")
+    build_files.remove_leftovers(engine.settings)
+
+
+def _end(engine: "Engine", container_id: str) -> None:
+    """Kill a container that runs; its exit hook records the end. Raises NotFound."""
+    from service.kernel import pidfd
+    from service.kernel.signals import KILL
+    from service.runtime import runc
+
+    state = containers.get(engine.store, container_id)["state"]
+    if state["status"] not in ("running", "paused"):
+        return
+    try:
+        runc.kill(engine.settings, container_id, KILL)
+        if state["status"] == "paused":
+            lifecycle.resume(engine, container_id)
+    except (NotFound, Conflict):
+        pass  # it has just ended, or goes on already
+    pidfd.wait_gone(state["conmon_pid"], lifecycle.KILL_GRACE)

@@ -1,0 +1,165 @@
+"""Where a build's Dockerfile and its files come from: the request's body, or a place in the network."""
+
+import os
+
+from service.builder import ignore
+from service.builder.dockerfile import BadDockerfile, Dockerfile, parse
+from service.engine import build_files
+from service.engine.build_files import BuildFiles
+from service.engine.import_ import fetched
+from service.errors import InvalidParameter, NotFound, SystemFailure
+from service.kernel.tree import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from service.engine.build_options import Options
+
+_TELLING = 512  # bytes at the beginning of a download that tell a tar from a Dockerfile
+_LARGEST = 16 << 20  # bytes of a Dockerfile that is fetched
+
+
+async def begun(files: BuildFiles, options: "Options", body: "AsyncIterator[bytes]") -> Dockerfile:
+    """Fill the context; its Dockerfile. Raises InvalidParameter, SystemFailure, NotFound."""
+    if not options.remote:
+        try:
+            await files.unpack(body)
+        except SystemFailure as error:
+            raise SystemFailure(f"Error processing tar file(exit status 1): {error.message}") from None
+        return await files.engine.thread(_of_context, files, options)
+    async for _ in body:
+        continue  # nothing is wanted of it
+    if options.remote == "client-session":
+        raise InvalidParameter(
+            "experimental session with v1 builder is no longer supported, use builder version v2 (BuildKit) instead"
+        )
+    if _is_git(options.remote):
+        await files.engine.thread(_clone, files, options.remote)
+        return await files.engine.thread(_of_context, files, options)
+    if not options.remote.startswith(("http://", "https://")):
+        raise SystemFailure(f"remoteURL ({options.remote}) could not be recognized as URL")
+    return await _downloaded(files, options)
+
+
+def _is_git(remote: str) -> bool:
+    place = remote.partition("#")[0]
+    if place.startswith(("http://", "https://")):
+        return place.endswith(".git")
+    return place.startswith(("git://", "github.com/", "git@", "ssh://"))
+
+
+async def _downloaded(files: BuildFiles, options: "Options") -> Dockerfile:
+    pieces = fetched(options.remote)
+    first = b""
+    try:
+        async for piece in pieces:
+            first += piece
+            if len(first) >= _TELLING:
+                break
+    except SystemFailure as error:
+        raise SystemFailure(f"error downloading remote context {options.remote}: {error.message}") from None
+    if not first:
+        raise SystemFailure(f"error detecting content type for remote {options.remote}: empty response")
+    if not _is_text(first):
+        await files.unpack(_joined(first, pieces))
+        return await files.engine.thread(_of_context, files, options)
+    async for piece in pieces:
+        first += piece
+        if len(first) > _LARGEST:
+            raise InvalidParameter("the Dockerfile is too large")
+    return _parsed(first)
+
+
+async def _joined(first: bytes, rest: "AsyncIterator[bytes]") -> "AsyncIterator[bytes]":
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+def _is_text(beginning: bytes) -> bool:
+    from service.content.layers import compression
+
+    return not compression(beginning) and b"\0" not in beginning
+
+
+def _clone(files: BuildFiles, remote: str) -> None:
+    """A git repository: URL#reference:directory. Needs git on this machine."""
+    from service.process import run
+    from service.settings import find_program
+
+    place, _, part = remote.partition("#")
+    reference, _, folder = part.partition(":")
+    if place.startswith("github.com/"):
+        place = "https://" + place
+    if place.startswith("-") or reference.startswith("-"):
+        raise InvalidParameter(f"invalid git reference: {remote}")
+    git = find_program("git")
+    environment = {
+        **files.engine.settings.environment(),
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_PROTOCOL_FROM_USER": "0",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "HOME": files.home,
+    }
+    checkout = files.folder()
+    for arguments in (
+        ["init", "-q", checkout],
+        ["-C", checkout, "remote", "add", "origin", place],
+        ["-C", checkout, "fetch", "-q", "--depth=1", "origin", reference or "HEAD"],
+        ["-C", checkout, "checkout", "-q", "FETCH_HEAD"],
+        ["-C", checkout, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"],
+    ):
+        done = run([git, *arguments], environment=environment)
+        if done.code:
+            said = done.stderr.decode("utf-8", "replace").strip()
+            raise SystemFailure(f"error fetching: {said or f'exit code {done.code}'}")
+    remove_tree(f"{checkout}/.git")
+    chosen = os.path.realpath(f"{checkout}/{folder}")
+    if chosen != checkout and not chosen.startswith(checkout + "/"):
+        raise InvalidParameter(f"error setting git context, {folder!r} not within git root")
+    if not os.path.isdir(chosen):
+        raise InvalidParameter(f"error setting git context, not a directory: {folder}")
+    files.context = chosen
+
+
+def _of_context(files: BuildFiles, options: "Options") -> Dockerfile:
+    """The Dockerfile of the context. It is taken out of the context itself where .dockerignore says so."""
+    path = options.dockerfile
+    try:
+        text = build_files.read(files, path)
+    except NotFound:
+        try:
+            if path != "Dockerfile":
+                raise
+            path = "dockerfile"
+            text = build_files.read(files, path)
+        except NotFound:
+            raise SystemFailure(f"Cannot locate specified Dockerfile: {options.dockerfile}") from None
+    if not text:
+        raise InvalidParameter(f"the Dockerfile ({path}) cannot be empty")
+    try:
+        parsed = _parsed(text)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"failed to parse {path}: {error.message}") from None
+    _leave_out(files, path)
+    return parsed
+
+
+def _leave_out(files: BuildFiles, path: str) -> None:
+    try:
+        listed = ignore.patterns(build_files.read(files, ".dockerignore").decode("utf-8", "replace"))
+    except NotFound:
+        return
+    for name in (".dockerignore", os.path.normpath(path)):
+        if ignore.leaves_out(listed, name):
+            folder = os.path.realpath(f"{files.context}/{os.path.dirname(name)}")
+            if f"{folder}/".startswith(f"{os.path.realpath(files.context)}/"):
+                remove_tree(f"{folder}/{os.path.basename(name)}")
+
+
+def _parsed(text: bytes) -> Dockerfile:
+    try:
+        return parse(text)
+    except BadDockerfile as error:
+        raise InvalidParameter(str(error)) from None

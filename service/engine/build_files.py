@@ -1,0 +1,182 @@
+"""The files of one build: a private directory with its context, and what is done to trees by `service/build_files.py`.
+
+    <root>/tmp/build-<random>/context     what the client sent
+                             /staging     where the program mounts, in a namespace of its own
+                             /<number>    downloads, files of heredocs, the layer that a COPY writes
+
+The directory is locked as long as the build lives; `remove_leftovers` takes away what a killed one left.
+"""
+
+import fcntl
+import os
+
+from service import jsontext
+from service.engine import archive
+from service.engine.files_process import FilesProcess
+from service.errors import InvalidParameter, NotFound, SystemFailure
+from service.kernel.openat2 import open_in_root
+from service.kernel.tree import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from types import TracebackType
+
+    from service.build_files import Job, Tree
+    from service.engine.engine import Engine
+    from service.settings import Settings
+
+PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "build_files.py")
+_PREFIX = "build-"
+_PIECE = 1 << 20
+
+
+def tree(layers: "Sequence[str]" = (), upper: str = "", work: str = "", path: str = "") -> "Tree":
+    """A tree for the program: layers' directories, the uppermost first, and what is written over them; or a path."""
+    return {"layers": list(layers), "upper": upper, "work": work, "path": path}
+
+
+class BuildFiles:
+    """One build's directory. Make it, and end it, in a thread: `with`."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self.engine = engine
+        self.home = f"{engine.settings.root}/tmp/{_PREFIX}{os.urandom(8).hex()}"
+        self.context, self.staging = f"{self.home}/context", f"{self.home}/staging"
+        self._lock = -1
+        self._made = 0
+
+    def __enter__(self) -> "BuildFiles":
+        os.mkdir(self.home, 0o700)
+        self._lock = os.open(self.home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        for folder in (self.context, self.staging):
+            os.mkdir(folder, 0o755)
+            os.chmod(folder, 0o755)  # noqa: S103 - the mode of "/" in the context; nobody enters the one above it
+        return self
+
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
+    ) -> None:
+        remove_tree(self.home)
+        os.close(self._lock)
+
+    def folder(self) -> str:
+        """A new empty directory."""
+        self._made += 1
+        path = f"{self.home}/{self._made}"
+        os.mkdir(path, 0o755)
+        os.chmod(path, 0o755)  # noqa: S103 - may become the "/" of a layer; nobody enters the one above it
+        return path
+
+    def open(self, path: str) -> int:
+        """A file of the context, for reading; no link leads out. Raises OSError."""
+        return open_in_root(self.context, path, os.O_RDONLY | os.O_NONBLOCK)
+
+    async def unpack(self, tar: "AsyncIterator[bytes]") -> None:
+        """Fill the context. Raises SystemFailure for a bad tar."""
+        await self._fed({"do": "unpack", "staging": self.staging, "folder": self.context}, tar)
+
+    async def extract(self, target: "Tree", destination: str, path: str) -> None:
+        """Extract an archive of the context into a directory of the target."""
+        file = self.open(path)
+        try:
+            job: Job = {"do": "extract", "staging": self.staging, "target": target, "destination": destination}
+            await self._fed(job, _pieces(self.engine, file))
+        finally:
+            os.close(file)
+
+    async def _fed(self, job: "Job", tar: "AsyncIterator[bytes]") -> None:
+        async with FilesProcess(self.engine, job, program=PROGRAM, fed=True) as program:
+            await archive.feed(program, tar)
+            await program.answer()
+
+    async def make(self, target: "Tree", destination: str) -> None:
+        """Make a directory in the target, with those above it."""
+        job: Job = {"do": "make", "staging": self.staging, "target": target, "destination": destination}
+        async with FilesProcess(self.engine, job, program=PROGRAM) as program:
+            await program.answer()
+
+
+class Copy:
+    """One COPY or ADD in two parts: what there is to copy (`found`), and the copy (`copy`). `async with`."""
+
+    def __init__(self, files: BuildFiles, job: "Job", failing: str) -> None:
+        """`failing`: how errors begin that come before the copy."""
+        self.failing = failing
+        self.program = FilesProcess(files.engine, job, program=PROGRAM, fed=True)
+        self.found: list[tuple[str, str]] = []  # (path, hash)
+
+    async def __aenter__(self) -> "Copy":
+        await self.program.begin()
+        try:
+            self.found = [(path, hash) for path, hash in (await self.program.answer())["found"]]
+        except (InvalidParameter, SystemFailure) as error:
+            await self.program.aclose()
+            raise SystemFailure(self.failing + error.message) from None
+        except BaseException:
+            await self.program.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
+    ) -> None:
+        await self.program.aclose()
+
+    async def copy(self, wanted: "Sequence[int]") -> None:
+        """Copy those of `found`. Raises InvalidParameter for an unknown owner, SystemFailure, NotFound."""
+        await self.program.feed(jsontext.dump_bytes({"wanted": list(wanted)}) + b"\n")
+        await self.program.answer()
+
+
+async def _pieces(engine: "Engine", file: int) -> "AsyncIterator[bytes]":
+    while piece := await engine.thread(os.read, file, _PIECE):
+        yield piece
+
+
+def is_archive(files: BuildFiles, path: str) -> bool:
+    """Whether a file of the context is a tar, compressed or not. Blocking."""
+    from service.content import layers
+    from service.content.tar import BadArchive, Reader, Source
+
+    class Pieces(Source):
+        def more(self) -> bytes:
+            return next(pieces, b"")
+
+    try:
+        with open(files.open(path), "rb", 0) as file:
+            pieces = layers.decompressed(file.read)
+            return Reader(Pieces(-1)).next() is not None
+    except (BadArchive, SystemFailure, InvalidParameter, OSError):
+        return False
+
+
+def read(files: BuildFiles, path: str) -> bytes:
+    """What a file of the context holds. Raises NotFound, SystemFailure. Blocking."""
+    try:
+        with open(files.open(path), "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(path) from None
+    except OSError as error:
+        raise SystemFailure(f"{path}: {os.strerror(error.errno or 0)}") from error
+
+
+def remove_leftovers(settings: "Settings") -> None:
+    """Remove the directories of builds that were killed. Blocking."""
+    for name in os.listdir(settings.root + "/tmp"):
+        if not name.startswith(_PREFIX):
+            continue
+        path = f"{settings.root}/tmp/{name}"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(path)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(fd)
