@@ -13,10 +13,10 @@ from service.builder.dockerfile import BadDockerfile, heredoc_of
 from service.builder.words import BadWord, expanded
 from service.content import reference as references
 from service.engine import build_context, build_files, child_image, container_config, create, images, lifecycle, pull
-from service.engine.step_cache import Cache
 from service.engine.build_copy import copied
 from service.engine.build_files import BuildFiles
 from service.engine.layers import Lease
+from service.engine.step_cache import Cache
 from service.errors import Conflict, InvalidParameter, MoorageError, NotFound, SystemFailure
 from service.ids import short
 from service.store import containers
