@@ -4,6 +4,7 @@ import os
 
 from service.builder import ignore
 from service.builder.dockerfile import BadDockerfile, Dockerfile, parse
+from service.content import git
 from service.engine import build_files
 from service.engine.build_files import BuildFiles
 from service.engine.import_ import fetched
@@ -34,19 +35,13 @@ async def begun(files: BuildFiles, options: "Options", body: "AsyncIterator[byte
         raise InvalidParameter(
             "experimental session with v1 builder is no longer supported, use builder version v2 (BuildKit) instead"
         )
-    if _is_git(options.remote):
-        await files.engine.thread(_clone, files, options.remote)
+    if git.is_repository(options.remote):
+        settings = files.engine.settings
+        files.context = await files.engine.thread(git.fetched, settings, files.folder(), files.home, options.remote)
         return await files.engine.thread(_of_context, files, options)
     if not options.remote.startswith(("http://", "https://")):
         raise SystemFailure(f"remoteURL ({options.remote}) could not be recognized as URL")
     return await _downloaded(files, options)
-
-
-def _is_git(remote: str) -> bool:
-    place = remote.partition("#")[0]
-    if place.startswith(("http://", "https://")):
-        return place.endswith(".git")
-    return place.startswith(("git://", "github.com/", "git@", "ssh://"))
 
 
 async def _downloaded(files: BuildFiles, options: "Options") -> Dockerfile:
@@ -81,46 +76,6 @@ def _is_text(beginning: bytes) -> bool:
     from service.content.layers import compression
 
     return not compression(beginning) and b"\0" not in beginning
-
-
-def _clone(files: BuildFiles, remote: str) -> None:
-    """A git repository: URL#reference:directory. Needs git on this machine."""
-    from service.process import run
-    from service.settings import find_program
-
-    place, _, part = remote.partition("#")
-    reference, _, folder = part.partition(":")
-    if place.startswith("github.com/"):
-        place = "https://" + place
-    if place.startswith("-") or reference.startswith("-"):
-        raise InvalidParameter(f"invalid git reference: {remote}")
-    git = find_program("git")
-    environment = {
-        **files.engine.settings.environment(),
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_PROTOCOL_FROM_USER": "0",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "HOME": files.home,
-    }
-    checkout = files.folder()
-    for arguments in (
-        ["init", "-q", checkout],
-        ["-C", checkout, "remote", "add", "origin", place],
-        ["-C", checkout, "fetch", "-q", "--depth=1", "origin", reference or "HEAD"],
-        ["-C", checkout, "checkout", "-q", "FETCH_HEAD"],
-        ["-C", checkout, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"],
-    ):
-        done = run([git, *arguments], environment=environment)
-        if done.code:
-            said = done.stderr.decode("utf-8", "replace").strip()
-            raise SystemFailure(f"error fetching: {said or f'exit code {done.code}'}")
-    remove_tree(f"{checkout}/.git")
-    chosen = os.path.realpath(f"{checkout}/{folder}")
-    if chosen != checkout and not chosen.startswith(checkout + "/"):
-        raise InvalidParameter(f"error setting git context, {folder!r} not within git root")
-    if not os.path.isdir(chosen):
-        raise InvalidParameter(f"error setting git context, not a directory: {folder}")
-    files.context = chosen
 
 
 def _of_context(files: BuildFiles, options: "Options") -> Dockerfile:

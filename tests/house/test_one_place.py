@@ -80,6 +80,7 @@ def test_command_lines_are_known_to_their_rooms_only() -> None:
         {
             "service/runtime/runc.py": "runc",
             "service/runtime/conmon.py": "conmon",
+            "service/content/git.py": "git",
             "service/activator.py": "its own options",
             "compat_api/life.py": "our own --socket",
         },
