@@ -62,6 +62,7 @@ def test_as_docker_py_asks(moorage: Instance, described: contract.Contract) -> N
     client = moorage.client()
     container = client.containers.run("busybox", ["sleep", "100"], detach=True)
     assert client.api.containers()[0]["Id"] == container.id
+    assert client.api.images()[0]["RepoTags"] == ["busybox:latest"]
     assert container.exec_run(["echo", "x"]).output == b"x\n"
     assert container.diff() is None
     container.remove(force=True)

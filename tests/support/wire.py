@@ -20,7 +20,7 @@ SERVICE = (sys.executable, "-I", "-S", f"{ROOT}/tests/support/wire_service.py")
 ACTIVATOR = (sys.executable, "-I", "-S", f"{ROOT}/service/activator.py")
 
 
-_REQUEST = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n")
+_REQUEST = re.compile(rb"(DELETE|GET|HEAD|POST|PUT) (\S+) HTTP/1\.1\r\n")
 
 
 class Answer:
