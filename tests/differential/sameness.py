@@ -20,7 +20,7 @@ _MASKS = (
 )
 _NUMBERS = {"Created", "Pid", "SpaceReclaimed", "Size", "SizeRootFs", "VirtualSize", "NFd"}  # by key; zero stays zero
 _UNORDERED = {"ContainersDeleted", "Links", "NetworksDeleted", "VolumesDeleted"}
-_BY_NAME = ("Name", "Destination", "Target", "Names", "Id")  # the order of a list says nothing; sorted by these
+_BY_NAME = ("Name", "Path", "Destination", "Target", "Names", "Id")  # the order of a list says nothing; sorted by these
 
 
 def masked(text: str) -> str:
