@@ -11,13 +11,29 @@ PREDEFINED = frozenset(
 )  # known without ARG, and kept out of history and cache
 
 
+def of_platforms(build: "Sequence[str]", target: "Sequence[str]") -> "dict[str, str]":
+    """What FROM knows of platforms, and what an ARG of the same name brings into a stage.
+
+    Platforms are os, architecture and variant (which may be empty).
+    """
+    found = {}
+    for name, platform in (("BUILD", build), ("TARGET", target)):
+        system, architecture, variant = (*platform, "", "", "")[:3]
+        found[f"{name}PLATFORM"] = "/".join(part for part in (system, architecture, variant) if part)
+        found[f"{name}OS"], found[f"{name}ARCH"], found[f"{name}VARIANT"] = system, architecture, variant
+    return found
+
+
 class Arguments:
     """The arguments of one stage; `given`: the client's (None: it names one without a value)."""
 
-    def __init__(self, given: "Mapping[str, str | None]") -> None:
+    def __init__(
+        self, given: "Mapping[str, str | None]", build: "Sequence[str]" = (), target: "Sequence[str]" = ()
+    ) -> None:
         self.given = given
         self.defined: dict[str, str | None] = {}  # by ARG in this stage, with its default
-        self.before: dict[str, str | None] = {}  # by ARG before the first FROM
+        # by ARG before the first FROM; and the platforms, where they are known
+        self.before: dict[str, str | None] = {**of_platforms(build, target)} if build else {}
         self.used: set[str] = set()
 
     def stage(self) -> "Arguments":

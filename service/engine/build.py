@@ -6,11 +6,13 @@ build leaves images and containers of its steps, as dockerd does; one whose clie
 """
 
 import asyncio
+import collections
 
 from service.builder import configuration, instructions
 from service.builder.arguments import Arguments
 from service.builder.dockerfile import BadDockerfile, heredoc_of
 from service.builder.words import BadWord, expanded
+from service.content import platforms
 from service.content import reference as references
 from service.engine import build_context, build_files, child_image, container_config, create, images, lifecycle, pull
 from service.engine.build_copy import copied
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     Result = TypeVar("Result")
 
+_UNTOLD = 10_000  # messages of a quiet build that are kept
 _WAITING = 100  # messages that a slow client may be behind; then the step waits
 NEEDS_BUILDKIT = (
     "the --{} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images "
@@ -84,7 +87,11 @@ class Build:
         self.engine, self.options, self.lease, self.files = engine, options, lease, files
         self.messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(_WAITING)
         self.abandoned = False
-        self.arguments = Arguments(options.arguments)
+        self.untold: collections.deque[dict[str, Any]] = collections.deque(maxlen=_UNTOLD)  # told if the build fails
+        here = platforms.host()
+        self.arguments = Arguments(
+            options.arguments, here, platforms.parse(options.platform) if options.platform else here
+        )
         self.escape = "\\"
         self.results: list[tuple[str, str]] = []  # of the stages that are done: name, image
         self.created: list[str] = []  # the containers of the present step
@@ -113,8 +120,10 @@ class Build:
     # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def tell(self, message: "dict[str, Any]") -> None:
-        """Send a message, unless only the result is wanted."""
-        if not self.options.quiet and not self.abandoned:
+        """Send a message; where only the result is wanted, keep it until it is known that there is none."""
+        if self.options.quiet:
+            self.untold.append(message)
+        elif not self.abandoned:
             await self.messages.put(message)
 
     async def say(self, text: str) -> None:
@@ -140,10 +149,13 @@ class Build:
         """Build all stages, and name the result."""
         try:
             await self._run(stages, before, dockerfile)
+            self.untold.clear()
         except (BadDockerfile, BadWord) as error:
             raise InvalidParameter(str(error)) from None
         finally:
             if not self.abandoned:
+                for message in self.untold:
+                    await self.messages.put(message)
                 await self.messages.put(None)
 
     async def _run(self, stages: "list[Stage]", before: "list[Instruction]", dockerfile: "Dockerfile") -> None:
@@ -156,7 +168,7 @@ class Build:
         for instruction in before:
             number += 1
             await self._step(number, total, instruction.code)
-            known = self.arguments.known()
+            known = self.arguments.known_to_from()
             for name, default in instruction.pairs:
                 value = None if default is None else expanded(default, known, self.escape)
                 self.arguments.define(expanded(name, known, self.escape), value, before=True)

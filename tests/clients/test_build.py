@@ -134,6 +134,22 @@ def test_heredocs_and_modes(client: docker.DockerClient) -> None:
     assert "in mole\n" in told
 
 
+def test_platforms_are_known(client: docker.DockerClient) -> None:
+    told = build(
+        client,
+        "FROM --platform=$BUILDPLATFORM busybox\nARG TARGETOS\nARG TARGETARCH\n"
+        "RUN echo =$TARGETOS/$TARGETARCH=$TARGETVARIANT=\n",
+    )
+    assert f"={client.info()['OSType']}/{client.version()['Arch']}==\n" in told
+
+
+def test_a_quiet_build_that_fails_tells_all(moorage: Instance) -> None:
+    failed = cli(moorage, "-q", "--force-rm", "-", check=False, stdin=b"FROM busybox\nRUN echo why; exit 5\n")
+    assert failed.returncode == 5
+    assert "returned a non-zero code: 5" in failed.stderr.decode()
+    assert "why" in failed.stdout.decode() + failed.stderr.decode()
+
+
 def test_what_needs_buildkit_says_so(client: docker.DockerClient) -> None:
     with pytest.raises(BuildError, match="the --mount option requires BuildKit"):
         build(client, "FROM busybox\nRUN --mount=type=tmpfs,target=/x true\n")
