@@ -3,7 +3,7 @@
 from compat_api.declaration import STREAM, ApiVersion, Filters, Flag, Header, Int, Text, Texts, post
 from compat_api.reply import Reply, Stream
 from compat_api.versions import has
-from service.errors import InvalidParameter, NotImplemented_
+from service.errors import InvalidParameter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def image_build(
     if version not in ("", "1", "2"):
         raise InvalidParameter(f'invalid version "{version}"')
     if version == "2" or outputs:
-        raise NotImplemented_("BuildKit is not offered here: build with the classic builder (DOCKER_BUILDKIT=0)")
+        raise InvalidParameter("BuildKit is not offered here: build with the classic builder (DOCKER_BUILDKIT=0)")
     if squash:
         raise InvalidParameter("squash is only supported with experimental mode")
     options = Options()

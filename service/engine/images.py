@@ -125,7 +125,7 @@ def inspect(engine: "Engine", name: str, platform: str = "") -> "dict[str, Any]"
         **({"OsVersion": config["os.version"]} if config.get("os.version") else {}),
         "Size": image.size,
         "GraphDriver": {"Data": _graph_data(engine, [layer.directory for layer in layers]), "Name": "overlay2"},
-        "RootFS": {"Type": "layers", "Layers": [layer.diff_id for layer in layers]},
+        "RootFS": {"Type": "layers", **({"Layers": [layer.diff_id for layer in layers]} if layers else {})},
         "Metadata": {
             "LastTagTime": timestamps.rfc3339(image.row.tagged_ns) if image.row.tagged_ns else timestamps.NEVER
         },

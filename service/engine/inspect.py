@@ -118,7 +118,7 @@ def sizes(engine: "Engine", record: "ContainerRecord") -> tuple[int, int]:
 
     written = disk_usage(engine.settings.container_root(record["Id"]) + "/diff")
     try:
-        below = images.find(engine, record["Image"]).size
+        below = images.find(engine, record["Image"]).size if record["Image"] else 0
     except NotFound:
         below = 0
     return written, written + below

@@ -122,6 +122,18 @@ def test_containers_of_steps_stay_when_asked(moorage: Instance, client: docker.D
         container.remove()
 
 
+def test_a_container_without_an_image_can_be_looked_at(client: docker.DockerClient) -> None:
+    context = io.BytesIO(tar({"Dockerfile": "FROM scratch\nENV A=1\n"}))
+    list(client.api.build(fileobj=context, custom_context=True, rm=False, nocache=True))
+    (listed,) = client.api.containers(all=True, size=True)
+    assert (listed["Image"], listed["ImageID"]) == ("", "")
+    assert client.api.inspect_container(listed["Id"])["Image"] == ""
+    assert client.api.df()["Containers"]
+    assert client.api.diff(listed["Id"]) is None
+    assert client.api.inspect_image(client.api.commit(listed["Id"])["Id"])["Parent"] == ""
+    client.api.remove_container(listed["Id"])
+
+
 def test_heredocs_and_modes(client: docker.DockerClient) -> None:
     told = build(
         client,
