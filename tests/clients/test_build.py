@@ -1,8 +1,10 @@
 """POST /build through the real CLI and docker-py: the classic builder's stream, cache, contexts, cancelling, kills."""
 
+import base64
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +21,7 @@ from docker.errors import BuildError
 
 from tests.support.dockerfiles import FILES, tar
 from tests.support.instance import Instance
+from tests.support.registry import PASSWORD, USER, Registry
 from tests.support.wire import Wire, request
 
 
@@ -306,3 +309,25 @@ def test_names_are_told_in_the_stream(client: docker.DockerClient) -> None:
     ids = [message["aux"]["ID"] for message in messages if "aux" in message]
     assert len(ids) == 2
     assert json.dumps(messages[-1]) == json.dumps({"stream": f"Successfully built {ids[-1][7:19]}\n"})
+
+
+@pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is missing")
+def test_from_pulls_with_the_clients_credentials(moorage: Instance, client: docker.DockerClient) -> None:
+    with Registry(basic=True) as registry:
+        name = f"{registry.address}/moles/base:1"
+        login = {"username": USER, "password": PASSWORD}
+        moorage.docker("tag", "busybox", name)
+        client.api.push(name, auth_config=login)
+        client.api.remove_image(name)
+        known = base64.urlsafe_b64encode(json.dumps({registry.address: login}).encode()).decode()
+        answers = []
+        for header in ({}, {"X-Registry-Config": known}):
+            with Wire(moorage.socket, 60) as wire:
+                context = tar({"Dockerfile": f"FROM {name}\nRUN echo from there\n"})
+                wire.send(request("POST /v1.51/build?pull=1", context, content_type="application/x-tar", **header))
+                answers.append(wire.answer().body)
+        assert b"from there" not in answers[0]
+        assert b'"error"' in answers[0]
+        assert b"from there" in answers[1]
+        assert f"Status: Image is up to date for {name}".encode() in answers[1] or b"Pulling from" in answers[1]
+        moorage.docker("rmi", name)
