@@ -1,7 +1,8 @@
 """Where things are and how the service behaves. Nothing else in the project reads the environment or assumes uid 0.
 
 Every setting is an environment variable `MOORAGE_…`; the same variables travel with conmon to the exit hook, so that
-the service, the hook and the boot unit always see one configuration. Standard library only.
+the service, the hook and the boot unit always see one configuration. Only proxies keep the names they have everywhere.
+Standard library only.
 """
 
 import os
@@ -20,15 +21,20 @@ class Settings:
     __slots__ = (
         "bridge",
         "cdi_directories",
+        "certs_directory",
         "cgroup_driver",
         "cgroup_parent",
         "conmon",
         "given",
+        "http_proxy",
+        "https_proxy",
         "idle_window",
         "insecure_registries",
         "log_level",
         "nft_table",
+        "no_proxy",
         "python",
+        "registry_mirrors",
         "root",
         "run",
         "runtime",
@@ -56,6 +62,12 @@ class Settings:
         listed = env.get("MOORAGE_CDI_DIRS", "/etc/cdi:/var/run/cdi").split(":")
         self.cdi_directories = [folder for folder in listed if folder]  # of vendors' device files; the last one wins
         self.insecure_registries = env.get("MOORAGE_INSECURE_REGISTRIES", "")  # "host:port,…": plain HTTP is allowed
+        self.registry_mirrors = env.get("MOORAGE_REGISTRY_MIRRORS", "").replace(",", " ").split()  # URLs; of Docker Hub
+        self.certs_directory = env.get("MOORAGE_CERTS_DIR", "/etc/docker/certs.d")  # certificates by registry
+        # proxies have the names that every program reads, in either case
+        self.http_proxy, self.https_proxy, self.no_proxy = (
+            env.get(name) or env.get(name.lower(), "") for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+        )
         self.log_level = env.get("MOORAGE_LOG_LEVEL", "info")
 
     @property

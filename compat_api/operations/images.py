@@ -81,7 +81,7 @@ async def image_create(
     from service.engine import images, import_
 
     target = images.parse_repo_tag(repo, tag)
-    source = messages.Body(body if fromSrc == "-" else import_.fetched(fromSrc))
+    source = messages.Body(body if fromSrc == "-" else import_.fetched(engine, fromSrc))
     comment = message or f"Imported from {fromSrc}"
 
     def work(report: "Callable[[dict[str, Any]], None]") -> None:
@@ -109,7 +109,7 @@ def _pulled(engine: "Engine", name: str, tag: str, platform: str, auth: str) -> 
         raise Forbidden("'scratch' is a reserved name")
     credentials = Credentials.decode(auth)
     if named.is_name_only:
-        return pull.pull_all(engine, named, credentials)
+        return pull.pull_all(engine, named, credentials, platform)
     return pull.pull(engine, named, credentials, platform)
 
 

@@ -1,8 +1,8 @@
 """A registry's side of the wire: the OCI distribution protocol (Docker registry v2), by aiohttp.
 
 One `Registry` speaks to one repository with one set of credentials. They go to the registry itself (basic), or to the
-token service that the registry names (bearer); never into a message or a log line, never along a redirect to another
-host. Plain HTTP is spoken only to this machine and to the registries that the settings allow.
+token service that the registry names (bearer); never into a message or a log line, never to another host, and never to
+a mirror. Where a registry answers, and what is believed of it, says `registry_hosts`.
 
 Sources: opencontainers/distribution-spec spec.md; distribution/distribution docs spec/auth/token.md.
 """
@@ -10,11 +10,14 @@ Sources: opencontainers/distribution-spec spec.md; distribution/distribution doc
 import asyncio
 import base64
 import hashlib
+import os
+import socket
 import ssl
 
 import aiohttp
 
 from service import jsontext
+from service.content import registry_hosts
 from service.content.registry_types import INDEXES, MANIFESTS
 from service.errors import InvalidParameter, MoorageError, NotFound, SystemFailure, Unauthorized
 
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 PIECE = 1 << 20
 LARGEST_DOCUMENT = 16 << 20  # bytes of a manifest, a configuration, a token answer
 _ACCEPT = ", ".join((*MANIFESTS, *INDEXES))
+LONGEST_WAIT = 60.0  # seconds: a registry that asks for more patience is not waited for longer
+_CLIENT = "docker"  # what token services know Docker's clients by
+_PATIENCE = 3  # times that a small document is asked for
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 
 
@@ -41,8 +47,16 @@ class RegistryError(SystemFailure):
         self.status, self.code = status, code
 
 
+class Unreachable(SystemFailure):
+    """Nobody answers where the registry should be, or not as a registry that we may believe."""
+
+
 class Interrupted(SystemFailure):
-    """The connection broke, or the registry asks to come again later: worth another attempt."""
+    """The connection broke, or the registry asks to come again later: worth another attempt, in `after` seconds."""
+
+    def __init__(self, message: str, after: float = 0.0) -> None:
+        super().__init__(message)
+        self.after = after
 
 
 class Credentials:
@@ -81,48 +95,44 @@ class Credentials:
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
-def host_of(domain: str) -> str:
-    """Where the registry of a domain answers."""
-    return "registry-1.docker.io" if domain == "docker.io" else domain
-
-
-def may_be_insecure(settings: "Settings", domain: str) -> bool:
-    """Whether plain HTTP and unknown certificates are accepted: this machine itself, and what the settings name."""
-    allowed = [entry.strip() for entry in settings.insecure_registries.split(",") if entry.strip()]
-    name = domain.rpartition(":")[0] if ":" in domain and not domain.endswith("]") else domain
-    if domain in allowed or name in allowed:
-        return True
-    import ipaddress
-
-    try:
-        address = ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return name == "localhost"
-    return address.is_loopback or any(
-        address in ipaddress.ip_network(entry, strict=False) for entry in allowed if "/" in entry
-    )
-
-
 class Registry:
     """A session with one repository. Use as an async context manager."""
 
-    def __init__(self, settings: "Settings", reference: "Reference", credentials: Credentials) -> None:
+    def __init__(
+        self,
+        settings: "Settings",
+        reference: "Reference",
+        credentials: Credentials,
+        host: "registry_hosts.Host | None" = None,
+    ) -> None:
+        """`host`: one of `registry_hosts.hosts`; the registry itself unless given. Mirrors get no credentials."""
+        self.settings = settings
         self.repository = reference.path
         self.domain = reference.domain
-        self.host = host_of(reference.domain)
-        self.credentials = credentials
-        self.insecure = may_be_insecure(settings, reference.domain)
+        self.place = host or registry_hosts.host(settings, reference.domain)
+        self.host = self.place.name
+        self.credentials = Credentials() if self.place.is_mirror else credentials
         self.base = ""  # scheme and host, once it is known which scheme it speaks
         self.authorization = ""
+        self.wants_identity = False  # whether to ask the token service for what replaces the password from now on
+        self.identity_token = ""  # its answer to that
         self.scopes: set[str] = {f"repository:{self.repository}:pull"}
         self.session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Registry":
-        context: ssl.SSLContext | bool = True
-        if self.insecure:
-            context = ssl.create_default_context()
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Begin, and `close` at the end. Raises SystemFailure for certificates that cannot be read."""
+        context = await asyncio.get_running_loop().run_in_executor(
+            None, registry_hosts.ssl_context, self.settings, self.place
+        )
         self.session = aiohttp.ClientSession(
             timeout=_TIMEOUT,
             connector=aiohttp.TCPConnector(ssl=context, limit=16),
@@ -130,38 +140,47 @@ class Registry:
             auto_decompress=False,
             read_bufsize=PIECE,
         )
-        return self
 
-    async def __aexit__(
-        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
-    ) -> None:
-        assert self.session is not None
-        await self.session.close()
+    async def close(self) -> None:
+        """End the connections."""
+        if self.session is not None:
+            await self.session.close()
+            self.session = None
 
     async def connect(self) -> None:
-        """Find out which scheme the registry speaks, and whether it wants authentication. Raises SystemFailure."""
+        """Find out which scheme the registry speaks, and whether it wants authentication. Raises Unreachable."""
         if self.base:
             return
-        failure: Exception | None = None
-        for scheme in ("https", "http") if self.insecure else ("https",):
+        for scheme in self.place.schemes:
+            url = f"{scheme}://{self.host}/v2/"
             try:
-                response = await self._send("GET", f"{scheme}://{self.host}/v2/")
+                response = await self._send("GET", url)
             except (aiohttp.ClientError, TimeoutError, ssl.SSLError) as error:
-                failure = failure or error if scheme == "http" else error
+                failure = Unreachable(f'Get "{url}": {_said(error)}')
+                failure.__cause__ = error
                 continue
+            except ValueError as error:
+                raise InvalidParameter(f"unable to parse server address: {self.host}") from error
             response.release()
             self.base = f"{scheme}://{self.host}"
             return
-        assert failure is not None
-        raise SystemFailure(f'Get "https://{self.host}/v2/": {_said(failure)}') from failure
+        raise failure
 
     async def _send(
         self, method: str, url: str, *, headers: "dict[str, str] | None" = None, data: "Any" = None
     ) -> aiohttp.ClientResponse:
+        """One request, through the proxy that the settings name for it. Authorization goes to the registry only."""
         assert self.session is not None
-        sent = {**(headers or {}), **({"Authorization": self.authorization} if self.authorization else {})}
+        sent = dict(headers or {})
+        if self.authorization and url.partition("://")[2].startswith(f"{self.host}/"):
+            sent["Authorization"] = self.authorization
         return await self.session.request(
-            method, url, headers=sent, data=data, allow_redirects=method in ("GET", "HEAD")
+            method,
+            url,
+            headers=sent,
+            data=data,
+            allow_redirects=method in ("GET", "HEAD"),
+            proxy=registry_hosts.proxy(self.settings, url) or None,
         )
 
     async def request(
@@ -175,7 +194,7 @@ class Registry:
     ) -> aiohttp.ClientResponse:
         """One request to the repository (`path` begins with a slash, or is a whole URL of the registry's own choice).
 
-        Authenticates when asked to. Raises RegistryError, Unauthorized, or Interrupted.
+        Authenticates when asked to. Raises RegistryError, Unauthorized, Unreachable, or Interrupted.
         """
         await self.connect()
         url = path if "://" in path else self.base + path
@@ -193,11 +212,33 @@ class Registry:
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise Interrupted(f'{method.title()} "{url}": {_said(error)}') from error
 
+    async def _patiently(self, path: str, headers: "dict[str, str] | None" = None) -> "tuple[Any, bytes]":
+        """(headers, content) of a small document, asked for again when the registry was busy. Raises as `request`."""
+        for attempt in range(1, _PATIENCE):
+            try:
+                return await self._document(path, headers)
+            except Interrupted as error:
+                await asyncio.sleep(max(attempt, error.after))
+        return await self._document(path, headers)
+
+    async def _document(self, path: str, headers: "dict[str, str] | None") -> "tuple[Any, bytes]":
+        response = await self.request("GET", path, headers=headers)
+        try:
+            content = await _bounded(response)
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            raise Interrupted(_said(error)) from error
+        finally:
+            response.release()
+        return response.headers, content
+
     async def _refusal(self, response: aiohttp.ClientResponse, method: str, url: str) -> MoorageError:
         body = await _bounded(response)
         response.release()
         if response.status == 429 or response.status >= 500:
-            return Interrupted(f"received unexpected HTTP status: {response.status} {response.reason}")
+            return Interrupted(
+                _first_error(body) or f"received unexpected HTTP status: {response.status} {response.reason}",
+                _retry_after(response.headers.get("Retry-After", "")),
+            )
         try:
             first = jsontext.loads(body)["errors"][0]
             return RegistryError(response.status, str(first["code"]), str(first.get("message") or ""))
@@ -222,17 +263,18 @@ class Registry:
                 self.authorization = self.credentials.basic()
                 return
             if scheme.lower() == "bearer":
-                self.authorization = "Bearer " + await self._token(_parameters(rest))
+                self.authorization = "Bearer " + await self._token(_parameters(rest), request)
                 return
         raise RegistryError(401, "UNAUTHORIZED", "authentication required")
 
-    async def _token(self, challenge: "dict[str, str]") -> str:
+    async def _token(self, challenge: "dict[str, str]", request: str) -> str:
         if self.credentials.registry_token:
             return self.credentials.registry_token
         realm = challenge.get("realm", "")
-        if not realm.startswith("https://") and not (self.insecure and realm.startswith("http://")):
+        if not realm.startswith("https://") and not (self.place.insecure and realm.startswith("http://")):
             raise SystemFailure(f"the registry {self.host} names no safe token service")
         assert self.session is not None
+        proxy = registry_hosts.proxy(self.settings, realm) or None
         scopes = _merged([*self.scopes, *challenge.get("scope", "").split(" ")])
         query = [("service", challenge.get("service", "")), *(("scope", scope) for scope in scopes)]
         try:
@@ -240,61 +282,75 @@ class Registry:
                 fields = [("grant_type", "refresh_token"), ("refresh_token", self.credentials.identity_token)]
                 fields += [
                     ("service", challenge.get("service", "")),
-                    ("client_id", "docker"),
+                    ("client_id", _CLIENT),
                     ("scope", " ".join(scopes)),
                 ]
-                response = await self.session.post(realm, data=fields, allow_redirects=False)
+                response = await self.session.post(realm, data=fields, allow_redirects=False, proxy=proxy)
             else:
                 headers = {}
                 if self.credentials.username:
                     query.append(("account", self.credentials.username))
                     headers["Authorization"] = self.credentials.basic()
-                response = await self.session.get(realm, params=query, headers=headers)
+                    if self.wants_identity:
+                        query += [("offline_token", "true"), ("client_id", _CLIENT)]
+                response = await self.session.get(realm, params=query, headers=headers, proxy=proxy)
             body = await _bounded(response)
             response.release()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Interrupted(f'Get "{realm}": {_said(error)}') from error
         if response.status in (401, 403):
-            raise Unauthorized("unauthorized: incorrect username or password")
+            raise Unauthorized(f"{request}: {_first_error(body) or 'unauthorized: incorrect username or password'}")
         try:
             answer = jsontext.loads(body)
             token = answer.get("token") or answer.get("access_token")
+            self.identity_token = str(answer.get("refresh_token") or "")
         except (ValueError, AttributeError):
             token = None
-        if response.status != 200 or not token:
-            raise SystemFailure(f"the token service of {self.host} answered {response.status} {response.reason}")
+        if response.status != 200:
+            raise SystemFailure(f"{request}: received unexpected HTTP status: {response.status} {response.reason}")
+        if not token:
+            raise SystemFailure(f"{request}: authorization server did not include a token in the response")
         return str(token)
 
     # ── pull ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def manifest(self, name: str) -> "tuple[str, str, bytes]":
         """(digest, media type, content) of a manifest by tag or digest. Raises as `request`, or SystemFailure."""
-        response = await self.request("GET", f"/v2/{self.repository}/manifests/{name}", headers={"Accept": _ACCEPT})
-        content = await _bounded(response)
-        response.release()
-        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        headers, content = await self._patiently(f"/v2/{self.repository}/manifests/{name}", {"Accept": _ACCEPT})
+        media_type = headers.get("Content-Type", "").partition(";")[0].strip()
         digest = "sha256:" + hashlib.sha256(content).hexdigest()
         if ":" in name and name != digest:
             raise SystemFailure(f"manifest verification failed for digest {name}")
         return digest, media_type, content
+
+    async def digest_of(self, name: str) -> str:
+        """The digest that a name means just now, by a request that registries do not count; empty when not told."""
+        try:
+            response = await self.request(
+                "HEAD", f"/v2/{self.repository}/manifests/{name}", headers={"Accept": _ACCEPT}
+            )
+        except (RegistryError, Interrupted):
+            return ""  # the manifest is asked for next, and that answer says why
+        response.release()
+        return response.headers.get("Docker-Content-Digest", "")
 
     async def tags(self) -> "list[str]":
         """All tags of the repository, page by page."""
         found: list[str] = []
         path: str = f"/v2/{self.repository}/tags/list"
         while path:
-            response = await self.request("GET", path)
-            found += jsontext.loads(await _bounded(response)).get("tags") or []
-            response.release()
-            link = response.headers.get("Link", "")
+            headers, content = await self._patiently(path)
+            try:
+                found += [str(tag) for tag in jsontext.loads(content).get("tags") or ()]
+            except (ValueError, AttributeError, TypeError):
+                raise SystemFailure(f"the tags of {self.repository} cannot be read") from None
+            link = headers.get("Link", "")
             path = link[link.find("<") + 1 : link.find(">")] if 'rel="next"' in link else ""
         return found
 
     async def document(self, digest: str) -> bytes:
         """A small blob, verified. Raises as `request`, or SystemFailure."""
-        response = await self.request("GET", f"/v2/{self.repository}/blobs/{digest}")
-        content = await _bounded(response)
-        response.release()
+        _, content = await self._patiently(f"/v2/{self.repository}/blobs/{digest}")
         if "sha256:" + hashlib.sha256(content).hexdigest() != digest:
             raise SystemFailure(f"filesystem layer verification failed for digest {digest}")
         return content
@@ -402,11 +458,73 @@ def _parameters(text: str) -> "dict[str, str]":
     return found
 
 
-def _said(error: Exception) -> str:
-    """What went wrong with a connection, without anything of ours in it."""
-    if isinstance(error, asyncio.TimeoutError):
+def _first_error(body: bytes) -> str:
+    """The first error of a registry's answer, as dockerd tells it; empty when there is none."""
+    try:
+        first = jsontext.loads(body)["errors"][0]
+        return f"{str(first['code']).lower().replace('_', ' ')}: {first.get('message') or ''}"
+    except (ValueError, LookupError, TypeError):
+        return ""
+
+
+def _retry_after(value: str) -> float:
+    """Seconds of a Retry-After header (RFC 9110, 10.2.3: seconds or a date), at most LONGEST_WAIT; 0 for none."""
+    from email.utils import parsedate_to_datetime
+    from time import time
+
+    try:
+        seconds = float(value) if value.isdigit() else parsedate_to_datetime(value).timestamp() - time()
+    except (ValueError, TypeError):
+        return 0.0
+    return min(max(seconds, 0.0), LONGEST_WAIT)
+
+
+_UNKNOWN_AUTHORITY = (18, 19, 20, 21)  # openssl/x509_vfy.h: self-signed, or its issuer is not known
+_EXPIRED, _NOT_YET = 10, 9
+_WRONG_NAME = (62, 64)
+
+
+def _said(error: BaseException) -> str:
+    """What went wrong with a connection, in the words of Go's net and crypto packages, which users look for."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return _certificate_said(error.certificate_error, str(error.host))
+    if isinstance(error, aiohttp.ClientConnectorError):
+        inner = error.os_error
+        if isinstance(inner, socket.gaierror):
+            reason = "no such host" if inner.errno in (socket.EAI_NONAME, -5) else (inner.strerror or "").lower()
+            return f"dial tcp: lookup {error.host}: {reason}"
+        if isinstance(inner, ssl.SSLError):
+            if inner.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
+                return "http: server gave HTTP response to HTTPS client"
+            return f"tls: {(inner.reason or 'handshake failure').lower().replace('_', ' ')}"
+        reason = os.strerror(inner.errno).lower() if inner.errno else "connection failed"
+        return f"dial tcp {error.host}:{error.port}: connect: {reason}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _certificate_said(error, "the registry")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"proxyconnect tcp: {error.status} {error.message}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "EOF"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "unexpected EOF"
+    if isinstance(error, TimeoutError):
         return "i/o timeout"
+    if isinstance(error, OSError) and error.errno:
+        return f"read tcp: {os.strerror(error.errno).lower()}"
     return str(error) or type(error).__name__
+
+
+def _certificate_said(error: BaseException, host: str) -> str:
+    code = getattr(error, "verify_code", 0)
+    if code in _UNKNOWN_AUTHORITY:
+        reason = "certificate signed by unknown authority"
+    elif code in (_EXPIRED, _NOT_YET):
+        reason = "certificate has expired or is not yet valid"
+    elif code in _WRONG_NAME:
+        reason = f"certificate is not valid for {host}"
+    else:
+        reason = getattr(error, "verify_message", "") or "certificate cannot be verified"
+    return f"tls: failed to verify certificate: x509: {reason}"
 
 
 def pull_refusal(error: RegistryError, reference: "Reference") -> MoorageError:
@@ -415,6 +533,8 @@ def pull_refusal(error: RegistryError, reference: "Reference") -> MoorageError:
         return NotFound(f"manifest for {reference.familiar} not found: {error.message}")
     if error.code == "NAME_UNKNOWN":
         return NotFound(f"repository {reference.familiar_repository} not found: {error.message}")
+    if error.code == "UNAUTHORIZED":
+        return Unauthorized(error.message)
     if error.code == "DENIED":
         return NotFound(
             f"pull access denied for {reference.familiar_repository}, repository does not exist or may require "

@@ -17,15 +17,20 @@ if TYPE_CHECKING:
     from service.engine.engine import Engine
 
 
-async def fetched(source: str) -> "AsyncIterator[bytes]":
+async def fetched(engine: "Engine", source: str) -> "AsyncIterator[bytes]":
     """What an HTTP server has at `source`. Raises InvalidParameter, or SystemFailure when it cannot be had."""
     import aiohttp
+
+    from service.content.registry_hosts import proxy
 
     url = source if "://" in source else f"http://{source}"
     if not url.startswith(("http://", "https://")):
         raise InvalidParameter(f"invalid URL: {source}")
     try:
-        async with aiohttp.ClientSession(auto_decompress=False) as session, session.get(url) as response:
+        async with (
+            aiohttp.ClientSession(auto_decompress=False) as session,
+            session.get(url, proxy=proxy(engine.settings, url) or None) as response,
+        ):
             if response.status >= 400:
                 raise SystemFailure(f"failed to GET {url} with status {response.status} {response.reason}")
             async for piece in response.content.iter_chunked(1 << 20):

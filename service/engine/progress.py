@@ -2,6 +2,7 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -18,6 +19,15 @@ def bar(layer: str, status: str, current: int, total: int) -> "dict[str, Any]":
         "progress": _drawn(current, total),
         "id": layer,
     }
+
+
+async def count_down(report: "Callable[[dict[str, Any]], None]", layer: str, seconds: int) -> None:
+    """Wait before another attempt, and say so every second."""
+    import asyncio
+
+    for left in range(seconds, 0, -1):
+        report(update(layer, f"Retrying in {left} second{'' if left == 1 else 's'}"))
+        await asyncio.sleep(1)
 
 
 def message(text: str, id: str = "") -> "dict[str, Any]":

@@ -6,6 +6,7 @@ download that broke off goes on where it stopped, in this pull or in a later one
 """
 
 import asyncio
+import math
 
 from service import bell, jsontext, timestamps
 from service.content import blobs, image_config, platforms, tarball
@@ -19,7 +20,7 @@ from service.content.registry import (
     pull_refusal,
 )
 from service.content.registry_types import INDEXES, MANIFESTS
-from service.engine import image_events, progress
+from service.engine import image_events, progress, registry_lookup
 from service.engine.layers import Lease, held_layer, image_row, register
 from service.errors import InvalidParameter, NotFound, SystemFailure
 from service.store import images as store
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 
     from service.content.platforms import Platform
     from service.engine.engine import Engine
-    from service.store.images import LayerRow
+    from service.store.images import ImageRow, LayerRow
 
 DOWNLOADS = 3  # at a time, as dockerd's max-concurrent-downloads
 UNPACKING = 2  # at a time: each keeps about one processor busy
 ATTEMPTS = 5
+RETRY_STEP = 1  # seconds that each attempt waits longer than the one before
 _SHOWN_EVERY = 0.1  # seconds between two bars of one layer
 
 _downloading: "dict[tuple[str, str], asyncio.Lock]" = {}
@@ -45,19 +47,72 @@ async def pull(
     engine: "Engine", reference: Reference, credentials: Credentials, platform: str = ""
 ) -> "AsyncIterator[dict[str, Any]]":
     """Pull one image, yielding Docker's messages. Raises MoorageError, before or between them."""
-    wanted = platforms.parse(platform) if platform else platforms.host()
     reference = reference.with_default_tag()
+    outcome = _Outcome()
+    async for message in _pulled(engine, reference, credentials, platform, outcome):
+        yield message
+    yield progress.message(f"Status: {outcome.told} for {reference.familiar}")
+    if outcome.mismatch:
+        yield progress.message(f"WARNING: image with reference {reference.familiar} was found but {outcome.mismatch}")
+
+
+async def pull_all(
+    engine: "Engine", reference: Reference, credentials: Credentials, platform: str = ""
+) -> "AsyncIterator[dict[str, Any]]":
+    """Pull every tag of a repository. Raises as `pull`."""
+    try:
+        registry, tags = await registry_lookup.first(engine, reference, credentials, Registry.tags)
+    except RegistryError as error:
+        raise pull_refusal(error, reference) from error
+    await registry.close()
+    outcome = _Outcome()
+    for tag in tags:
+        tagged = Reference(reference.domain, reference.path, tag)
+        async for message in _pulled(engine, tagged, credentials, platform, outcome):
+            yield message
+    yield progress.message(f"Status: {outcome.told} for {reference.familiar}")
+
+
+class _Outcome:
+    """What came of a pull: whether a name means something new, and what is odd about its platform."""
+
+    def __init__(self) -> None:
+        self.fresh = False
+        self.mismatch = ""
+
+    @property
+    def told(self) -> str:
+        """In dockerd's words."""
+        return "Downloaded newer image" if self.fresh else "Image is up to date"
+
+
+async def _pulled(
+    engine: "Engine", reference: Reference, credentials: Credentials, platform: str, outcome: _Outcome
+) -> "AsyncIterator[dict[str, Any]]":
+    """The messages of one reference up to its digest."""
+    wanted = platforms.parse(platform) if platform else platforms.host()
     name = reference.digest or reference.tag
-    async with Registry(engine.settings, reference, credentials) as registry:
-        try:
-            digest, media_type, content = await registry.manifest(name)
-        except RegistryError as error:
-            raise pull_refusal(error, reference) from error
+
+    async def ask(registry: Registry) -> "tuple[str, _Manifest | None]":
+        """The manifest; or only its digest, when the image that it means for our platform is here already."""
+        digest = await registry.digest_of(name)
+        here: bool = await engine.thread(_retagged, engine, reference, digest, wanted, outcome)
+        if here:
+            return digest, None
+        manifest = _Manifest(reference, *(await registry.manifest(name)))
+        return manifest.digest, manifest
+
+    try:
+        registry, (digest, manifest) = await registry_lookup.first(engine, reference, credentials, ask)
+    except RegistryError as error:
+        raise pull_refusal(error, reference) from error
+    try:
         yield progress.message(f"Pulling from {reference.path}", name)
-        manifest = _Manifest(digest, media_type, content)
+        if manifest is None:
+            yield progress.message(f"Digest: {digest}")
+            return
         if manifest.is_index:
-            child = manifest.choose(wanted)
-            manifest = _Manifest(*(await registry.manifest(child)))
+            manifest = _Manifest(reference, *(await registry.manifest(manifest.choose(wanted))))
         async with Lease(engine) as lease:
             work = _Pull(engine, registry, lease, manifest)
             task = asyncio.ensure_future(work.run())
@@ -65,34 +120,26 @@ async def pull(
                 while (message := await work.messages.get()) is not None:
                     yield message
                 config, rows = await task
+            except RegistryError as error:
+                raise pull_refusal(error, reference) from error
             finally:
                 if not task.done():
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
-            fresh = await engine.thread(_register, engine, reference, digest, manifest, config, rows)
+            outcome.fresh |= await engine.thread(_register, engine, reference, digest, manifest, config, rows)
+    finally:
+        await registry.close()
+    if platform and not platforms.matches(wanted, parsed := image_config.parse(config)):
+        outcome.mismatch = (
+            f"its platform ({platforms.of(parsed)}) does not match the specified platform ({platforms.text(wanted)})"
+        )
     yield progress.message(f"Digest: {digest}")
-    if fresh:
-        yield progress.message(f"Status: Downloaded newer image for {reference.familiar}")
-    else:
-        yield progress.message(f"Status: Image is up to date for {reference.familiar}")
-
-
-async def pull_all(engine: "Engine", reference: Reference, credentials: Credentials) -> "AsyncIterator[dict[str, Any]]":
-    """Pull every tag of a repository."""
-    async with Registry(engine.settings, reference, credentials) as registry:
-        try:
-            tags = await registry.tags()
-        except RegistryError as error:
-            raise pull_refusal(error, reference) from error
-    for tag in tags:
-        async for message in pull(engine, Reference(reference.domain, reference.path, tag), credentials):
-            yield message
 
 
 class _Manifest:
     """A manifest or an index, read."""
 
-    def __init__(self, digest: str, media_type: str, content: bytes) -> None:
+    def __init__(self, reference: Reference, digest: str, media_type: str, content: bytes) -> None:
         self.digest, self.content = digest, content
         try:
             self.document = jsontext.loads(content)
@@ -104,8 +151,8 @@ class _Manifest:
         if self.document.get("schemaVersion") == 1:
             raise InvalidParameter(
                 "Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed. "
-                "Suggest the author of the image to upgrade it to the OCI Format or Docker Image manifest version 2, "
-                "schema 2. More information at https://docs.docker.com/go/deprecated-image-specs/"
+                f"Suggest the author of {reference} to upgrade the image to the OCI Format or Docker Image manifest "
+                "v2, schema 2. More information at https://docs.docker.com/go/deprecated-image-specs/"
             )
         self.is_index = stated in INDEXES or "manifests" in self.document
         if not self.is_index and (stated not in MANIFESTS and "layers" not in self.document):
@@ -266,10 +313,8 @@ class _Pull:
                 except Interrupted as error:
                     if attempt == ATTEMPTS:
                         raise SystemFailure(error.message) from error
-                for second in range(attempt, 0, -1):
-                    plural = "" if second == 1 else "s"
-                    self.messages.put_nowait(progress.update(shown, f"Retrying in {second} second{plural}"))
-                    await asyncio.sleep(1)
+                    after = max(attempt * RETRY_STEP, math.ceil(error.after))
+                await progress.count_down(self.messages.put_nowait, shown, after)
         if not lock.locked():
             _downloading.pop(key, None)
 
@@ -278,6 +323,7 @@ class _Pull:
         writer = await engine.thread(blobs.Partial, engine.settings, digest)
         loop = asyncio.get_running_loop()
         told = 0.0
+        resumed = writer.size > 0
         try:
             async for piece in self.registry.blob(digest, writer.size):
                 if not piece:
@@ -293,7 +339,12 @@ class _Pull:
             if writer.size < size:
                 raise Interrupted("unexpected EOF")
             self.messages.put_nowait(progress.update(shown, "Verifying Checksum"))
-            await engine.thread(writer.commit)
+            try:
+                await engine.thread(writer.commit)
+            except SystemFailure as error:
+                if resumed:  # what an earlier attempt has left may be at fault: once more from the beginning
+                    raise Interrupted(error.message) from error
+                raise
         except RegistryError as error:
             if error.status == 416:  # what was kept is longer than the blob: begin again
                 await engine.thread(writer.restart)
@@ -316,14 +367,34 @@ def _register(
     row = image_row(config, rows, blob)
     blobs.flush(engine.settings)
     with engine.store.write():
-        before = store.by_reference(engine.store, reference.stored)
         store.insert(engine.store, row, [layer.chain_id for layer in rows])
-        if not reference.digest and before != row.id:
-            store.tag(engine.store, reference.stored, row.id, timestamps.now_ns())
-        store.add_digest(engine.store, f"{reference.repository}@{digest}", row.id)
-        image_events.record(engine.store, "pull", row, reference.familiar_repository, actor=reference.familiar)
+        fresh = _name(engine, reference, digest, row)
     bell.ring(engine.settings.bell)
+    return fresh
+
+
+def _name(engine: "Engine", reference: Reference, digest: str, row: "ImageRow") -> bool:
+    """Let the reference mean the image, in the caller's transaction. Whether that is new."""
+    before = store.by_reference(engine.store, reference.stored)
+    if not reference.digest and before != row.id:
+        store.tag(engine.store, reference.stored, row.id, timestamps.now_ns())
+    store.add_digest(engine.store, f"{reference.repository}@{digest}", row.id)
+    image_events.record(engine.store, "pull", row, reference.familiar_repository, actor=reference.familiar)
     return before != row.id
+
+
+def _retagged(engine: "Engine", reference: Reference, digest: str, wanted: "Platform", outcome: "_Outcome") -> bool:
+    """Whether the image that a digest means for a platform is here; then the reference means it from now on."""
+    with engine.store.write():
+        image_id = store.by_reference(engine.store, f"{reference.repository}@{digest}") if digest else None
+        if image_id is None:
+            return False
+        row = store.get(engine.store, image_id)
+        if not platforms.matches(wanted, image_config.parse(row.config.encode())):
+            return False
+        outcome.fresh |= _name(engine, reference, digest, row)
+    bell.ring(engine.settings.bell)
+    return True
 
 
 def _shown(digest: str) -> str:

@@ -6,6 +6,7 @@ its repositories is known to have is mounted from there.
 """
 
 import asyncio
+import math
 
 from service import bell
 from service.content import blobs, image_config
@@ -26,19 +27,19 @@ if TYPE_CHECKING:
 
 UPLOADS = 5  # at a time, as dockerd's max-concurrent-uploads
 ATTEMPTS = 5
+RETRY_STEP = 1  # seconds that each attempt waits longer than the one before
 _SHOWN_EVERY = 0.1  # seconds between two bars of one layer
 _PIECE = 1 << 20
 
 
 async def push(engine: "Engine", reference: Reference, credentials: Credentials) -> "AsyncIterator[dict[str, Any]]":
-    """Push one tag, or (without a tag) every tag of the repository. Raises NotFound before the first message."""
+    """Push one tag, or (without a tag) every tag of the repository. Raises MoorageError between its messages."""
+    yield progress.message(f"The push refers to repository [{reference.repository}]")
+    names = [name for name, _ in store.tags_in(engine.store, reference.repository)]
+    if not names:
+        raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_repository}")
     if reference.tag:
         names = [reference.stored]
-    else:
-        names = [name for name, _ in store.tags_in(engine.store, reference.repository)]
-    if not names or store.by_reference(engine.store, names[0]) is None:
-        raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_repository}")
-    yield progress.message(f"The push refers to repository [{reference.repository}]")
     async with Registry(engine.settings, reference, credentials) as registry:
         registry.scopes = {f"repository:{reference.path}:pull,push"}
         for name in names:
@@ -139,10 +140,8 @@ class _Push:
                 except Interrupted as error:
                     if attempt == ATTEMPTS:
                         raise SystemFailure(error.message) from error
-                for second in range(attempt, 0, -1):
-                    plural = "" if second == 1 else "s"
-                    self.messages.put_nowait(progress.update(_shown(blob), f"Retrying in {second} second{plural}"))
-                    await asyncio.sleep(1)
+                    after = max(attempt * RETRY_STEP, math.ceil(error.after))
+                await progress.count_down(self.messages.put_nowait, _shown(blob), after)
         await self.engine.thread(self._note, blob)
 
     async def _attempt(self, blob: LayerBlob) -> None:

@@ -3,9 +3,10 @@
 from service import jsontext
 from service.content import platforms
 from service.content.reference import Reference
-from service.content.registry import Credentials, Interrupted, Registry, RegistryError, pull_refusal
+from service.content.registry import Credentials, Interrupted, Registry, RegistryError
 from service.content.registry_types import INDEXES
-from service.errors import SystemFailure, Unauthorized
+from service.engine import registry_lookup
+from service.errors import InvalidParameter, NotFound, SystemFailure, Unauthorized
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ async def login(engine: "Engine", address: str, given: "dict[str, Any]") -> "dic
         domain = "docker.io"
     registry = Registry(engine.settings, Reference(domain, ""), Credentials.from_document(given))
     registry.scopes = set()
+    registry.wants_identity = True
     async with registry:
         try:
             response = await registry.request("GET", "/v2/")
@@ -33,26 +35,40 @@ async def login(engine: "Engine", address: str, given: "dict[str, Any]") -> "dic
             raise
         except Interrupted as error:
             raise SystemFailure(error.message) from error
-    return {"IdentityToken": "", "Status": "Login Succeeded"}
+    return {"IdentityToken": registry.identity_token, "Status": "Login Succeeded"}
 
 
 async def distribution(engine: "Engine", reference: Reference, credentials: Credentials) -> "dict[str, Any]":
     """The descriptor and platforms of an image in its registry, in Docker's shape. Raises MoorageError."""
     reference = reference.with_default_tag()
-    async with Registry(engine.settings, reference, credentials) as registry:
-        try:
-            digest, media_type, content = await registry.manifest(reference.digest or reference.tag)
-            document = jsontext.loads(content)
-            if media_type in INDEXES or "manifests" in document:
-                found = [entry["platform"] for entry in document.get("manifests") or () if entry.get("platform")]
-            else:
-                config = jsontext.loads(await registry.document(document["config"]["digest"]))
-                system, architecture, _ = platforms.stated(config)
-                found = [{"architecture": architecture, "os": system}]
-                if config.get("variant"):
-                    found[0]["variant"] = config["variant"]
-        except RegistryError as error:
-            raise pull_refusal(error, reference) from error
-        except Interrupted as error:
-            raise SystemFailure(error.message) from error
+
+    async def ask(registry: Registry) -> "dict[str, Any]":
+        return await _described(registry, reference.digest or reference.tag)
+
+    try:
+        registry, found = await registry_lookup.first(engine, reference, credentials, ask)
+    except RegistryError as error:
+        if error.status == 404:
+            raise NotFound(error.message) from error
+        if error.status in (401, 403):
+            raise Unauthorized(error.message) from error
+        raise
+    await registry.close()
+    return found
+
+
+async def _described(registry: Registry, name: str) -> "dict[str, Any]":
+    digest, media_type, content = await registry.manifest(name)
+    try:
+        document = jsontext.loads(content)
+        if media_type in INDEXES or "manifests" in document:
+            found = [entry["platform"] for entry in document.get("manifests") or () if entry.get("platform")]
+        else:
+            config = jsontext.loads(await registry.document(document["config"]["digest"]))
+            system, architecture, _ = platforms.stated(config)
+            found = [{"architecture": architecture, "os": system}]
+            if config.get("variant"):
+                found[0]["variant"] = config["variant"]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise InvalidParameter(f"the registry's manifest {digest} cannot be read") from None
     return {"Descriptor": {"mediaType": media_type, "digest": digest, "size": len(content)}, "Platforms": found}

@@ -1,7 +1,7 @@
 """`search`: images that a registry's index knows by a word (API: ImageSearch)."""
 
 from service.content.reference import DEFAULT_DOMAIN
-from service.content.registry import may_be_insecure
+from service.content.registry_hosts import may_be_insecure, proxy
 from service.engine.image_filters import boolean
 from service.errors import InvalidParameter, SystemFailure
 
@@ -50,7 +50,9 @@ async def _ask(engine: "Engine", term: str, limit: int) -> "list[dict[str, Any]]
         timeout = aiohttp.ClientTimeout(total=30)
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(url, params={"q": words, "n": str(limit)}) as response,
+            session.get(
+                url, params={"q": words, "n": str(limit)}, proxy=proxy(engine.settings, url) or None
+            ) as response,
         ):
             if response.status != 200:
                 raise SystemFailure(f"Unexpected status code {response.status}")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from service.engine.engine import Engine
     from service.runtime.cdi import Registry
+    from service.settings import Settings
 
 _GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
@@ -136,14 +137,14 @@ def info(engine: "Engine") -> "dict[str, Any]":
         "OSType": "linux",
         "Architecture": host.machine,
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": _registry_config(settings.insecure_registries),
+        "RegistryConfig": _registry_config(settings),
         "NCPU": os.cpu_count() or 1,
         "MemTotal": memory,
         "GenericResources": None,
         "DockerRootDir": settings.root,
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
+        "HttpProxy": _without_password(settings.http_proxy),
+        "HttpsProxy": _without_password(settings.https_proxy),
+        "NoProxy": settings.no_proxy,
         "Name": host.nodename,
         "Labels": [],
         "ExperimentalBuild": False,
@@ -220,15 +221,29 @@ def _file_system(path: str) -> str:
     return "extfs" if kind in ("ext2", "ext3", "ext4") else kind
 
 
-def _registry_config(insecure: str) -> "dict[str, Any]":
-    hosts = [host.strip() for host in insecure.split(",") if host.strip()]
-    named = {host: {"Name": host, "Mirrors": [], "Secure": False, "Official": False} for host in hosts}
-    docker = {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}
-    return {
-        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-        "IndexConfigs": {**named, "docker.io": docker},
-        "Mirrors": None,
+def _registry_config(settings: "Settings") -> "dict[str, Any]":
+    hosts = [host.strip() for host in settings.insecure_registries.split(",") if host.strip()]
+    networks = [host for host in hosts if "/" in host]
+    mirrors = [url.rstrip("/") + "/" for url in settings.registry_mirrors]
+    named = {
+        host: {"Name": host, "Mirrors": [], "Secure": False, "Official": False}
+        for host in hosts
+        if host not in networks
     }
+    docker = {"Name": "docker.io", "Mirrors": mirrors, "Secure": True, "Official": True}
+    return {
+        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8", *networks],
+        "IndexConfigs": {**named, "docker.io": docker},
+        "Mirrors": mirrors or None,
+    }
+
+
+def _without_password(url: str) -> str:
+    """A proxy's URL as it may be shown: its user and password are left out, as dockerd does."""
+    scheme, mark, rest = url.partition("://")
+    if "@" not in rest:
+        return url
+    return f"{scheme}{mark}xxxxx:xxxxx@{rest.rpartition('@')[2]}"
 
 
 def _security_options(cgroup_version: int) -> list[str]:

@@ -21,6 +21,9 @@ from docker.errors import APIError, NotFound
 from tests.support import image
 from tests.support.instance import Instance
 from tests.support.registry import PASSWORD, USER, Registry
+from tests.support.wire import Answer, Wire, request
+
+IDENTITY = "the-token-that-replaces-a-password"
 
 pytestmark = pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is missing")
 
@@ -124,6 +127,27 @@ def test_the_platform_picks_from_an_index(moorage: Instance, registry: Registry,
     assert "no matching manifest for linux/s390x in the manifest list entries" in refused.stderr
     seen = client.api.inspect_distribution(name)
     assert [entry["architecture"] for entry in seen["Platforms"]] == ["amd64", "arm64"]
+    moorage.docker("rmi", name)
+
+
+def test_all_tags_are_pulled_and_told_as_one(moorage: Instance, registry: Registry, tmp_path: Path) -> None:
+    image.archive(str(tmp_path / "a.tar"), [image.layer({"a": "1" * 500})])
+    name = publish(registry, "tags:1", str(tmp_path / "a.tar")).removesuffix(":1")
+    publish(registry, "tags:2", str(tmp_path / "a.tar"))
+    lines = moorage.docker("pull", "-a", name).stdout.splitlines()
+    assert {"1: Pulling from tags", "2: Pulling from tags"} <= set(lines)
+    assert [line for line in lines if line.startswith("Status")] == [f"Status: Downloaded newer image for {name}"]
+    again = moorage.docker("pull", "-a", name).stdout.splitlines()
+    assert again[-2:] == [f"Status: Image is up to date for {name}", name]
+    moorage.docker("rmi", f"{name}:1", f"{name}:2")
+
+
+def test_another_platform_than_asked_for_is_a_warning(moorage: Instance, registry: Registry, tmp_path: Path) -> None:
+    image.archive(str(tmp_path / "a.tar"), [image.layer({"a": "platform"})])
+    name = publish(registry, "single:1", str(tmp_path / "a.tar"))
+    said = moorage.docker("pull", "--platform", "linux/s390x", name).stdout
+    assert f"WARNING: image with reference {name} was found but its platform (linux/" in said
+    assert "does not match the specified platform (linux/s390x)" in said
     moorage.docker("rmi", name)
 
 
@@ -234,10 +258,20 @@ class _IssuerHandler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
-        self.server.asked.append(query)
         wanted = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        known = self.headers.get("Authorization") == wanted
-        body = json.dumps({"token": self.server.token(query.get("scope", []))} if known else {}).encode()
+        self._answer(query, query.get("scope", []), known=self.headers.get("Authorization") == wanted)
+
+    def do_POST(self) -> None:
+        form = urllib.parse.parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        known = (form["grant_type"], form["refresh_token"]) == (["refresh_token"], [IDENTITY])
+        self._answer(form, form.get("scope", [""])[0].split(), known=known)
+
+    def _answer(self, query: dict[str, list[str]], scopes: list[str], *, known: bool) -> None:
+        self.server.asked.append(query)
+        given = {"token": self.server.token(scopes)} if known else {}
+        if known and query.get("offline_token") == ["true"]:
+            given["refresh_token"] = IDENTITY
+        body = json.dumps(given).encode()
         self.send_response(200 if known else 401)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -245,6 +279,62 @@ class _IssuerHandler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         del format, args
+
+
+def encoded(**given: str) -> str:
+    """The value of X-Registry-Auth."""
+    return base64.urlsafe_b64encode(json.dumps(given).encode()).decode()
+
+
+def test_every_form_of_credentials(moorage: Instance, tmp_path: Path) -> None:
+    issuer = Issuer(tmp_path)
+    settings = {
+        "realm": f"http://127.0.0.1:{issuer.server_address[1]}/token", "service": "registry", "issuer": "moles",
+        "rootcertbundle": issuer.certificate,
+    }  # fmt: skip
+
+    def asked(line: str, auth: "str | None", body: bytes = b"") -> Answer:
+        with Wire(moorage.socket, 30) as wire:
+            headers = {"Content-Type": "application/json"} | ({} if auth is None else {"X-Registry-Auth": auth})
+            wire.send(request(line, body, Connection="close", **headers))
+            return wire.answer()
+
+    try:
+        with Registry(token=settings) as private:
+            name = f"{private.address}/forms:1"
+            moorage.docker("tag", "busybox", name)
+            whole = encoded(username=USER, password=PASSWORD)
+            pushed = asked(f"POST /v1.45/images/{private.address}/forms/push?tag=1", whole)
+            assert b'"aux":{"Tag":"1","Digest":"sha256:' in pushed.body
+            pull = f"POST /v1.45/images/create?fromImage={private.address}/forms&tag=1"
+            both = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+            for good in (
+                whole,
+                whole.rstrip("="),
+                encoded(username=USER, password=PASSWORD, padded="~~~???"),
+                encoded(auth=both),
+                encoded(identitytoken=IDENTITY),
+                encoded(registrytoken=issuer.token(["repository:forms:pull"])),
+            ):
+                answer = asked(pull, good)
+                assert answer.status == 200, answer.body
+                assert b"Image is up to date" in answer.body
+            for bad in (None, "", "!", encoded(), encoded(username=USER, password="wrong"), encoded(identitytoken="x")):
+                answer = asked(pull, bad)
+                assert answer.status == 401, (bad, answer.body)
+                assert "unauthorized" in answer.json["message"]
+            given = {"serveraddress": private.address, "username": USER, "password": PASSWORD}
+            login = asked("POST /v1.45/auth", None, json.dumps(given).encode())
+            assert login.json == {"IdentityToken": IDENTITY, "Status": "Login Succeeded"}
+            refused = asked("POST /v1.45/auth", None, json.dumps({**given, "password": "wrong"}).encode())
+            assert refused.status == 401
+            assert f'Get "http://{private.address}/v2/": unauthorized' in refused.json["message"]
+            moorage.docker("rmi", name)
+        assert PASSWORD not in moorage.log()
+        assert IDENTITY not in moorage.log()
+    finally:
+        issuer.shutdown()
+        issuer.server_close()
 
 
 def test_bearer_tokens(moorage: Instance, tmp_path: Path) -> None:

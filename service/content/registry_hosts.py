@@ -1,0 +1,147 @@
+"""Where the registry of a domain answers, and how it is spoken to: mirrors, certificates, plain HTTP, proxies.
+
+Certificates lie where dockerd looks for them: <certs.d>/<host[:port]>/ holds authorities (*.crt), and a client's own
+certificates (*.cert) each with its key (*.key). Proxies are those of the service's environment, by Go's rules.
+"""
+
+import ipaddress
+import os
+
+from service.content.reference import DEFAULT_DOMAIN
+from service.errors import SystemFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+
+    from service.settings import Settings
+
+OFFICIAL_HOST = "registry-1.docker.io"
+
+
+class Host:
+    """One place to ask for a domain's images. `schemes` are tried in this order."""
+
+    __slots__ = ("insecure", "is_mirror", "name", "schemes")
+
+    def __init__(self, name: str, schemes: tuple[str, ...], *, insecure: bool, is_mirror: bool = False) -> None:
+        self.name, self.schemes, self.insecure, self.is_mirror = name, schemes, insecure, is_mirror
+
+
+def host(settings: "Settings", domain: str) -> Host:
+    """Where the registry of a domain itself answers."""
+    name = OFFICIAL_HOST if domain == DEFAULT_DOMAIN else domain
+    insecure = may_be_insecure(settings, domain)
+    return Host(name, ("https", "http") if insecure else ("https",), insecure=insecure)
+
+
+def hosts(settings: "Settings", domain: str) -> "list[Host]":
+    """Where to look for an image to be pulled: the mirrors of Docker Hub, then the registry itself."""
+    found = []
+    for url in settings.registry_mirrors if domain == DEFAULT_DOMAIN else ():
+        scheme, _, rest = url.rpartition("://")
+        name = rest.rstrip("/")
+        found.append(Host(name, (scheme or "https",), insecure=may_be_insecure(settings, name), is_mirror=True))
+    return [*found, host(settings, domain)]
+
+
+def may_be_insecure(settings: "Settings", domain: str) -> bool:
+    """Whether plain HTTP and unknown certificates are accepted: this machine itself, and what the settings name."""
+    allowed = [entry.strip() for entry in settings.insecure_registries.split(",") if entry.strip()]
+    name = _without_port(domain)
+    if domain in allowed or name in allowed:
+        return True
+    try:
+        address = ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return name == "localhost"
+    return address.is_loopback or any(
+        address in ipaddress.ip_network(entry, strict=False) for entry in allowed if "/" in entry
+    )
+
+
+def _without_port(domain: str) -> str:
+    return domain.rpartition(":")[0] if ":" in domain and not domain.endswith("]") else domain
+
+
+def ssl_context(settings: "Settings", place: Host) -> "ssl.SSLContext":
+    """How a registry's certificate is looked at, and our own shown. Blocking.
+
+    Raises SystemFailure, in dockerd's words, for half a pair of files and for a file that is none.
+    """
+    import ssl
+
+    context = ssl.create_default_context()
+    if place.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    folder = f"{settings.certs_directory}/{place.name}"
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return context
+    for name in names:
+        stem, extension = os.path.splitext(name)
+        try:
+            if extension == ".crt":
+                context.load_verify_locations(f"{folder}/{name}")
+            elif extension == ".cert":
+                if f"{stem}.key" not in names:
+                    raise SystemFailure(
+                        f"missing key {stem}.key for client certificate {name}. CA certificates must use the "
+                        "extension .crt"
+                    )
+                context.load_cert_chain(f"{folder}/{name}", f"{folder}/{stem}.key")
+            elif extension == ".key" and f"{stem}.cert" not in names:
+                raise SystemFailure(f"missing client certificate {stem}.cert for key {name}")
+        except (OSError, ssl.SSLError) as error:
+            raise SystemFailure(f"{folder}/{name}: {error.strerror or error}") from error
+    return context
+
+
+def proxy(settings: "Settings", url: str) -> str:
+    """The proxy for a URL; empty when the host itself is to be called.
+
+    As Go's net/http reads HTTP_PROXY, HTTPS_PROXY and NO_PROXY: this machine is never asked for through a proxy;
+    `example.com` excepts its subdomains as well, `.example.com` those alone; addresses, networks, ports and `*` count.
+    """
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    given = settings.https_proxy if parts.scheme == "https" else settings.http_proxy
+    if not given or not parts.hostname:
+        return ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    if _is_excepted(settings.no_proxy, parts.hostname.lower(), port):
+        return ""
+    return given if "://" in given else f"http://{given}"
+
+
+def _is_excepted(no_proxy: str, name: str, port: int) -> bool:
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        address = None
+    if name == "localhost" or (address is not None and address.is_loopback):
+        return True
+    for written in no_proxy.split(","):
+        entry = written.strip().lower()
+        if entry == "*":
+            return True
+        if "/" in entry and address is not None:
+            try:
+                if address in ipaddress.ip_network(entry, strict=False):
+                    return True
+            except ValueError:
+                continue
+        wanted = entry
+        if entry.count(":") == 1 or "]:" in entry:
+            wanted, _, only_port = entry.rpartition(":")
+            if only_port != str(port):
+                continue
+        wanted = wanted.strip("[]").removeprefix("*")
+        if not wanted:
+            continue
+        if name == wanted or name.endswith(wanted if wanted[0] == "." else f".{wanted}"):
+            return True
+    return False
