@@ -45,7 +45,7 @@ async def begun(files: BuildFiles, options: "Options", body: "AsyncIterator[byte
 
 
 async def _downloaded(files: BuildFiles, options: "Options") -> Dockerfile:
-    pieces = fetched(options.remote)
+    pieces = fetched(files.engine, options.remote)
     first = b""
     try:
         async for piece in pieces:
