@@ -67,20 +67,23 @@ def check(name: str, network: "NetworkRecord | None", asked: "Mapping[str, Any]"
         raise InvalidParameter("invalid endpoint settings:\n" + _joined(problems))
 
 
-def interfaces(wanted: "Sequence[Mapping[str, Any]]", taken: "Iterable[str]" = ()) -> list[str]:
+def interfaces(wanted: "Sequence[tuple[Mapping[str, Any], str]]", taken: "Iterable[str]" = ()) -> list[str]:
     """What the interfaces of endpoints are called in the container: as asked for, else eth0, eth1, … as they are free.
+
+    `wanted`: the settings of each, and the prefix (`eth`) that its network has for them.
 
     Raises Conflict when two are to have one name.
     """
     used = set(taken)
-    names: list[str] = [(asked.get("DriverOpts") or {}).get(INTERFACE) or "" for asked in wanted]
+    names: list[str] = [(asked.get("DriverOpts") or {}).get(INTERFACE) or "" for asked, _ in wanted]
     for name in filter(None, names):
         if name in used:
             raise Conflict(f"interface name {name} is in use already")
         used.add(name)
     for place, name in enumerate(names):
         if not name:
-            names[place] = next(f"eth{n}" for n in range(len(used) + 1) if f"eth{n}" not in used)
+            prefix = wanted[place][1]
+            names[place] = next(f"{prefix}{n}" for n in range(len(used) + 1) if f"{prefix}{n}" not in used)
             used.add(names[place])
     return names
 

@@ -12,7 +12,7 @@ import fcntl
 import os
 
 from service import timestamps
-from service.engine import endpoint_settings
+from service.engine import endpoint_settings, network_options
 from service.engine.network_mode import PREDEFINED, asked_networks, dns_names, mode_of
 from service.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id
@@ -185,7 +185,9 @@ def prepare(settings: "Settings", database: "Database", record: "ContainerRecord
         with database.write():
             sandbox = new_id()
             wanted = list(_wanted(database, record, mode))
-            names = endpoint_settings.interfaces([asked for _, asked in wanted])
+            names = endpoint_settings.interfaces(
+                [(asked, network_options.prefix(network)) for network, asked in wanted]
+            )
             for (network, asked), interface in zip(wanted, names, strict=True):
                 plan.endpoints.append(allocate(database, record, network, asked, sandbox=sandbox, interface=interface))
             carrier = choose_default_route(plan.endpoints)
@@ -335,7 +337,7 @@ def _allocate_addresses(database: "Database", network: "NetworkRecord", endpoint
                 raise Forbidden("Address already in use")
         else:
             within = ipam.parse_subnet(pool["IPRange"]) if pool.get("IPRange") else None
-            number = ipam.lowest_free(subnet, held, within)
+            number = _free_address(network, subnet, held, within)
         way_out = "" if network["Internal"] else gateway
         if subnet.bits == 32:
             endpoint["IPv4"], endpoint["IPv4Prefix"] = ipam.address_text(number), subnet.prefix
@@ -343,6 +345,16 @@ def _allocate_addresses(database: "Database", network: "NetworkRecord", endpoint
         else:
             endpoint["IPv6"], endpoint["IPv6Prefix"] = ipam.address_text(number, 128), subnet.prefix
             endpoint["IPv6Gateway"] = way_out
+
+
+def _free_address(network: "NetworkRecord", subnet: ipam.Subnet, held: "set[int]", within: "ipam.Subnet | None") -> int:
+    try:
+        return ipam.lowest_free(subnet, held, within)
+    except Forbidden:
+        version = "4" if subnet.bits == 32 else "6"
+        raise Forbidden(
+            f"no available IPv{version} addresses on this network's address pools: {network['Name']} ({network['Id']})"
+        ) from None
 
 
 def choose_default_route(endpoints: "list[Endpoint]") -> "Endpoint | None":
@@ -371,7 +383,10 @@ def _allocate_ports(database: "Database", plan: Plan, carrier: "Endpoint | None"
     if carrier is None:
         return
     try:
+        default = stored.find(database, carrier["NetworkId"])["Options"].get(network_options.HOST_BINDING, "0.0.0.0")
         for wish in ports.wishes(plan.record["HostConfig"], plan.record["Config"]):
+            if not wish.host_ip and default not in ("0.0.0.0", "::"):
+                wish.host_ip = default
             plan.ports.extend(_take_port(database, plan, carrier, wish))
     except ports.PortTaken as taken:
         raise SystemFailure(

@@ -3,8 +3,19 @@
 The verbs that change something block; the service calls them in a thread. Errors in dockerd's words.
 """
 
+import os
+
 from service import bell, timestamps
-from service.engine import container_files, duty, endpoint_settings, endpoints, keeping, network_mode, swarm
+from service.engine import (
+    container_files,
+    duty,
+    endpoint_settings,
+    endpoints,
+    keeping,
+    network_mode,
+    network_options,
+    swarm,
+)
 from service.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id, short
 from service.kernel import netlink, nftables
@@ -23,6 +34,7 @@ if TYPE_CHECKING:
     from service.store.database import Database
 
 _FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
+_UNSHOWN = ("GivenSubnets", "BridgeOfUser")
 
 
 # look
@@ -30,7 +42,7 @@ _FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
 
 def describe(database: "Database", network: "NetworkRecord", *, members: bool) -> "dict[str, Any]":
     """Docker's Network of inspect (with `members`, the containers on it) and list (without)."""
-    shown: dict[str, Any] = {key: value for key, value in network.items() if key != "GivenSubnets"}
+    shown: dict[str, Any] = {key: value for key, value in network.items() if key not in _UNSHOWN}
     shown["Containers"] = {}
     for name, endpoint in stored.members(database, network["Id"]) if members else ():
         shown["Containers"][endpoint["ContainerId"]] = {
@@ -141,15 +153,18 @@ def create(settings: "Settings", database: "Database", asked: "Mapping[str, Any]
         raise NotFound(f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not found')
     if asked.get("Scope") == "swarm":
         raise Forbidden("cannot create a swarm scoped network when swarm is not active")
-    _check_options(record["Options"])
+    network_options.check(driver, record["Options"], internal=record["Internal"])
     with database.write():
         _subnets(settings, database, record, pools)
+        _claim_bridge(database, record)
         stored.insert(database, record)
         _announce(database, "create", record)
     try:
         _establish(settings, database, record)
-    except BaseException:
+    except BaseException as error:
         _abolish(settings, database, record)
+        if isinstance(error, OSError):  # the kernel does not want it so: an MTU, a name
+            raise SystemFailure(os.strerror(error.errno or 0).lower()) from error
         raise
     bell.ring(settings.bell)
     return record["Id"], ""
@@ -159,6 +174,9 @@ def _record(name: str, driver: str, asked: "Mapping[str, Any]") -> "NetworkRecor
     for option, what in (("ConfigOnly", "config-only networks"), ("Ingress", "ingress networks")):
         if asked.get(option):
             raise InvalidParameter(f"{what} are not supported")
+    source = (asked.get("ConfigFrom") or {}).get("Network")
+    if source:  # there cannot be one, see above
+        raise NotFound(f'configuration network "{source}" does not exist')
     given = asked.get("IPAM") or {}
     if (given.get("Driver") or "default") != "default":
         raise NotFound(
@@ -198,15 +216,6 @@ def _given_pools(given: "Mapping[str, Any]") -> "list[IPAMConfig]":
     return pools
 
 
-def _check_options(options: "Mapping[str, str]") -> None:
-    mtu = options.get("com.docker.network.driver.mtu", "0")
-    if not mtu.removeprefix("-").isdecimal():
-        raise InvalidParameter(
-            f"failed to parse com.docker.network.driver.mtu value: {mtu} "
-            f'(strconv.Atoi: parsing "{mtu}": invalid syntax)'
-        )
-
-
 def _subnets(settings: "Settings", database: "Database", record: "NetworkRecord", pools: "list[IPAMConfig]") -> None:
     """Fill in the address ranges: those given, and one from the pools where IPv4 has none."""
     families = {ipam.parse_subnet(pool["Subnet"]).bits for pool in pools}
@@ -224,7 +233,12 @@ def _subnets(settings: "Settings", database: "Database", record: "NetworkRecord"
         subnet = endpoints.free_subnet(settings, database)
         pools.insert(0, {"Subnet": str(subnet)})
     for pool in pools:
-        _gateway(pool)
+        bits = ipam.parse_subnet(pool["Subnet"]).bits
+        if not network_options.is_isolated(record, bits):
+            _gateway(pool)
+        _reserve(pool)
+    if sum(":" not in pool["Subnet"] for pool in pools) > 1 and record["Driver"] == "bridge":
+        raise Forbidden("bridge driver doesn't support multiple subnets")
     record["GivenSubnets"] = bool(families)
     record["IPAM"]["Config"] = pools
 
@@ -243,7 +257,9 @@ def _pool(given: "Mapping[str, Any]", problems: "list[str]") -> "IPAMConfig":
         pool["IPRange"] = given["IPRange"]
         try:
             inner = ipam.parse_subnet(given["IPRange"])
-            if not (subnet.contains(inner.base) and subnet.contains(inner.last)):
+            if str(inner) != given["IPRange"] and ":" not in text:
+                problems.append(f"invalid ip-range {given['IPRange']}: it should be {inner}")
+            elif not (subnet.contains(inner.base) and subnet.contains(inner.last)):
                 problems.append(f"invalid ip-range {given['IPRange']}: parent subnet {subnet} doesn't contain ip-range")
         except ValueError:
             problems.append(f"invalid ip-range {given['IPRange']}: invalid CIDR block notation")
@@ -278,18 +294,40 @@ def _gateway(pool: "IPAMConfig") -> None:
     pool["Gateway"] = ipam.address_text(ipam.lowest_free(subnet, reserved, within), subnet.bits)
 
 
+def _reserve(pool: "IPAMConfig") -> None:
+    taken = {pool.get("Gateway")}
+    for name, address in (pool.get("AuxiliaryAddresses") or {}).items():
+        if address in taken:
+            raise SystemFailure(f"failed to allocate secondary ip address ({name}:{address}): Address already in use")
+        taken.add(address)
+
+
 def _unique_local(network_id: str) -> "IPAMConfig":
     """A /64 of unique local addresses (RFC 4193) for a network that wants IPv6 and names no subnet."""
     base = (0xFD << 120) | (int(network_id[:14], 16) << 64)
     return {"Subnet": f"{ipam.address_text(base, 128)}/64"}
 
 
+def _claim_bridge(database: "Database", record: "NetworkRecord") -> None:
+    """Notes when the bridge is the user's own. Raises Forbidden when another network has it, SystemFailure when it
+    is no bridge: before anything is stored, so that nobody ever deletes it as ours."""
+    name = rules.bridge_name(record)
+    for other in endpoints.bridges(database):
+        if rules.bridge_name(other) == name:
+            raise Forbidden(
+                f"cannot create network {record['Id']} ({name}): conflicts with network {other['Id']} ({name}): "
+                "networks have same bridge name"
+            )
+    with netlink.Channel() as channel:
+        found = netlink.link(channel, name)
+    if found is not None:
+        if found.kind != "bridge":
+            raise SystemFailure(f"existing interface {name} is not a bridge")
+        record["BridgeOfUser"] = True
+
+
 def _establish(settings: "Settings", database: "Database", network: "NetworkRecord") -> None:
     with netlink.Channel() as channel:
-        if netlink.link(channel, rules.bridge_name(network)) is not None and not network["Options"].get(
-            "com.docker.network.bridge.name"
-        ):
-            raise SystemFailure(f"there is already an interface {rules.bridge_name(network)}")
         endpoints.ensure(settings, database, channel, network)
 
 
@@ -449,7 +487,7 @@ def _join(
         if any(endpoint["NetworkId"] == network["Id"] for endpoint in present):
             raise Forbidden(f"endpoint with name {record['Name']} already exists in network {network['Name']}")
         names = {endpoint["Interface"] for endpoint in present}
-        (interface,) = endpoint_settings.interfaces([asked], names)
+        (interface,) = endpoint_settings.interfaces([(asked, network_options.prefix(network))], names)
         sandbox = present[0]["SandboxId"] if present else new_id()
         joined = endpoints.allocate(database, record, network, asked, sandbox=sandbox, interface=interface)
         stored.insert_endpoint(database, joined)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         Id: str
         Created: str
         Scope: str  # "local"
-        Driver: str  # bridge | host | null
+        Driver: str  # bridge | macvlan | ipvlan | host | null
         EnableIPv4: bool
         EnableIPv6: bool
         IPAM: IPAM
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Options: dict[str, str]
         Labels: dict[str, str]
         GivenSubnets: NotRequired[bool]  # the user named the subnets (else they came from a pool); not shown
+        BridgeOfUser: NotRequired[bool]  # the bridge was there before the network, and stays; not shown
 
     class Endpoint(TypedDict):
         """A container's place on a network, while it runs."""

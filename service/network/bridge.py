@@ -5,7 +5,7 @@ import os
 from service.errors import SystemFailure
 from service.kernel import netlink
 from service.network import ipam
-from service.network.rules import bridge_name
+from service.network.rules import bridge_name, flag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def ensure(channel: "Channel", network: "NetworkRecord", ports: "Iterable[str]" 
         _adopt(channel, found.index, ports)
     index: int = found.index
     if found.kind != "bridge":
-        raise SystemFailure(f"there is an interface {name}, and it is not a bridge")
+        raise SystemFailure(f"existing interface {name} is not a bridge")
     _addresses(channel, found.index, network)
     if not found.up:
         channel.request(netlink.set_up(found.index))
@@ -55,6 +55,8 @@ def _adopt(channel: "Channel", bridge: int, ports: "Iterable[str]") -> None:
 
 def _addresses(channel: "Channel", index: int, network: "NetworkRecord") -> None:
     for family, bits in ((netlink.AF_INET, 32), (netlink.AF_INET6, 128)):
+        if bits == 32 and flag(network, "inhibit_ipv4", False):
+            continue
         wanted = set()
         for pool in network["IPAM"]["Config"] or ():
             subnet = ipam.parse_subnet(pool["Subnet"])
@@ -65,7 +67,7 @@ def _addresses(channel: "Channel", index: int, network: "NetworkRecord") -> None
             continue
         present = set(netlink.addresses(channel, index, family))
         foreign = {known for known in present - wanted if known[0][:2] != b"\xfe\x80"}  # the kernel's link-local stays
-        for address, prefix in foreign:
+        for address, prefix in () if network.get("BridgeOfUser") else foreign:
             channel.request(netlink.delete_address(index, address, prefix))
         for address, prefix in wanted - present:
             channel.request(netlink.add_address(index, address, prefix))
@@ -113,5 +115,7 @@ def _value(path: str) -> bytes:
 
 
 def delete(channel: "Channel", network: "NetworkRecord") -> None:
-    """Delete the network's bridge. Nothing when there is none."""
-    channel.request(netlink.delete_link(bridge_name(network)))
+    """Delete the network's bridge. Nothing when there is none, or what has its name is not ours."""
+    found = None if network.get("BridgeOfUser") else netlink.link(channel, bridge_name(network))
+    if found is not None and found.kind == "bridge":
+        channel.request(netlink.delete_link(bridge_name(network)))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from service.model.network import NetworkRecord, Port
     from service.settings import Settings
 
+BRIDGE = "com.docker.network.bridge."  # how the bridge driver's options begin
 _RULES = """
   chain early {
     type filter hook prerouting priority -300; policy accept;
@@ -91,13 +92,13 @@ _MAPS = {
 
 def flag(network: "NetworkRecord", option: str, default: bool) -> bool:
     """One of Docker's `com.docker.network.bridge.…` switches of a network."""
-    value = network["Options"].get("com.docker.network.bridge." + option, "")
+    value = network["Options"].get(BRIDGE + option, "")
     return value.lower() in ("1", "t", "true") if value else default
 
 
 def bridge_name(network: "NetworkRecord") -> str:
     """The interface of a bridge network (at most 15 bytes: the kernel's limit)."""
-    return network["Options"].get("com.docker.network.bridge.name") or "br-" + network["Id"][:12]
+    return network["Options"].get(BRIDGE + "name") or "br-" + network["Id"][:12]
 
 
 def _network_elements(network: "NetworkRecord") -> "dict[str, list[str]]":

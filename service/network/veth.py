@@ -66,7 +66,9 @@ def _configure(endpoint: "Endpoint") -> None:
         found = netlink.link(channel, name)
         if found is None:
             raise FileNotFoundError(name)
-        messages = [netlink.add_address(found.index, ipam.packed(endpoint["IPv4"]), endpoint["IPv4Prefix"])]
+        messages = []
+        if endpoint["IPv4"]:
+            messages.append(netlink.add_address(found.index, ipam.packed(endpoint["IPv4"]), endpoint["IPv4Prefix"]))
         for text in (endpoint["Settings"].get("IPAMConfig") or {}).get("LinkLocalIPs") or ():
             messages.append(netlink.add_address(found.index, ipam.packed(text), 64 if ":" in text else 16))
         if endpoint["IPv6"]:
