@@ -55,6 +55,16 @@ def put(settings: "Settings", content: bytes) -> str:
         raise
 
 
+def _append(fd: int, data: "bytes | memoryview") -> None:
+    """Write all of it. Raises SystemFailure when the disk has no room."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except OSError as error:
+            raise SystemFailure(f"write blob: {os.strerror(error.errno or 0).lower()}") from error
+
+
 class Writer:
     """A blob being written. Ends with `commit` or `discard`."""
 
@@ -73,9 +83,7 @@ class Writer:
         """Append."""
         self.hash.update(data)
         self.size += len(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.fd, view) :]
+        _append(self.fd, data)
 
     @property
     def digest(self) -> str:
@@ -193,9 +201,11 @@ class Partial:
         """Append."""
         self.hash.update(data)
         self.size += len(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.fd, view) :]
+        try:
+            _append(self.fd, data)
+        except SystemFailure:
+            self.restart()  # what is here is given back, so that the store can still write
+            raise
 
     def restart(self) -> None:
         """Forget what is here."""

@@ -81,7 +81,10 @@ def unpack(settings: "Settings", tar: "Iterator[bytes]") -> Unpacked:
     Raises SystemFailure with the reason when the tar is damaged or cannot be written; then nothing is left. What the
     iterator itself raises goes through, likewise.
     """
-    layer = new(settings)
+    try:
+        layer = new(settings)
+    except OSError as error:
+        raise SystemFailure(f"mkdir layer: {os.strerror(error.errno or 0).lower()}") from error
     try:
         _fill(settings, layer, tar)
     except BaseException:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from service.engine.engine import Engine
 
+NO_SPACE = "no space left on device"  # how every error of a full disk ends (strerror of ENOSPC)
 BLOB_KEPT = 24 * 3600  # seconds that an unneeded blob stays after it was last written
 
 
@@ -35,6 +36,7 @@ class Lease:
     def __init__(self, engine: "Engine") -> None:
         self.engine, self.database = engine, engine.store
         self.owner = store.lease_owner()
+        self.held: set[str] = set()
 
     def __enter__(self) -> "Lease":
         self.hold(self.owner)
@@ -47,6 +49,15 @@ class Lease:
             store.release(self.database, self.owner)
         if kind is not None:
             collect(self.engine)
+        if isinstance(error, SystemFailure) and NO_SPACE in error.message:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """On a full disk nothing is kept for a later attempt: remove the blobs that only this verb wanted."""
+        with self.database.write():
+            needed = store.needed_blobs(self.database)
+        for digest in self.held - needed:
+            blobs.remove(self.engine.settings, digest)
 
     async def __aenter__(self) -> "Lease":
         return await self.engine.thread(self.__enter__)
@@ -60,6 +71,7 @@ class Lease:
         """Keep chain ids or blob digests. Call inside a transaction when they must still be there."""
         with self.database.write():
             store.lease(self.database, self.owner, objects, timestamps.now_ns())
+        self.held.update(digest for digest in objects if digest.startswith("sha256:"))
 
 
 def held_layer(engine: "Engine", lease: Lease, chain_id: str) -> "LayerRow | None":
