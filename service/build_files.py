@@ -111,7 +111,7 @@ def make(job: "Job") -> None:
     """A working directory."""
     path = copying.resolved(TARGET, job["destination"])
     if os.path.lexists(path) and not os.path.isdir(path):
-        raise NotADirectoryError(20, f"Cannot mkdir: {job['destination']} is not a directory", job["destination"])
+        raise ValueError(f"Cannot mkdir: {job['destination']} is not a directory")
     os.makedirs(path, 0o755, exist_ok=True)
 
 
@@ -165,7 +165,9 @@ def main() -> int:
     try:
         WORK[job["do"]](job)
     except FileNotFoundError as error:
-        answer({"error": os.fsdecode(error.filename or ""), "kind": "missing"})
+        missing = job["do"] == "copy"
+        told = os.fsdecode(error.filename or "") if missing else extract.told(error)
+        answer({"error": told, "kind": "missing" if missing else "failed"})
     except ValueError as error:
         answer({"error": str(error), "kind": "refused"})
     except (BadArchive, extract.Refused) as error:

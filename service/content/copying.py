@@ -193,17 +193,17 @@ class Copier:
             return
         if self.destination.endswith("/") or os.path.isdir(target):
             target = f"{target}/{os.path.basename(wanted.path)}"
-        self._parents(os.path.dirname(target))
+        self._parents(os.path.dirname(target), "failed to create new directory")
         self._entry(source, target, {})
 
-    def _parents(self, path: str) -> None:
-        """Make a directory and those above it where they are missing."""
+    def _parents(self, path: str, failing: str) -> None:
+        """Make a directory and those above it where they are missing. `failing`: how an error begins."""
         missing = []
         while not os.path.lexists(path):
             missing.append(path)
             path = os.path.dirname(path)
         if not os.path.isdir(path):
-            raise NotADirectoryError(_ENOTDIR, os.strerror(_ENOTDIR), path[len(self.root) :])
+            raise NotADirectoryError(_ENOTDIR, f"{failing}: mkdir {path[len(self.root) :]}: not a directory")
         for folder in reversed(missing):
             os.mkdir(folder, 0o755)
             os.chmod(folder, 0o755)  # noqa: S103 - what dockerd gives a directory that no source describes
@@ -211,7 +211,7 @@ class Copier:
 
     def _directory(self, source: str, target: str) -> None:
         fresh = not os.path.lexists(target)
-        self._parents(target)
+        self._parents(target, "failed to copy directory")
         if fresh and self.mode >= 0:
             os.chmod(target, self.mode)
         seen: dict[tuple[int, int], str] = {}

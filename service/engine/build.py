@@ -301,10 +301,7 @@ class Build:
         config = {**self.state.config, "Cmd": [*self.shell(), f"#(nop) {told}"]}
         if await self.cached(config):
             return
-        container_id = await self.container(config)
-        home = self.engine.settings.container_root(container_id)
-        target = build_files.tree(await self.thread(self.lower_paths, self.image), home + "/diff", home + "/work")
-        await self.files.make(target, self.state.config["WorkingDir"])
+        container_id = await self.container(config, self.state.config["WorkingDir"])
         await self.commit(config, container_id)
 
     def lower_paths(self, image: str) -> "list[str]":
@@ -372,9 +369,17 @@ class Build:
         finally:
             attachment.leave()
 
-    async def container(self, config: "dict[str, Any]") -> str:
-        """Create the container of a step."""
+    async def container(self, config: "dict[str, Any]", folder: str = "") -> str:
+        """Create the container of a step, with a directory in it. A directory that cannot be made: no container."""
         container_id, warnings = await self.thread(self._create, config)
+        if folder:
+            home = self.engine.settings.container_root(container_id)
+            target = build_files.tree(await self.thread(self.lower_paths, self.image), home + "/diff", home + "/work")
+            try:
+                await self.files.make(target, folder)
+            except MoorageError:
+                await self.remove_containers(tell=False)
+                raise
         for warning in warnings:
             await self.say(f" ---> [Warning] {warning}\n")
         await self.say(f" ---> Running in {short(container_id)}\n")

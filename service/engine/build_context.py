@@ -24,10 +24,7 @@ _LARGEST = 16 << 20  # bytes of a Dockerfile that is fetched
 async def begun(files: BuildFiles, options: "Options", body: "AsyncIterator[bytes]") -> Dockerfile:
     """Fill the context; its Dockerfile. Raises InvalidParameter, SystemFailure, NotFound."""
     if not options.remote:
-        try:
-            await files.unpack(body)
-        except SystemFailure as error:
-            raise SystemFailure(f"Error processing tar file(exit status 1): {error.message}") from None
+        await files.unpack(body)
         return await files.engine.thread(_of_context, files, options)
     async for _ in body:
         continue  # nothing is wanted of it
@@ -81,6 +78,8 @@ def _is_text(beginning: bytes) -> bool:
 def _of_context(files: BuildFiles, options: "Options") -> Dockerfile:
     """The Dockerfile of the context. It is taken out of the context itself where .dockerignore says so."""
     path = options.dockerfile
+    if os.path.normpath(path).split("/")[0] == "..":
+        raise SystemFailure(f"forbidden path outside the build context: {path} ()")
     try:
         text = build_files.read(files, path)
     except NotFound:

@@ -278,8 +278,8 @@ def test_a_client_that_leaves_ends_the_build(moorage: Instance, client: docker.D
     context = tar({"Dockerfile": "FROM busybox\nRUN echo waits; sleep 1000\n"})
     with Wire(moorage.socket, 60) as wire:
         wire.send(request("POST /v1.51/build", context, content_type="application/x-tar"))
-        moorage.until(client.containers.list, 20, "no step was run")
-    moorage.until(lambda: not client.containers.list(all=True), 20, "the container of the step stayed")
+        moorage.until(client.api.containers, 20, "no step was run")
+    moorage.until(lambda: not client.api.containers(all=True), 20, "the container of the step stayed")
 
 
 def test_a_killed_build_leaves_nothing(moorage: Instance, client: docker.DockerClient) -> None:
@@ -287,9 +287,9 @@ def test_a_killed_build_leaves_nothing(moorage: Instance, client: docker.DockerC
     context = tar({**FILES, "Dockerfile": "FROM busybox\nCOPY dir /c\nRUN touch /x; sleep 1000\n"})
     with Wire(moorage.socket, 60) as wire:
         wire.send(request("POST /v1.51/build", context, content_type="application/x-tar"))
-        moorage.until(client.containers.list, 20, "no step was run")
+        moorage.until(client.api.containers, 20, "no step was run")
         moorage.kill_service()
-    moorage.until(lambda: not client.containers.list(all=True), 20, "the container of the step stayed")
+    moorage.until(lambda: not client.api.containers(all=True), 20, "the container of the step stayed")
     made = {image.id for image in client.images.list(all=True)} - before
     assert len(made) == 1  # the finished step: a later build finds it in the cache
     assert "Using cache" in build(client, "FROM busybox\nCOPY dir /c\nRUN touch /x\n", FILES)

@@ -52,7 +52,8 @@ class Side:
         for line in answer.body.splitlines():
             message = json.loads(line) if line else {}
             told.append(message.get("stream") or (json.dumps(message, sort_keys=True) if message else ""))
-        whole = "".join(told).replace("\x1b[0m\x1b[91m", "")  # errors come in pieces of any size
+        whole = re.sub(r"/tmp/\S*/merged/", "/", "".join(told))
+        whole = whole.replace("\x1b[0m\x1b[91m", "")  # errors come in pieces of any size
         return 200, re.sub(r"\b[0-9a-f]{12}\b|sha256:[0-9a-f]{64}", "ID", whole)
 
     def made(self) -> dict[str, Any]:
