@@ -81,7 +81,9 @@ class Life:
         import gc
 
         from compat_api import server
+        from service import process
 
+        process.allow_descriptors()  # each attached client has several
         gc.freeze()
         gc.enable()
         server.run(self, stage.hand_over())

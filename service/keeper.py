@@ -200,6 +200,7 @@ def main() -> None:
     os.set_inheritable(LOCK_FD, False)
     sign(LOCK_FD)
     pidfd.adopt_orphans()  # probes, whose runtime leaves them to us
+    process.allow_descriptors()  # questions on their way out, of every container, each with a socket
     os.chdir("/")
     cgroup.enter(cgroup.detect(), settings.monitors_group, os.getpid())
     keeper = None

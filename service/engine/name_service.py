@@ -46,7 +46,10 @@ _SERVERS = 3  # so many are asked, one after the other
 _AT_ONCE = 1024  # questions on their way out for one container; more are refused
 _CLIENTS = 64  # TCP connections of one container
 _CLIENT_WAIT = 10.0  # seconds that a TCP client may say nothing
+_PAUSE = 1.0  # seconds until TCP clients are accepted again when none could be
 _BATCH = 64  # packets read at once: other containers wait meanwhile
+_PIECE = 4096  # bytes read from a TCP client at once, for the same reason: a question has 17 or more
+_UNSENT = 65536  # bytes of answers that wait for a TCP client; with more it is not listened to
 _LARGEST = 65535
 
 
@@ -144,15 +147,18 @@ class Names:
             except FileNotFoundError:  # its namespace is gone: it has ended since we looked
                 raise NotFound(f"No such container: {self.container_id}") from None
         self.udp, self.tcp = (_socket.socket(fileno=fd) for fd in descriptors)  # in the order in which they were made
-        for server, call in ((self.udp, self._questions), (self.tcp, self._accept)):
+        self.pause: object = None
+        for server in (self.udp, self.tcp):
             server.setblocking(False)
-            self.loop.readable(server.fileno(), call)
+        self.loop.readable(self.udp.fileno(), self._questions)
+        self._listen()
 
     def changed(self, status: str) -> None:
         """A paused container asks nothing; what it asked before is answered all the same."""
 
     def end(self) -> None:
         """Close everything."""
+        self.loop.cancel(self.pause)
         for question in list(self.pending):
             question.close()
         for client in list(self.clients):
@@ -225,11 +231,20 @@ class Names:
 
     # ── TCP ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _listen(self) -> None:
+        self.loop.readable(self.tcp.fileno(), self._accept)
+
     def _accept(self) -> None:
         for _ in range(_BATCH):
             try:
                 fd, _ = self.tcp._accept()  # type: ignore[attr-defined]  # of _socket, not of the class around it
             except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError:  # no descriptors, or no memory: who connects has to wait, and the loop must not spin
+                self.loop.forget(self.tcp.fileno())
+                self.pause = self.loop.at(time.monotonic() + _PAUSE, self._listen)
                 return
             connection = _socket.socket(fileno=fd)
             if len(self.clients) < _CLIENTS:
@@ -255,7 +270,7 @@ class Client:
     def __init__(self, names: Names, connection: "_socket.socket") -> None:
         self.names, self.socket = names, connection
         connection.setblocking(False)
-        self.read, self.unsent, self.asking = b"", b"", 0
+        self.read, self.unsent, self.deaf = b"", b"", False
         names.loop.readable(connection.fileno(), self._readable)
         self.timer = names.loop.at(time.monotonic() + _CLIENT_WAIT, self.close)
 
@@ -269,7 +284,7 @@ class Client:
 
     def _readable(self) -> None:
         try:
-            data = self.socket.recv(_LARGEST)
+            data = self.socket.recv(_PIECE)
         except BlockingIOError:
             return
         except OSError:
@@ -280,7 +295,14 @@ class Client:
         self.read += data
         self.names.loop.cancel(self.timer)
         self.timer = self.names.loop.at(time.monotonic() + _CLIENT_WAIT, self.close)
-        while len(self.read) >= 2 and len(self.read) >= 2 + (size := int.from_bytes(self.read[:2], "big")):
+        self._questions()
+
+    def _questions(self) -> None:
+        """Answer what was read, as long as the client takes the answers."""
+        while not self.deaf and self in self.names.clients:
+            size = int.from_bytes(self.read[:2], "big")
+            if len(self.read) < 2 or len(self.read) < 2 + size:
+                return
             packet, self.read = self.read[2 : 2 + size], self.read[2 + size :]
             self._question(packet)
 
@@ -302,9 +324,23 @@ class Client:
         if self not in self.names.clients:
             return
         self.unsent += len(data).to_bytes(2, "big") + data
-        self._flush()
+        self._write()
+        if (
+            len(self.unsent) > _UNSENT and not self.deaf and self in self.names.clients
+        ):  # it asks and does not read: its own time runs out
+            self.deaf = True
+            self.names.loop.forget(self.socket.fileno())
+            self.names.loop.writable(self.socket.fileno(), self._flush)
 
     def _flush(self) -> None:
+        """There is room again."""
+        self._write()
+        if self.deaf and not self.unsent and self in self.names.clients:
+            self.deaf = False
+            self.names.loop.readable(self.socket.fileno(), self._readable)
+            self._questions()
+
+    def _write(self) -> None:
         try:
             self.unsent = self.unsent[self.socket.send(self.unsent) :]
         except BlockingIOError:
@@ -377,8 +413,11 @@ class Forwarded:
             size = int.from_bytes(self.read[:2], "big")
             if data and (len(self.read) < 2 or len(self.read) < 2 + size):
                 return
+            if len(self.read) < 2 or len(self.read) < 2 + size:  # it hung up before its answer was whole
+                self._next()
+                return
             data = self.read[2 : 2 + size]
-            if not data:
+            if not is_reply_to(data, self.message_id, self.question.raw):
                 self._next()
                 return
         if is_reply_to(data, self.message_id, self.question.raw):

@@ -29,6 +29,7 @@ STARTING_AT_ONCE = 16  # probes on their way: each is a runtime, with some 10 MB
 KILL = 9
 NOT_RUN = -1  # the exit code, in a result, of a probe that was not run to its end
 _NOT_STARTED = 126  # the exit code of its exec session
+_PIECES, _PIECE = 16, 65536  # how often a probe's output is read before others have their turn, and bytes at once
 
 
 class Probes:
@@ -229,10 +230,10 @@ class Probe:
                 execs.set_process(self.store, self.session["record"]["ID"], self.pid, 0)
 
     def _read(self) -> None:
-        """Take output; what is too much is read and dropped, so that no probe waits for us."""
-        while True:
+        """Take output; what is too much is read and dropped, so that no probe waits for us, nor all others for one."""
+        for _ in range(_PIECES):
             try:
-                piece = os.read(self.reader, 65536)
+                piece = os.read(self.reader, _PIECE)
             except BlockingIOError:
                 return
             if not piece:

@@ -65,6 +65,8 @@ def kept_sockets(conmon_pid: int, address: tuple[str, int]) -> list[int]:
         return found
     fd = -1
     try:
+        if not pidfd.is_running(conmon_pid, "conmon"):
+            return found  # its pid is another's by now: those sockets, whatever they are bound to, are not ours
         for number in range(_RESERVED_FROM, 65536):
             fd = pidfd.descriptor_of(process_fd, number)
             reserved = _socket.socket(fileno=fd)

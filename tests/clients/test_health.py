@@ -231,3 +231,12 @@ def test_new_code_brings_a_new_keeper(moorage: Instance) -> None:
 def signed(moorage: Instance) -> bool:
     with open(f"{moorage.run}/keeper.lock", encoding="ascii") as lock:
         return bool(lock.read())
+
+
+def test_a_probe_that_writes_without_end_holds_up_nobody(moorage: Instance) -> None:
+    run(moorage, "loud", "yes & yes", "--health-interval", "300ms", "--health-timeout", "2s", "--health-retries", "1")
+    run(moorage, "quiet", "true", *FAST)
+    assert until(moorage, "quiet", "healthy")
+    said = until(moorage, "loud", "unhealthy")["Health"]["Log"][0]
+    assert said["Output"].startswith("Health check exceeded timeout (2s): y\n")
+    assert len(said["Output"]) < 5000

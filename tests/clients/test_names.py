@@ -226,3 +226,34 @@ def test_a_closed_network_has_no_way_out_by_names(named: Instance) -> None:
         assert "can't find outside.example: SERVFAIL" in said
     finally:
         told(named, "network", "rm", "closed")
+
+
+ASK_AND_NEVER_READ = """
+import socket
+packet = b"\\1\\2\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\3www\\0\\0\\1\\0\\1"
+questions, sent = 1000 * (len(packet).to_bytes(2, "big") + packet), 0
+stream = socket.create_connection(("127.0.0.11", 53), 3)
+try:
+    while sent < 1 << 26:
+        sent += stream.send(questions)
+except OSError as error:
+    print("refused", type(error).__name__)
+"""
+
+
+def test_who_asks_and_does_not_read_is_no_longer_listened_to(named: Instance) -> None:
+    """Answers that nobody takes are not collected, and others are answered meanwhile."""
+    pid, (keeper,) = told(named, "inspect", "-f", "{{.State.Pid}}", "web"), keepers(named)
+    before = memory(keeper)
+    inside = ["nsenter", "--net", "--target", pid, "/usr/bin/python3", "-I", "-c", ASK_AND_NEVER_READ]
+    with subprocess.Popen(inside, stdout=subprocess.PIPE, text=True) as asking:
+        assert looked_up(named, "web2", "web") == [address(named, "web")]
+        assert asking.communicate(timeout=60)[0] in ("refused TimeoutError\n", "refused ConnectionResetError\n")
+    assert keepers(named) == [keeper]
+    assert memory(keeper) < before + 8192, "KiB"
+
+
+def memory(pid: int) -> int:
+    """What a process has in memory, in KiB."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return int(next(line for line in file if line.startswith("VmRSS")).split()[1])

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import sys
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from service import ids, jsontext, process, timestamps
 from service.errors import InvalidParameter, SystemFailure
 from service.kernel.signals import signal_number
+from tests.house.source import ROOT
 
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -136,3 +138,22 @@ def test_a_program_that_feeds_on_nothing_does_not_block_us() -> None:
     done = process.run(["/bin/true"], environment={}, input_bytes=b"y" * 1_000_000)
     assert done.code == 0
     assert time.monotonic() - begun < 5
+
+
+ALLOWED = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+from service import process
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300))
+process.allow_descriptors()
+for _ in range(2):
+    print(process.run(["/bin/sh", "-c", "ulimit -Sn; ulimit -Hn"], environment={}).stdout.split())
+print(resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+
+def test_a_raised_limit_of_descriptors_is_not_passed_on() -> None:
+    """Containers would have it, too."""
+    python = [sys.executable, "-I", "-S", "-c", ALLOWED, ROOT]
+    said = process.run(python, environment={}).check().stdout.decode().splitlines()
+    assert said == ["[b'200', b'300']"] * 2 + ["(300, 300)"]
