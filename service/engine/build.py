@@ -282,6 +282,7 @@ class Build:
         found = await self.thread(self.cache.find, self.image, config)
         if not found:
             return False
+        await self.thread(self.lease.hold, found)
         await self.say(" ---> Using cache\n")
         self.image = found
         return True

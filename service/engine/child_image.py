@@ -88,6 +88,7 @@ def create(base: Base, layer: "LayerRow | None", step: Step, target: "Reference 
             raise NotFound(f"No such image: {base.id}")
         store.insert(database, row, [known.chain_id for known in (*base.layers, *([layer] if layer else ()))])
         store.set_built(database, row.id)
+        base.lease.hold(row.id)  # a prune must not take it before a next step stands on it
         image_events.record(database, "create", row, row.id)
         if target is not None:
             store.tag(database, target.stored, row.id, timestamps.now_ns())

@@ -223,8 +223,8 @@ def _pruned(
     freed = 0
     for row in store.newest_first(engine.store):
         names = database_names(engine, row.id)
-        if not names and store.children(engine.store, row.id):
-            continue
+        if not names and (store.children(engine.store, row.id) or store.is_leased(engine.store, row.id)):
+            continue  # intermediate; or a build goes on from it
         if until is not None and row.created_ns > until:
             continue
         labels = (jsontext.loads(row.config).get("config") or {}).get("Labels") or {}

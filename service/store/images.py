@@ -354,6 +354,11 @@ def release(database: Database, owner: str) -> None:
     database.change("DELETE FROM leases WHERE owner = ?", (owner,))
 
 
+def is_leased(database: Database, name: str) -> bool:
+    """Whether an unfinished verb needs something."""
+    return database.row("SELECT 1 FROM leases WHERE object = ? LIMIT 1", (name,)) is not None
+
+
 def let_go(database: Database, owner: str, name: str) -> None:
     """End one of an owner's leases."""
     database.change("DELETE FROM leases WHERE owner = ? AND object = ?", (owner, name))

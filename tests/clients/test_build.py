@@ -202,10 +202,16 @@ class _Files(BaseHTTPRequestHandler):
     content = {
         "/Dockerfile": b"FROM busybox\nRUN echo remote text\n",
         "/context.tar": tar({"Dockerfile": "FROM busybox\nCOPY a /\nRUN cat /a\n", "a": "remote tar"}),
+        "/slow": b"at last",
         "/file.tar": tar({"inside": "x"}),
     }
 
+    asked, may_answer = threading.Event(), threading.Event()
+
     def do_GET(self) -> None:
+        if self.path == "/slow":
+            self.asked.set()
+            self.may_answer.wait(30)
         found = self.content.get(self.path)
         self.send_response(200 if found else 404)
         self.send_header("Content-Length", str(len(found or b"")))
@@ -244,6 +250,18 @@ def test_add_fetches_and_does_not_unpack(client: docker.DockerClient, server: st
     assert "/d/file.tar 600 1580702706\n" in told
     with pytest.raises(BuildError, match=r"failed to GET .* with status 404"):
         build(client, f"FROM busybox\nADD {server}/nosuch /d/\n")
+
+
+def test_a_prune_leaves_what_a_build_goes_on_from(client: docker.DockerClient, server: str) -> None:
+    told: list[str] = []
+    dockerfile = f"FROM busybox\nENV A=1\nADD {server}/slow /slow\nRUN cat /slow\n"
+    building = threading.Thread(target=lambda: told.append(build(client, dockerfile, nocache=True)))
+    building.start()
+    assert _Files.asked.wait(30)
+    client.images.prune()
+    _Files.may_answer.set()
+    building.join()
+    assert "at last" in told[0]
 
 
 def test_a_git_repository(moorage: Instance, tmp_path: Path) -> None:
