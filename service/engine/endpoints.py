@@ -17,7 +17,7 @@ from service.engine.network_mode import PREDEFINED, asked_networks, dns_names, m
 from service.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id
 from service.kernel import netlink, netns, nftables
-from service.network import bridge, dns, forward, ipam, ports, rules, veth
+from service.network import bridge, dns, forward, ipam, ports, rules, veth, vlan
 from service.store import containers, events
 from service.store import networks as stored
 
@@ -298,15 +298,22 @@ def allocate(
     }
     if network["Driver"] == "bridge":
         endpoint["Bridge"] = rules.bridge_name(network)
-        endpoint["Interface"] = interface
         endpoint["HostInterface"] = "veth" + endpoint_id[:7]
         endpoint["MTU"] = bridge.mtu(network)
+    if network["Driver"] == "bridge" or network["Driver"] in vlan.MODES:
+        endpoint["Interface"] = interface
         options = asked.get("DriverOpts") or {}
         if options.get(endpoint_settings.SYSCTLS):
             endpoint["Sysctls"] = endpoint_settings.sysctls(options[endpoint_settings.SYSCTLS])
         _allocate_addresses(database, network, endpoint)
         number = ipam.parse_address(endpoint["IPv4"])[0] if endpoint["IPv4"] else 0
-        if asked.get("MacAddress"):
+        if network["Driver"] == "ipvlan":
+            if asked.get("MacAddress"):
+                raise SystemFailure("ipvlan interfaces do not support custom mac address assignment")
+            if vlan.mode(network) != "l2" and not network["Internal"]:
+                endpoint["RouteByDevice"] = True
+                endpoint["Gateway"] = endpoint["IPv6Gateway"] = ""
+        elif asked.get("MacAddress"):
             endpoint["Mac"] = endpoint_settings.parse_mac(asked["MacAddress"])
         else:
             endpoint["Mac"] = ipam.mac_of(number) if number else ipam.random_mac()
@@ -359,7 +366,11 @@ def _free_address(network: "NetworkRecord", subnet: ipam.Subnet, held: "set[int]
 
 def choose_default_route(endpoints: "list[Endpoint]") -> "Endpoint | None":
     """Mark the endpoint that provides it: the highest GwPriority; among equals the network whose name sorts first."""
-    able = [endpoint for endpoint in endpoints if endpoint["Gateway"] or endpoint["IPv6Gateway"]]
+    able = [
+        endpoint
+        for endpoint in endpoints
+        if endpoint["Gateway"] or endpoint["IPv6Gateway"] or endpoint.get("RouteByDevice")
+    ]
     best = min(
         able, key=lambda known: (-int(known["Settings"].get("GwPriority") or 0), known["NetworkName"]), default=None
     )
@@ -380,7 +391,7 @@ def announce(database: "Database", action: str, endpoint: "Endpoint") -> None:
 
 def _allocate_ports(database: "Database", plan: Plan, carrier: "Endpoint | None") -> None:
     """Host ports for what the container publishes, on the endpoint that provides its default route."""
-    if carrier is None:
+    if carrier is None or carrier["Driver"] != "bridge":  # others are on the network of the host: nothing to publish
         return
     try:
         default = stored.find(database, carrier["NetworkId"])["Options"].get(network_options.HOST_BINDING, "0.0.0.0")
@@ -462,23 +473,36 @@ def wire(settings: "Settings", plan: Plan) -> None:
 
     What the endpoints stand on (bridge, packet filter) is looked at first and put right where it is missing.
     """
-    endpoints = [endpoint for endpoint in plan.endpoints if endpoint["Bridge"]]
+    endpoints = [endpoint for endpoint in plan.endpoints if endpoint["Interface"]]
     if not endpoints:
         return
     with netlink.Channel() as channel:
         for endpoint in endpoints:
-            index = ensure(settings, plan.database, channel, stored.find(plan.database, endpoint["NetworkId"]))
-            veth.attach(channel, endpoint, index, plan.netns_path)
+            attach(settings, plan.database, channel, endpoint, plan.netns_path)
     if plan.ports:
         rules.publish(settings.nft_table, plan.ports)
 
 
+def attach(
+    settings: "Settings", database: "Database", channel: "netlink.Channel", endpoint: "Endpoint", namespace: str
+) -> None:
+    """An endpoint's interface, on what its network stands on. Raises OSError or SystemFailure."""
+    network = stored.find(database, endpoint["NetworkId"])
+    index = ensure(settings, database, channel, network)
+    if network["Driver"] == "bridge":
+        veth.attach(channel, endpoint, index, namespace)
+    else:
+        vlan.attach(channel, network, endpoint, index, namespace)
+
+
 def ensure(settings: "Settings", database: "Database", channel: "netlink.Channel", network: "NetworkRecord") -> int:
-    """The index of a network's bridge, when bridge, packet filter and forwarding are as they should be.
+    """The index of a network's bridge (or parent), when it, packet filter and forwarding are as they should be.
 
     Cheap when nothing is missing; else all of it is made from the store. Raises OSError or SystemFailure.
     """
     with exclusively(settings):
+        if network["Driver"] != "bridge":
+            return vlan.ensure(channel, network)
         members = (known["HostInterface"] for known in stored.endpoints_on(database, network["Id"]))
         index = bridge.ensure(channel, network, members)
         closed = bridge.enable_forwarding(_forwarding_memory(settings), ipv6=network["EnableIPv6"])

@@ -1,7 +1,7 @@
 """What the options of a network's driver may say (moby: libnetwork/drivers/bridge, …/macvlan, …/ipvlan)."""
 
 from service.errors import InvalidParameter, SystemFailure
-from service.network import ipam, rules
+from service.network import ipam, rules, vlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,27 +15,19 @@ MTU = "com.docker.network.driver.mtu"
 _SWITCHES = ("enable_icc", "enable_ip_masquerade", "inhibit_ipv4", "default_bridge")
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")  # strconv.ParseBool
 _GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
-_MODES = {"macvlan": ("bridge", "private", "passthru", "vepa"), "ipvlan": ("l2", "l3", "l3s")}
-_FLAGS = ("bridge", "private", "vepa")
 
 
 def check(driver: str, options: "Mapping[str, str]", *, internal: bool) -> None:
     """Raises InvalidParameter in dockerd's words; SystemFailure where dockerd says 500."""
     if driver == "bridge":
         _check_bridge(options, internal=internal)
-    elif driver in _MODES:
+    elif driver in vlan.MODES:
         _check_vlan(driver, options)
 
 
 def prefix(network: "NetworkRecord") -> str:
     """What the interfaces of a network's containers are called, before the number."""
     return (network["Options"].get(INTERFACE_PREFIX) if network["Driver"] == "bridge" else "") or "eth"
-
-
-def mode(network: "NetworkRecord") -> str:
-    """The mode of a macvlan or ipvlan network."""
-    driver = network["Driver"]
-    return network["Options"].get(driver + "_mode") or _MODES[driver][0]
 
 
 def is_isolated(network: "NetworkRecord", bits: int) -> bool:
@@ -81,13 +73,13 @@ def _is_address(text: str) -> bool:
 
 
 def _check_vlan(driver: str, options: "Mapping[str, str]") -> None:
-    known, asked = _MODES[driver], options.get(driver + "_mode") or ""
+    known, asked = list(vlan.MODES[driver]), options.get(driver + "_mode") or ""
     if asked and asked not in known:
         raise SystemFailure(
             f"requested {driver} mode '{asked}' is not valid, '{known[0]}' mode is the {driver} driver default"
         )
     flag = options.get("ipvlan_flag") or ""
-    if driver == "ipvlan" and flag and flag not in _FLAGS:
+    if driver == "ipvlan" and flag and flag not in vlan.FLAGS:
         raise SystemFailure(f"requested ipvlan flag '{flag}' is not valid, 'bridge' is the ipvlan driver default")
-    if options.get("parent") == "lo":
+    if options.get(vlan.PARENT) == "lo":
         raise SystemFailure(f"loopback interface is not a valid {driver} parent link")

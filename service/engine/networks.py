@@ -19,7 +19,7 @@ from service.engine import (
 from service.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id, short
 from service.kernel import netlink, nftables
-from service.network import bridge, forward, ipam, rules, veth
+from service.network import bridge, forward, ipam, rules, veth, vlan
 from service.store import containers, events
 from service.store import networks as stored
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from service.store.database import Database
 
 _FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
-_UNSHOWN = ("GivenSubnets", "BridgeOfUser")
+_UNSHOWN = ("GivenSubnets", "BridgeOfUser", "MadeParent")
 
 
 # look
@@ -149,14 +149,17 @@ def create(settings: "Settings", database: "Database", asked: "Mapping[str, Any]
         raise InvalidParameter("invalid name: name is empty")
     if driver in ("host", "null"):
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
-    if driver != "bridge":
+    if driver != "bridge" and driver not in vlan.MODES:
         raise NotFound(f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not found')
     if asked.get("Scope") == "swarm":
         raise Forbidden("cannot create a swarm scoped network when swarm is not active")
     network_options.check(driver, record["Options"], internal=record["Internal"])
     with database.write():
         _subnets(settings, database, record, pools)
-        _claim_bridge(database, record)
+        if driver == "bridge":
+            _claim_bridge(database, record)
+        else:
+            _claim_parent(database, record)
         stored.insert(database, record)
         _announce(database, "create", record)
     try:
@@ -234,7 +237,7 @@ def _subnets(settings: "Settings", database: "Database", record: "NetworkRecord"
         pools.insert(0, {"Subnet": str(subnet)})
     for pool in pools:
         bits = ipam.parse_subnet(pool["Subnet"]).bits
-        if not network_options.is_isolated(record, bits):
+        if record["Driver"] == "bridge" and not network_options.is_isolated(record, bits):
             _gateway(pool)
         _reserve(pool)
     if sum(":" not in pool["Subnet"] for pool in pools) > 1 and record["Driver"] == "bridge":
@@ -326,6 +329,41 @@ def _claim_bridge(database: "Database", record: "NetworkRecord") -> None:
         record["BridgeOfUser"] = True
 
 
+def _claim_parent(database: "Database", record: "NetworkRecord") -> None:
+    """Notes when the parent has to be made. Raises SystemFailure when another network does not share it."""
+    name, driver = vlan.parent(record), record["Driver"]
+    if not record["Options"].get(vlan.PARENT):
+        record["Internal"] = True
+    sharing = [
+        known for known in stored.all_networks(database) if known["Driver"] == driver and vlan.parent(known) == name
+    ]
+    for other in sharing:
+        if driver == "ipvlan":
+            raise SystemFailure(f"network di-{other['Id'][:12]} is already using parent interface {name}")
+        if vlan.mode(record) == "passthru":
+            raise SystemFailure(
+                f"cannot use mode passthru, macvlan network {other['Id']} is already using parent interface {name}"
+            )
+        if vlan.mode(other) == "passthru":
+            raise SystemFailure(
+                f"macvlan network {other['Id']} is already using parent interface {name} in mode passthru"
+            )
+    with netlink.Channel() as channel:
+        missing = netlink.link(channel, name) is None
+    record["MadeParent"] = missing or any(other.get("MadeParent") for other in sharing)
+
+
+def _delete_link(database: "Database", channel: netlink.Channel, network: "NetworkRecord") -> None:
+    """What a network stands on, unless it is the user's, or another network stands on it too."""
+    if network["Driver"] == "bridge":
+        bridge.delete(channel, network)
+    elif not any(
+        known["Id"] != network["Id"] and known["Driver"] in vlan.MODES and vlan.parent(known) == vlan.parent(network)
+        for known in stored.all_networks(database)
+    ):
+        vlan.delete(channel, network)
+
+
 def _establish(settings: "Settings", database: "Database", network: "NetworkRecord") -> None:
     with netlink.Channel() as channel:
         endpoints.ensure(settings, database, channel, network)
@@ -364,7 +402,9 @@ def _remove(settings: "Settings", database: "Database", network: "NetworkRecord"
 
 def _dismantle(settings: "Settings", database: "Database", network: "NetworkRecord") -> None:
     with netlink.Channel() as channel:
-        bridge.delete(channel, network)
+        _delete_link(database, channel, network)
+    if network["Driver"] != "bridge":
+        return
     with nftables.channel() as nf:
         forward.close_for(settings, nf, rules.bridge_name(network))
     rules.write(settings, endpoints.bridges(database), stored.all_ports(database), endpoints.is_closed(settings))
@@ -376,7 +416,7 @@ def _abolish(settings: "Settings", database: "Database", network: "NetworkRecord
         with database.write():
             stored.delete(database, network["Id"])
         with netlink.Channel() as channel:
-            bridge.delete(channel, network)
+            _delete_link(database, channel, network)
 
 
 def prune(settings: "Settings", database: "Database", filters: "Mapping[str, list[str]]") -> "list[str] | None":
@@ -497,8 +537,7 @@ def _join(
     namespace = endpoints.namespace_of(settings, record["Id"])
     try:
         with netlink.Channel() as channel:
-            index = endpoints.ensure(settings, database, channel, network)
-            veth.attach(channel, joined, index, namespace)
+            endpoints.attach(settings, database, channel, joined, namespace)
         _route(settings, database, record["Id"])
     except BaseException:
         _leave(settings, database, record, joined)
@@ -558,8 +597,11 @@ def _forget_orphan(settings: "Settings", database: "Database", network: "Network
 
 def _leave(settings: "Settings", database: "Database", record: "ContainerRecord", endpoint: "Endpoint") -> None:
     """Interface first, row last: a crash in between leaves the row for the container's release."""
-    with netlink.Channel() as channel:
-        channel.request(netlink.delete_link(endpoint["HostInterface"]))
+    if endpoint["HostInterface"]:
+        with netlink.Channel() as channel:
+            channel.request(netlink.delete_link(endpoint["HostInterface"]))
+    elif endpoint["Interface"]:
+        vlan.detach(endpoint, endpoints.namespace_of(settings, record["Id"]))
     with database.write():
         if stored.delete_endpoint(database, endpoint["Id"]):
             endpoints.announce(database, "disconnect", endpoint)
@@ -588,7 +630,7 @@ def _route(settings: "Settings", database: "Database", container_id: str) -> Non
 
 
 def _moved(port: "Port", carrier: "Endpoint | None") -> "Port | None":
-    if carrier is None:
+    if carrier is None or carrier["Driver"] != "bridge":
         return port  # nowhere to go: as it was, the container may come back to a network
     address = carrier["IPv6"] if ":" in port["HostIP"] else carrier["IPv4"]
     return {**port, "ContainerIP": address} if address else port

@@ -109,7 +109,7 @@ class Samples:
         from service.kernel import netns
 
         owner = _owner_of_network(self.engine, container)
-        shown = [e["Interface"] for e in networks.endpoints_of(self.engine.store, owner) if e["HostInterface"]]
+        shown = [e["Interface"] for e in networks.endpoints_of(self.engine.store, owner) if e["Interface"]]
         if not shown:
             return {}
         found = netns.counters(container["state"]["pid"])

@@ -175,6 +175,7 @@ _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
+_IFLA_LINK = 5
 _UP = 1  # IFF_UP
 
 
@@ -228,6 +229,35 @@ def add_veth(name: str, *, peer: str, peer_namespace: int, peer_mac: bytes, mast
     body = _LINK.pack(0, 0, 0, _UP, _UP) + text(_IFLA_IFNAME, name) + u32(_IFLA_MASTER, master) + size
     kind = nested(_IFLA_LINKINFO, attribute(1, b"veth"), nested(2, attribute(1, other)))
     return Message(_NEWLINK, CREATE | EXCL, body + kind)
+
+
+def add_macvlan(name: str, parent: int, namespace: int, *, mac: bytes, mode: int) -> Message:
+    """An interface `name` in a namespace (descriptor), with an address of its own on the interface `parent` here."""
+    body = _LINK.pack(0, 0, 0, 0, 0) + text(_IFLA_IFNAME, name) + u32(_IFLA_LINK, parent)
+    body += u32(_IFLA_NET_NS_FD, namespace) + attribute(_IFLA_ADDRESS, mac)
+    kind = nested(_IFLA_LINKINFO, attribute(1, b"macvlan"), nested(2, u32(1, mode)))  # IFLA_MACVLAN_MODE
+    return Message(_NEWLINK, CREATE | EXCL, body + kind)
+
+
+def add_ipvlan(name: str, parent: int, namespace: int, *, mode: int, flags: int) -> Message:
+    """An interface `name` in a namespace (descriptor) that shares the hardware address of `parent` here."""
+    body = _LINK.pack(0, 0, 0, 0, 0) + text(_IFLA_IFNAME, name) + u32(_IFLA_LINK, parent)
+    body += u32(_IFLA_NET_NS_FD, namespace)
+    data = nested(2, attribute(1, struct.pack("=H", mode)), attribute(2, struct.pack("=H", flags)))
+    return Message(_NEWLINK, CREATE | EXCL, body + nested(_IFLA_LINKINFO, attribute(1, b"ipvlan"), data))
+
+
+def add_vlan(name: str, parent: int, number: int) -> Message:
+    """An interface for the frames of `parent` that carry the tag `number`. Nothing when there is one of that name."""
+    body = _LINK.pack(0, 0, 0, 0, 0) + text(_IFLA_IFNAME, name) + u32(_IFLA_LINK, parent)
+    data = nested(2, attribute(1, struct.pack("=H", number)))  # IFLA_VLAN_ID
+    return Message(_NEWLINK, CREATE | EXCL, body + nested(_IFLA_LINKINFO, attribute(1, b"vlan"), data), (EEXIST,))
+
+
+def add_dummy(name: str) -> Message:
+    """An interface that leads nowhere. Nothing when there is one of that name."""
+    body = _LINK.pack(0, 0, 0, 0, 0) + text(_IFLA_IFNAME, name)
+    return Message(_NEWLINK, CREATE | EXCL, body + nested(_IFLA_LINKINFO, attribute(1, b"dummy")), (EEXIST,))
 
 
 def set_master(index: int, master: int) -> Message:
@@ -287,6 +317,12 @@ def add_default_route(index: int, gateway: bytes) -> Message:
     """The default route of a namespace by `gateway`, replacing another one."""
     body = _ROUTE.pack(_family(gateway), 0, 0, 0, 254, 3, 0, 1, 0)  # main table, RTPROT_BOOT, universe, unicast
     return Message(_NEWROUTE, CREATE | REPLACE, body + attribute(5, gateway) + u32(4, index))
+
+
+def add_device_route(index: int, family: int) -> Message:
+    """The default route of a namespace by an interface, without a gateway, replacing another one."""
+    body = _ROUTE.pack(family, 0, 0, 0, 254, 3, 253, 1, 0)  # RT_SCOPE_LINK
+    return Message(_NEWROUTE, CREATE | REPLACE, body + u32(4, index))
 
 
 def delete_default_route(family: int) -> Message:

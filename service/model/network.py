@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Options: dict[str, str]
         Labels: dict[str, str]
         GivenSubnets: NotRequired[bool]  # the user named the subnets (else they came from a pool); not shown
+        MadeParent: NotRequired[bool]  # macvlan, ipvlan: the parent was made for it, and goes with it; not shown
         BridgeOfUser: NotRequired[bool]  # the bridge was there before the network, and stays; not shown
 
     class Endpoint(TypedDict):
@@ -50,9 +51,9 @@ if TYPE_CHECKING:
         ContainerId: str
         ContainerName: str  # at the time of the start
         SandboxId: str  # of the network namespace: the same for all endpoints of a container
-        Bridge: str  # the bridge's interface; empty for host and none
+        Bridge: str  # the bridge's interface; empty for all other drivers
         Interface: str  # in the container: eth0, eth1, …
-        HostInterface: str  # the other end of the veth pair
+        HostInterface: str  # the other end of the veth pair; empty without one: macvlan, ipvlan
         Mac: str
         IPv4: str
         IPv4Prefix: int
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         DefaultRoute: bool  # this endpoint provides the container's default route
         Settings: dict[str, Any]  # as requested (EndpointSettings): IPAMConfig, Links, Aliases, DriverOpts, GwPriority
         DNSNames: list[str] | None
+        RouteByDevice: NotRequired[bool]  # ipvlan l3: everything leaves by the interface, without a gateway
         Sysctls: NotRequired[
             list[tuple[str, str]]
         ]  # of its interface: (path below /proc/sys, with IFNAME in it; value)

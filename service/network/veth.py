@@ -47,10 +47,11 @@ def attach(channel: "Channel", endpoint: "Endpoint", bridge: int, namespace: str
     if found is None:
         raise FileNotFoundError(endpoint["HostInterface"])
     channel.request(netlink.set_hairpin(found.index))
-    netns.inside(namespace, lambda: _configure(endpoint))
+    netns.inside(namespace, lambda: configure(endpoint))
 
 
-def _configure(endpoint: "Endpoint") -> None:
+def configure(endpoint: "Endpoint") -> None:
+    """Addresses, settings and routes of an endpoint's interface, inside the namespace. Raises as `attach`."""
     name = endpoint["Interface"]
     _sysctl(name, "ipv4", "arp_notify")  # say hello: the bridge may still look for this address at an older port
     if not endpoint["IPv6"]:
@@ -75,10 +76,16 @@ def _configure(endpoint: "Endpoint") -> None:
             messages.append(netlink.add_address(found.index, ipam.packed(endpoint["IPv6"]), endpoint["IPv6Prefix"]))
         messages.append(netlink.set_up(found.index))
         if endpoint["DefaultRoute"]:
-            for gateway in (endpoint["Gateway"], endpoint["IPv6Gateway"]):
-                if gateway:
-                    messages.append(netlink.add_default_route(found.index, ipam.packed(gateway)))
+            messages += _default_routes(endpoint, found.index)
         channel.request(*messages)
+
+
+def _default_routes(endpoint: "Endpoint", index: int) -> "list[netlink.Message]":
+    if endpoint.get("RouteByDevice"):
+        families = ((netlink.AF_INET, endpoint["IPv4"]), (netlink.AF_INET6, endpoint["IPv6"]))
+        return [netlink.add_device_route(index, family) for family, address in families if address]
+    gateways = (endpoint["Gateway"], endpoint["IPv6Gateway"])
+    return [netlink.add_default_route(index, ipam.packed(gateway)) for gateway in gateways if gateway]
 
 
 def _sysctl(interface: str, version: str, name: str) -> None:
@@ -104,9 +111,7 @@ def set_default_route(endpoint: "Endpoint | None", namespace: str) -> None:
             messages = [netlink.delete_default_route(family) for family in (netlink.AF_INET, netlink.AF_INET6)]
             found = netlink.link(channel, endpoint["Interface"]) if endpoint is not None else None
             if endpoint is not None and found is not None:
-                for gateway in (endpoint["Gateway"], endpoint["IPv6Gateway"]):
-                    if gateway:
-                        messages.append(netlink.add_default_route(found.index, ipam.packed(gateway)))
+                messages += _default_routes(endpoint, found.index)
             channel.request(*messages)
 
     netns.inside(namespace, change)
@@ -119,13 +124,15 @@ def detach(endpoints: "Sequence[Endpoint]", namespace: str) -> None:
     when asked to delete it. Without its address a pair is harmless even where another container still shares the
     namespace. Raises OSError when the kernel refuses.
     """
-    ours = [endpoint for endpoint in endpoints if endpoint["HostInterface"]]
+    ours = [endpoint for endpoint in endpoints if endpoint["Interface"]]
     if netns.exists(namespace):
         if ours:
             netns.inside(namespace, lambda: _strip(ours))
     elif ours:  # an earlier try came further than this one can see: make sure
         with netlink.Channel() as channel:
-            channel.request(*[netlink.delete_link(endpoint["HostInterface"]) for endpoint in ours])
+            channel.request(
+                *[netlink.delete_link(endpoint["HostInterface"]) for endpoint in ours if endpoint["HostInterface"]]
+            )
     if os.path.lexists(namespace):
         netns.delete(namespace)
 
@@ -135,6 +142,9 @@ def _strip(endpoints: "Sequence[Endpoint]") -> None:
         for endpoint in endpoints:
             found = netlink.link(channel, endpoint["Interface"])
             if found is None:
+                continue
+            if not endpoint["HostInterface"]:  # macvlan: or the parent still has its hardware address at the next start
+                channel.request(netlink.delete_link(endpoint["Interface"]))
                 continue
             for family in (netlink.AF_INET, netlink.AF_INET6):
                 for address, prefix in netlink.addresses(channel, found.index, family):

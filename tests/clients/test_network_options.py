@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -97,3 +98,11 @@ def test_an_isolated_network_has_no_address_of_the_host(clean: Instance) -> None
     assert shown.stdout == ""
     clean.docker("run", "-d", "--name", "one", "--network", "apart", "busybox", "sleep", "60")
     clean.docker("run", "--rm", "--network", "apart", "busybox", "ping", "-c", "1", "-w", "10", "one")
+
+
+def test_fifty_at_once_share_no_address(clean: Instance) -> None:
+    clients = [clean.client() for _ in range(8)]
+    with ThreadPoolExecutor(50) as pool:
+        made = list(pool.map(lambda n: clients[n % 8].networks.create(f"many{n}"), range(50)))
+    given = [network.attrs["IPAM"]["Config"][0]["Subnet"] for network in clean.client().networks.list(names=["many"])]
+    assert len(made) == len(given) == len(set(given)) == 50
