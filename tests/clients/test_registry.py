@@ -1,6 +1,7 @@
 """Pull and push through the real CLI against Debian's docker-registry, which skopeo fills and reads beside us."""
 
 import base64
+import hashlib
 import http.server
 import json
 import os
@@ -10,7 +11,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -472,3 +473,75 @@ def test_two_pulls_of_one_image_at_once(moorage: Instance, registry: Registry, s
     assert [pull.returncode for pull in pulls] == [0, 0], said
     assert len(slow.ranges) == 1
     moorage.docker("rmi", f"{slow.address}/twice:1")
+
+
+def test_pulled_removed_and_used_at_once_an_image_is_whole_or_not_there(
+    moorage: Instance, registry: Registry, tmp_path: Path
+) -> None:
+    name = publish(registry, "contended:1", image.busybox())
+    client = moorage.client()
+    wrong: list[str] = []
+    used = 0
+
+    def pulls() -> None:
+        for _ in range(8):
+            done = moorage.docker("pull", "-q", name, check=False)
+            if done.returncode:
+                wrong.append(f"pull: {done.stderr}")
+
+    def removes() -> None:
+        for _ in range(12):
+            done = moorage.docker("rmi", "-f", name, check=False)
+            known = ("No such image", "image is being used by running container", "cannot be forced")
+            if done.returncode and not any(text in done.stderr for text in known):
+                wrong.append(f"rmi: {done.stderr}")
+
+    def uses() -> None:
+        nonlocal used
+        for _ in range(8):
+            try:
+                said = client.containers.run(name, ["sh", "-c", "echo whole"], network_mode="none", remove=True)
+            except NotFound:
+                client.api.pull(name)
+                continue
+            used += said == b"whole\n"
+
+    def kept(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            wrong.append(f"{work.__name__}: {error!r}")
+
+    threads = [threading.Thread(target=kept, args=(work,)) for work in (pulls, removes, uses)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert used
+    moorage.docker("pull", name)
+    assert moorage.docker("run", "--rm", "--network", "none", name, "echo", "whole").stdout == "whole\n"
+    moorage.docker("rmi", "-f", name)
+
+
+def test_an_image_of_the_registry_is_the_same_for_skopeo_and_in_archives(
+    moorage: Instance, registry: Registry, tmp_path: Path
+) -> None:
+    layers = [image.layer({"a": "1" * 3000}), image.layer({"b": os.urandom(1 << 20)})]
+    image.archive(str(tmp_path / "a.tar"), layers)
+    name = publish(registry, "same:1", str(tmp_path / "a.tar"), "--format=oci")
+    raw = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{name}")
+    image_id = json.loads(raw)["config"]["digest"]
+    moorage.docker("pull", "-q", name)
+    moorage.docker("save", "-o", str(tmp_path / "saved.tar"), name)
+    moorage.docker("rmi", name)
+    # what was saved is, as an OCI archive, the registry's very manifest
+    assert skopeo("inspect", "--raw", f"oci-archive:{tmp_path}/saved.tar") == raw
+    skopeo("copy", f"docker-archive:{tmp_path}/saved.tar:{name}", f"oci-archive:{tmp_path}/other.tar:back:1")
+    assert moorage.docker("load", "-i", str(tmp_path / "other.tar")).stdout == "Loaded image: back:1\n"
+    again = json.loads(moorage.docker("image", "inspect", "back:1").stdout)[0]
+    assert again["RootFS"]["Layers"] == ["sha256:" + hashlib.sha256(layer).hexdigest() for layer in layers]
+    moorage.docker("rmi", "back:1")
+    assert moorage.docker("load", "-i", str(tmp_path / "saved.tar")).stdout == f"Loaded image: {name}\n"
+    assert moorage.docker("image", "inspect", "-f", "{{.Id}}", name).stdout.strip() == image_id
+    moorage.docker("rmi", name)
