@@ -114,7 +114,8 @@ class _Push:
             self.messages.put_nowait(progress.update(_shown(blob), "Preparing"))
         await self.registry.connect()
         await self.registry.has_blob(self.image_id)  # authenticates once, before several would at the same time
-        tasks = [asyncio.ensure_future(self._send(blob)) for blob in dict.fromkeys(reversed(self.blobs))]
+        each_once = {blob.digest: blob for blob in reversed(self.blobs)}
+        tasks = [asyncio.ensure_future(self._send(blob)) for blob in each_once.values()]
         try:
             await asyncio.gather(*tasks)
         finally:

@@ -200,6 +200,19 @@ def test_what_was_loaded_can_be_pushed_and_read_by_others(
     assert f"An image does not exist locally with the tag: {registry.address}/fresh/c" in refused.stderr
 
 
+def test_a_layer_that_an_image_has_twice_is_sent_once(moorage: Instance, registry: Registry, tmp_path: Path) -> None:
+    name = f"{registry.address}/twin:1"
+    twin = image.layer({"a": "twin" * 500})
+    image_id = image.archive(str(tmp_path / "a.tar"), [twin, image.layer({"b": "between"}), twin], tags=[name])
+    moorage.docker("load", "-i", str(tmp_path / "a.tar"))
+    lines = moorage.docker("push", name).stdout.splitlines()
+    assert [line.partition(": ")[2] for line in lines[1:-1]].count("Pushed") == 2
+    moorage.docker("rmi", name)
+    moorage.docker("pull", "-q", name)
+    assert moorage.docker("image", "inspect", "-f", "{{.Id}}", name).stdout.strip() == image_id
+    moorage.docker("rmi", name)
+
+
 def test_basic_authentication(moorage: Instance) -> None:
     with Registry(basic=True) as private:
         name = f"{private.address}/secret:1"
