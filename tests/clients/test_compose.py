@@ -153,3 +153,25 @@ def test_what_is_changed_is_made_anew_and_keeps_its_data(moorage: Instance, comp
     assert containers(moorage)["shop-db-1"] != before
     assert compose("exec", "-T", "db", "cat", "/data/file", "/anonymous/file") == "kept\nkept\n"
     assert os.path.isdir(moorage.run)
+
+
+def test_a_service_is_built(moorage: Instance, compose: Compose, tmp_path: Path) -> None:
+    """By the classic builder: BuildKit is not offered yet."""
+    (tmp_path / "Dockerfile").write_text(
+        'FROM busybox\nARG WORD\nRUN echo built with $WORD >/said\nCMD ["cat", "/said"]\n'
+    )
+    (tmp_path / "compose.yaml").write_text("services: {made: {build: {context: ., args: {WORD: care}}}}\n")
+    program = shutil.which("docker-compose")
+    assert program
+    said = subprocess.run(
+        [program, "-p", "built", "run", "--rm", "-T", "made"],
+        cwd=tmp_path,
+        env={**moorage.client_environment, "DOCKER_BUILDKIT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert said.stdout.endswith("built with care\n"), said.stdout + said.stderr
+    moorage.docker("network", "rm", "built_default")
+    moorage.docker("rmi", "built-made")
