@@ -10,6 +10,7 @@ takes a free slot, and from its number follow the bridge, the nftables table, th
 """
 
 import fcntl
+import ipaddress
 import os
 import re
 import shutil
@@ -319,6 +320,16 @@ class Instance:
                     found.append((pid, shown))
         return found
 
+    def _network_bridges(self) -> list[str]:
+        """The bridges of networks that a test made and did not come to remove: their addresses are of our subnets."""
+        ours = ipaddress.ip_network("/".join(self.subnets.split("/")[:2]))
+        listed = subprocess.run(["ip", "-4", "-br", "address"], capture_output=True, text=True, check=False).stdout
+        return [
+            name
+            for name, _, *addresses in map(str.split, listed.splitlines())
+            if name.startswith("br-") and any(ipaddress.ip_interface(text).ip in ours for text in addresses)
+        ]
+
     def _sweep(self) -> None:
         """Take from the machine what is still there, whoever's fault: the last step, and after a failed test."""
         for pid, _ in self._processes():
@@ -328,7 +339,7 @@ class Instance:
             time.sleep(0.02)
         for target in sorted(mounts_below(self.folder), reverse=True):
             subprocess.run(["umount", "-l", target], check=False, capture_output=True)
-        for name in (*_ports_of(self.bridge), self.bridge):
+        for name in (*_ports_of(self.bridge), self.bridge, *self._network_bridges()):
             subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
         for family in ("inet", "ip", "ip6", "bridge"):
             subprocess.run(["nft", "delete", "table", family, self.nft_table], check=False, capture_output=True)
