@@ -41,14 +41,18 @@ class Engine:
         self._locks: dict[str, Any] = {}
 
     def open(self) -> None:
-        """Make the directories that are missing (mode 0711 at most: a container's root may be read through them)."""
-        for folder, mode in ((self.settings.root, 0o711), (self.settings.run, 0o711)):
+        """Make the directories that are missing. Nobody but root gets to containers' files: a program there may be
+        set-user-ID, and would be root here as well."""
+        for folder, mode in ((self.settings.root, 0o710), (self.settings.run, 0o711)):
             if not os.path.isdir(folder):
                 os.makedirs(folder, mode)
         for name in ("containers", "volumes", "tmp"):
             _make(f"{self.settings.root}/{name}", 0o711 if name != "tmp" else 0o700)
         for name in ("containers", "exits", "netns"):
             _make(f"{self.settings.run}/{name}", 0o711)
+        for folder in (self.settings.root, f"{self.settings.run}/containers"):
+            if os.stat(folder).st_mode & 0o007:
+                os.chmod(folder, 0o710)
         bell.make(self.settings.bell)
 
     def log(self, message: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from typing import Any
 
 import pytest
@@ -245,3 +246,17 @@ def test_a_failed_start_leaves_its_reason(moorage: Instance) -> None:
     assert (state["Status"], state["ExitCode"]) == ("created", 128)
     assert state["Error"].startswith('error gathering device information while adding custom device "/dev/nope"')
     moorage.docker("rm", "fails")
+
+
+def test_no_user_of_the_machine_gets_at_a_containers_files(moorage: Instance) -> None:
+    """A program in them may be set-user-ID root: it would be root on the machine as well."""
+    name = moorage.docker("run", "-d", "busybox", "sleep", "1000").stdout.strip()
+    try:
+        data = json.loads(moorage.docker("inspect", name).stdout)[0]["GraphDriver"]["Data"]
+        for folder in (data["UpperDir"], data["MergedDir"], data["LowerDir"].split(":")[0]):
+            assert os.path.isdir(folder)
+            looked = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "test", "-e", folder]
+            assert subprocess.run(looked, check=False).returncode == 1, folder
+        assert moorage.docker("exec", "-u", "1000", name, "cat", "/etc/hosts", "/etc/passwd").stdout
+    finally:
+        moorage.docker("rm", "-f", name)
