@@ -13,6 +13,8 @@ from service.ids import short
 from service.network import dns, hosts
 from service.store import networks as stored
 
+_LARGEST_HOSTS = 1 << 20  # bytes; the container may write to its own as it likes
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -126,15 +128,25 @@ def _replace(path: str, text: str) -> None:
 
 def _edit(settings: "Settings", container_id: str, change: "Callable[[str], str]") -> None:
     """Change /etc/hosts of a container that may run, in place, one process at a time; what the user wrote stays."""
+    folder = settings.container_root(container_id)
     try:
-        fd = os.open(settings.container_root(container_id) + "/hosts", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # not the file is locked, but its folder: the container has the file open, and could hold us up for ever
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # it is gone
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fd = os.open(folder + "/hosts", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with open(fd, "r+", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            if os.fstat(fd).st_size > _LARGEST_HOSTS:
+                return  # the container has made something else of it
+            text = file.read(_LARGEST_HOSTS)
+            changed = change(text)
+            if changed != text:
+                file.seek(0)
+                file.write(changed)
+                file.truncate()
     except FileNotFoundError:
         return  # it was never started, or has another's
-    with open(fd, "r+", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        text = file.read()
-        changed = change(text)
-        if changed != text:
-            file.seek(0)
-            file.write(changed)
-            file.truncate()
+    finally:
+        os.close(lock)

@@ -4,6 +4,7 @@ import os
 
 from service.engine import mount_sources, volumes
 from service.errors import InvalidParameter, NotFound
+from service.kernel.tree import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def populate(engine: "Engine", record: "ContainerRecord", planned: "Plan") -> No
     finally:
         if merged:
             rootfs.unmount(engine.settings, record["Id"])
+            remove_tree(engine.settings.container_run(record["Id"]))  # made for the mount; a start makes it anew
         for name in mounted:
             volumes.unmount_unless_held(engine.settings, engine.store, name)
 
