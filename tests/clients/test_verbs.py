@@ -251,7 +251,7 @@ def test_why_a_start_failed_is_in_the_state_and_told_by_wait(moorage: Instance, 
 
 
 def test_a_failed_start_removes_what_removes_itself_and_its_waiter_is_told(moorage: Instance) -> None:
-    container = create(moorage, "/etc", HostConfig={"AutoRemove": True})
+    container = create(moorage, "/nosuch", HostConfig={"AutoRemove": True})
     with Wire(moorage.socket, 30) as wire:
         wire.send(request(f"POST {VERSION}/containers/{container}/wait?condition=removed"))
         assert wire.head().status == 200

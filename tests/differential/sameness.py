@@ -16,6 +16,7 @@ _MASKS = (
     (re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b"), "MAC"),
     (re.compile(r"\b(?:10\.(?!99)\d+|172\.\d+|192\.168)\.\d+\.\d+\b"), "ADDRESS"),
     (re.compile(rf"(?:(?<=^Up )|(?<=\) )){_AGE}"), "AGE"),
+    (re.compile(r" \(containerized\)$"), ""),  # of OperatingSystem: what dockerd takes a tree entered by chroot for
     (re.compile(r"/tmp/m[dt][^/\s\"']*(?:/[^\s\"':]*)?"), "PATH"),  # below the folder of either side
 )
 _NUMBERS = {"Created", "Pid", "SpaceReclaimed", "Size", "SizeRootFs", "VirtualSize", "NFd"}  # by key; zero stays zero
