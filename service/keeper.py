@@ -79,7 +79,8 @@ class Keeper:
 
     def look(self) -> None:
         """See what has come, changed and gone since the last look."""
-        rows = containers.kept(self.store)
+        # without the bell all of it was taken away: an open database would say for ever what it said last
+        rows = containers.kept(self.store) if os.path.exists(self.settings.bell) else []
         seen = {row[0] for row in rows}
         for container_id in [known for known in self._kept if known not in seen]:
             self._end(container_id)
@@ -215,7 +216,7 @@ def main() -> None:
             time.sleep(RETRY)
             continue
         fcntl.flock(LOCK_FD, fcntl.LOCK_UN)
-        if not containers.kept(keeper.store):
+        if not os.path.exists(settings.bell) or not containers.kept(keeper.store):
             return
         try:  # something came while we left, and whoever brought it may have seen the lock held
             fcntl.flock(LOCK_FD, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.network import dns_message as dns
-from tests.support.instance import Instance
+from tests.support.instance import Instance, keepers_of
 
 
 def told(moorage: Instance, *words: str) -> str:
@@ -95,33 +95,18 @@ def test_names_come_and_go_with_networks_and_containers(named: Instance) -> None
         told(named, "rm", "-f", told(named, "ps", "-lq"))
 
 
-def keepers(moorage: Instance) -> list[int]:
-    found = []
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{entry}/cmdline", "rb") as file:
-                if b"keeper.py" not in file.read():
-                    continue
-            with open(f"/proc/{entry}/environ", "rb") as file:
-                if moorage.root.encode() in file.read():
-                    found.append(int(entry))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
-
-
 def test_a_question_waits_while_nobody_is_there_to_answer(named: Instance) -> None:
     """The server's sockets live with the container's monitor: one that is killed is followed by another."""
     web = address(named, "web")
-    for pid in keepers(named):
+    for pid in keepers_of(named.root):
         os.kill(pid, signal.SIGKILL)
     with named.docker_popen("exec", "web2", "sh", "-c", "nslookup -type=a web") as asking:
-        named.until(lambda: not keepers(named), 10, "it did not end")
+        named.until(lambda: not keepers_of(named.root), 10, "it did not end")
         named.kill_service()
         told(named, "ps")  # a service that comes looks after the keeper
         assert asking.stdout is not None
         assert f"Address: {web}\n" in asking.stdout.read().decode()
-    assert len(keepers(named)) == 1
+    assert len(keepers_of(named.root)) == 1
 
 
 def test_answers_while_the_service_sleeps(named: Instance) -> None:
@@ -243,13 +228,13 @@ except OSError as error:
 
 def test_who_asks_and_does_not_read_is_no_longer_listened_to(named: Instance) -> None:
     """Answers that nobody takes are not collected, and others are answered meanwhile."""
-    pid, (keeper,) = told(named, "inspect", "-f", "{{.State.Pid}}", "web"), keepers(named)
+    pid, (keeper,) = told(named, "inspect", "-f", "{{.State.Pid}}", "web"), keepers_of(named.root)
     before = memory(keeper)
     inside = ["nsenter", "--net", "--target", pid, "/usr/bin/python3", "-I", "-c", ASK_AND_NEVER_READ]
     with subprocess.Popen(inside, stdout=subprocess.PIPE, text=True) as asking:
         assert looked_up(named, "web2", "web") == [address(named, "web")]
         assert asking.communicate(timeout=60)[0] in ("refused TimeoutError\n", "refused ConnectionResetError\n")
-    assert keepers(named) == [keeper]
+    assert keepers_of(named.root) == [keeper]
     assert memory(keeper) < before + 8192, "KiB"
 
 

@@ -375,6 +375,15 @@ def _ports_of(bridge: str) -> list[str]:
     return sorted(_listed(f"/sys/class/net/{bridge}/brif"))
 
 
+def keepers_of(root: str) -> list[int]:
+    """The keepers of the instance whose root directory that is."""
+    return [
+        pid
+        for pid in _pids()
+        if b"keeper.py" in _read(f"/proc/{pid}/cmdline") and root.encode() in _read(f"/proc/{pid}/environ")
+    ]
+
+
 def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdigit())
 

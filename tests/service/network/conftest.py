@@ -24,6 +24,7 @@ from service.kernel import netlink, netns
 from service.settings import Settings
 from service.store import containers
 from tests.support import folder
+from tests.support.instance import keepers_of
 
 Result = TypeVar("Result")
 UNREACHABLE = (TimeoutError, ConnectionRefusedError)
@@ -112,6 +113,10 @@ class Host:
         for path in (self.namespace, self.outside):
             netns.delete(path)
         folder.remove(self.folder)
+        deadline = time.monotonic() + 30  # a container that joined a network with names has brought a keeper
+        while keepers_of(self.settings.root):
+            assert time.monotonic() < deadline, "the keeper stays although all of it was taken away"
+            time.sleep(0.02)
 
     def do(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """`work(*arguments)` on the host."""
