@@ -58,7 +58,7 @@ FILES: dict[str, str | bytes] = {
 }
 
 GOOD = [
-    Case("one run", "FROM busybox\nRUN echo hello >/file && echo said && echo wrong >&2\n"),
+    Case("one run", "FROM busybox\nRUN echo hello >/file && echo said && sleep 0.5 && echo wrong >&2\n"),
     Case(
         "metadata",
         'FROM busybox\nMAINTAINER Mole <m@x.test>\nENV A=1 B="two words" C=$A\nENV OLD the rest\nLABEL x=y "a b"=\'c d\'\n'
