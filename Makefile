@@ -22,7 +22,7 @@ uninstall: ## Stop containers and service, remove what was installed outside thi
 	@/usr/bin/python3 -m install.uninstall $(if $(PURGE),--purge)
 
 test: packages-test mounts .make/test ## Install what is missing, then lint, types and all tests (TESTS=tests/house for some)
-	@$(MAKE) --no-print-directory check; checked=$$?; $(PYTHON) -m pytest $(PYTEST) $(TESTS) && exit $$checked
+	@$(MAKE) --no-print-directory check; checked=$$?; $(PYTHON) -m tests.twice $(PYTEST) $(TESTS) && exit $$checked
 
 check: .make/test ## Format, lint and types
 	@$(PYTHON) -m ruff format --check . && $(PYTHON) -m ruff check . && $(PYTHON) -m mypy

@@ -1,0 +1,46 @@
+"""What `make test` runs: pytest, and once more whatever failed.
+
+    python -m tests.twice [argument of pytest]…
+
+The tests use real processes, namespaces and clocks on machines that are shared with other work. One that fails is run a
+second time, alone, with fresh fixtures: if it fails again, or if too many fail for chance, the run has failed. One that
+passes then is named as unsteady in the last lines, so that it is mended and not forgotten.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+_BY_CHANCE = 12
+"""More failures than this are no chance: there is nothing to try again."""
+
+_FAILED = 1
+"""pytest's exit code when tests failed; every other one (interrupted, nothing collected, bad usage) stands as it is."""
+
+
+def _pytest(cache: str, *arguments: str) -> int:
+    return subprocess.call([sys.executable, "-m", "pytest", "-o", f"cache_dir={cache}", *arguments])
+
+
+def main(arguments: list[str]) -> int:
+    """Run the tests that `arguments` select; returns pytest's exit code, 0 too where a second run mended the first."""
+    with tempfile.TemporaryDirectory(prefix="moorage-tests-") as cache:
+        code = _pytest(cache, *arguments)
+        if code != _FAILED:
+            return code
+        with open(os.path.join(cache, "v/cache/lastfailed"), encoding="utf-8") as file:
+            failed = sorted(json.load(file))
+        if len(failed) > _BY_CHANCE:
+            print(f"{len(failed)} tests failed: too many for chance, none is run again.")
+            return code
+        print(f"\nOnce more, alone: {len(failed)} of them.", flush=True)
+        code = _pytest(cache, "--last-failed", *arguments)
+        if code == 0:
+            print("UNSTEADY, failed at first and passed alone:", *failed, sep="\n    ")
+        return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
