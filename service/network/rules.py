@@ -128,7 +128,8 @@ def port_element(port: "Port") -> Element:
 
 def _port_text(port: "Port") -> "tuple[str, str]":
     element = port_element(port)
-    key = f"{port['Protocol']} . {port['HostPort']}"
+    # a protocol by its number: most names nft looks up in /etc/protocols, which a small Debian has not (netbase)
+    key = f"{PROTOCOLS[port['Protocol']]} . {port['HostPort']}"
     if "any" not in element.set:
         key = f"{port['HostIP']} . {key}"
     return element.set, f"{key} : {port['ContainerIP']} . {port['ContainerPort']}"

@@ -1,14 +1,16 @@
 """Host ports: which one a container gets, and what it is told when it cannot have it."""
 
 import socket
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from service.engine import endpoints
 from service.errors import InvalidParameter, SystemFailure
 from service.kernel import netns
-from service.network import ports
+from service.network import ports, rules
 from service.store import networks as stored
 from tests.service.network.conftest import Host, Server, call
 
@@ -109,3 +111,17 @@ def test_several_ports_of_one_container(host: Host, serve: Serve) -> None:
 def test_what_is_no_port_is_refused(container_port: str, host_port: str) -> None:
     with pytest.raises(InvalidParameter):
         ports.wishes({"PortBindings": on(host_port, "", container_port)}, {})
+
+
+def test_a_host_that_knows_no_names_of_protocols(host: Host) -> None:
+    """/etc/protocols belongs to a package that a small system does not have; nft asks it for names."""
+    wanted = {f"80/{protocol}": [{"HostPort": "8080"}] for protocol in ("tcp", "udp", "sctp")}
+    host.container("web", ports=wanted)
+    known = stored.all_ports(host.engine.store)
+    assert {port["Protocol"] for port in known} == {"tcp", "udp", "sctp"}
+    script = rules.render("mtest", endpoints.bridges(host.engine.store), known, closed=True)
+    hide = "if [ -e /etc/protocols ]; then mount --bind /dev/null /etc/protocols; fi; "
+    argv = ["nsenter", f"--net={host.namespace}", "unshare", "--mount", "sh", "-ec", hide + "exec nft -f -"]
+    done = subprocess.run(argv, input=script, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert "8080 : 172.17.0.2 . 80" in host.run("nft", "list", "map", "inet", "mtest", "published_any4")
