@@ -58,20 +58,20 @@ async def network_delete(engine: "Engine", id: str) -> Reply:
 @post("/networks/{id}/connect", body="compat_api.schemas.networks:NetworkConnectRequest")
 async def network_connect(engine: "Engine", id: str, *, body: "NetworkConnectRequest") -> Reply:
     """Connect a container to a network (API: NetworkConnect)."""
-    from service.engine import networks
+    from service.engine import membership
 
     asked = body.EndpointConfig.model_dump(exclude_none=True) if body.EndpointConfig else None
-    await engine.thread(networks.connect, engine.settings, engine.store, id, body.Container or "", asked)
+    await engine.thread(membership.connect, engine.settings, engine.store, id, body.Container or "", asked)
     return Reply.empty(200)
 
 
 @post("/networks/{id}/disconnect", body="compat_api.schemas.networks:NetworkDisconnectRequest")
 async def network_disconnect(engine: "Engine", id: str, *, body: "NetworkDisconnectRequest") -> Reply:
     """Disconnect a container from a network (API: NetworkDisconnect)."""
-    from service.engine import networks
+    from service.engine import membership
 
     await engine.thread(
-        lambda: networks.disconnect(engine.settings, engine.store, id, body.Container or "", force=bool(body.Force))
+        lambda: membership.disconnect(engine.settings, engine.store, id, body.Container or "", force=bool(body.Force))
     )
     return Reply.empty(200)
 

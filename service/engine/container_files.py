@@ -52,7 +52,8 @@ def write(settings: "Settings", plan: "Plan") -> None:
 
 def joined(settings: "Settings", database: "Database", record: "ContainerRecord", endpoint: "Endpoint") -> None:
     """A container that runs has joined a network: its addresses there."""
-    _edit(settings, record["Id"], lambda text: hosts.with_entries(text, _own(record, endpoint)))
+    entries = _own(record, endpoint)
+    _edit(settings, record["Id"], lambda text: hosts.with_entries(hosts.without_entries(text, entries), entries))
     if endpoint["DNSNames"] is not None:  # the first one with names, perhaps: then it has a name server from now on
         present = stored.endpoints_of(database, record["Id"])
         path = settings.container_root(record["Id"]) + "/resolv.conf"

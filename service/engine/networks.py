@@ -1,4 +1,4 @@
-"""Networks: list, inspect, create, remove, connect, disconnect, prune (API: the Network operations).
+"""Networks: list, inspect, create, remove, prune (API: the Network operations; engine.membership has the others).
 
 The verbs that change something block; the service calls them in a thread. Errors in dockerd's words.
 """
@@ -7,11 +7,7 @@ import os
 
 from service import bell, timestamps
 from service.engine import (
-    container_files,
-    duty,
-    endpoint_settings,
     endpoints,
-    keeping,
     network_mode,
     network_options,
     swarm,
@@ -19,7 +15,7 @@ from service.engine import (
 from service.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id, short
 from service.kernel import netlink, nftables
-from service.network import bridge, forward, ipam, rules, veth, vlan
+from service.network import bridge, forward, ipam, rules, vlan
 from service.store import containers, events
 from service.store import networks as stored
 
@@ -28,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from service.model.container import ContainerRecord
-    from service.model.network import Endpoint, IPAMConfig, NetworkRecord, Port
+    from service.model.network import IPAMConfig, NetworkRecord
     from service.settings import Settings
     from service.store.database import Database
 
@@ -461,176 +456,3 @@ def _moment(texts: "list[str]") -> int:
     if len(texts) != 1:
         raise InvalidParameter("more than one until filter specified")
     return moment(texts[0])
-
-
-# connect, disconnect
-
-
-def connect(
-    settings: "Settings", database: "Database", reference: str, container: str, asked: "dict[str, Any] | None"
-) -> None:
-    """Put a container on a network: at once when it runs, else when it starts. Raises in dockerd's words."""
-    from service.engine import release
-
-    container_id = containers.resolve(database, container)
-    network = find(settings, database, reference)
-    with release.exclusively(settings, container_id):
-        found = containers.get(database, container_id)
-        record = found["record"]
-        _check_joinable(record, network)
-        endpoint_settings.check(network["Name"], network, asked or {})
-        if found["state"]["status"] in ("running", "paused"):
-            _join(settings, database, record, network, asked or {})
-        else:
-            with database.write():
-                _remember(database, record, network["Name"], asked or {})
-    bell.ring(settings.bell)
-
-
-def _check_joinable(record: "ContainerRecord", network: "NetworkRecord") -> None:
-    mode, present = network_mode.mode_of(record), network_mode.asked_networks(record)
-    if mode == "host" or mode.startswith("container:"):
-        raise InvalidParameter(
-            "container sharing network namespace with another container or host cannot be connected to any other "
-            "network"
-        )
-    if network["Driver"] == "host":
-        raise InvalidParameter(
-            "cannot connect container to host network - container must be created in host network mode"
-        )
-    if (network["Driver"] == "null" and present) or "none" in present:
-        raise InvalidParameter(
-            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
-        )
-
-
-def _remember(database: "Database", record: "ContainerRecord", name: str, asked: "dict[str, Any] | None") -> None:
-    """Change what the container's record says of a network; None: it is no longer on it."""
-    wanted = network_mode.asked_networks(record)
-    if asked is None:
-        wanted.pop(name, None)
-    else:
-        wanted[name] = asked
-    record["EndpointsConfig"] = wanted
-    containers.replace_record(database, record)
-
-
-def _join(
-    settings: "Settings",
-    database: "Database",
-    record: "ContainerRecord",
-    network: "NetworkRecord",
-    asked: "dict[str, Any]",
-) -> None:
-    with database.write():
-        present = stored.endpoints_of(database, record["Id"])
-        if any(endpoint["NetworkId"] == network["Id"] for endpoint in present):
-            raise Forbidden(f"endpoint with name {record['Name']} already exists in network {network['Name']}")
-        names = {endpoint["Interface"] for endpoint in present}
-        (interface,) = endpoint_settings.interfaces([(asked, network_options.prefix(network))], names)
-        sandbox = present[0]["SandboxId"] if present else new_id()
-        joined = endpoints.allocate(database, record, network, asked, sandbox=sandbox, interface=interface)
-        stored.insert_endpoint(database, joined)
-        endpoints.announce(database, "connect", joined)
-        _remember(database, record, network["Name"], asked)
-        containers.set_state(database, record["Id"], duties=duty.wanted(record))
-    namespace = endpoints.namespace_of(settings, record["Id"])
-    try:
-        with netlink.Channel() as channel:
-            endpoints.attach(settings, database, channel, joined, namespace)
-        _route(settings, database, record["Id"])
-    except BaseException:
-        _leave(settings, database, record, joined)
-        raise
-    bell.ring(settings.bell)
-    keeping.ensure(settings, database)  # this may be its first network with names
-    container_files.joined(settings, database, record, joined)
-
-
-def disconnect(
-    settings: "Settings", database: "Database", reference: str, container: str, *, force: bool = False
-) -> None:
-    """Take a container off a network. Raises in dockerd's words. `force`: also one whose container is gone."""
-    from service.engine import release
-
-    try:
-        container_id = containers.resolve(database, container)
-    except NotFound:
-        if not force:
-            raise
-        network = find(settings, database, reference)
-        return _forget_orphan(settings, database, network, container)
-    network = find(settings, database, reference)
-    with release.exclusively(settings, container_id):
-        found = containers.get(database, container_id)
-        record = found["record"]
-        if network["Driver"] == "host" and network_mode.mode_of(record) == "host":
-            raise InvalidParameter(
-                "cannot disconnect container from host network - container was created in host network mode"
-            )
-        if found["state"]["status"] in ("running", "paused"):
-            known = [e for e in stored.endpoints_of(database, container_id) if e["NetworkId"] == network["Id"]]
-            if not known:
-                raise _not_connected(container_id, network)
-            _leave(settings, database, record, known[0])
-            container_files.left(settings, record, known[0])
-        else:
-            if network["Name"] not in network_mode.asked_networks(record):
-                raise SystemFailure(f"container {container_id} is not connected to the network {network['Name']}")
-            with database.write():
-                _remember(database, record, network["Name"], None)
-    bell.ring(settings.bell)
-    return None
-
-
-def _not_connected(container_id: str, network: "NetworkRecord") -> SystemFailure:
-    return SystemFailure(f"container {container_id} is not connected to network {network['Name']}")
-
-
-def _forget_orphan(settings: "Settings", database: "Database", network: "NetworkRecord", name: str) -> None:
-    for endpoint in stored.endpoints_on(database, network["Id"]):
-        if endpoint["ContainerName"] == name.removeprefix("/"):
-            endpoints.release(settings, database, endpoint["ContainerId"])
-            return
-    raise NotFound(f"endpoint {name} not found")
-
-
-def _leave(settings: "Settings", database: "Database", record: "ContainerRecord", endpoint: "Endpoint") -> None:
-    """Interface first, row last: a crash in between leaves the row for the container's release."""
-    if endpoint["HostInterface"]:
-        with netlink.Channel() as channel:
-            channel.request(netlink.delete_link(endpoint["HostInterface"]))
-    elif endpoint["Interface"]:
-        vlan.detach(endpoint, endpoints.namespace_of(settings, record["Id"]))
-    with database.write():
-        if stored.delete_endpoint(database, endpoint["Id"]):
-            endpoints.announce(database, "disconnect", endpoint)
-        _remember(database, record, endpoint["NetworkName"], None)
-    _route(settings, database, record["Id"])
-
-
-def _route(settings: "Settings", database: "Database", container_id: str) -> None:
-    """Give the default route, and with it the published ports, to the endpoint that has the best claim now."""
-    with endpoints.exclusively(settings):
-        with database.write():
-            present = stored.endpoints_of(database, container_id)
-            best = endpoints.choose_default_route(present)
-            for endpoint in present:
-                stored.replace_endpoint(database, endpoint)
-            before = stored.ports_of(database, container_id)
-            after = [_moved(port, best) for port in before]
-            stored.delete_ports(database, container_id)
-            for port in after:
-                if port is not None:
-                    stored.insert_port(database, port)
-        veth.set_default_route(best, endpoints.namespace_of(settings, container_id))
-        if after != before:
-            rules.withdraw(settings.nft_table, before)
-            rules.publish(settings.nft_table, [port for port in after if port is not None])
-
-
-def _moved(port: "Port", carrier: "Endpoint | None") -> "Port | None":
-    if carrier is None or carrier["Driver"] != "bridge":
-        return port  # nowhere to go: as it was, the container may come back to a network
-    address = carrier["IPv6"] if ":" in port["HostIP"] else carrier["IPv4"]
-    return {**port, "ContainerIP": address} if address else port

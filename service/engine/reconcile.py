@@ -10,7 +10,7 @@ from service import bell
 from service.engine import exec_exit
 from service.errors import MoorageError, NotFound
 from service.kernel import pidfd
-from service.store import containers, events, images, meta
+from service.store import containers, events, images, meta, networks
 from service.store import volumes as stored_volumes
 
 TYPE_CHECKING = False
@@ -34,6 +34,10 @@ def at_start(engine: "Engine") -> None:
         except (MoorageError, OSError) as error:
             engine.log(f"reconcile: container {container_id}: {error}")
     exec_exit.reconcile(settings, store)
+    if networks.occupied(store):
+        from service.engine import network_repair
+
+        network_repair.at_start(settings, store, engine.log)
     _unregistered(engine)
     if images.unfinished(store):
         from service.engine import build, commit, layers
@@ -70,6 +74,10 @@ def _container(engine: "Engine", container: "Container", this_boot: str) -> None
             from service.engine import update
 
             update.finish(settings, container)
+        if os.path.exists(settings.container_run(container_id) + "/joining"):
+            from service.engine import membership
+
+            membership.finish(settings, store, containers.get(store, container_id))
         return
     if status == "restarting" and state["boot_id"] != this_boot:
         with store.write():

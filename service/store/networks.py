@@ -105,6 +105,12 @@ def endpoints_on(database: Database, network_id: str) -> "list[Endpoint]":
     ]
 
 
+def occupied(database: Database) -> "list[str]":
+    """The ids of the networks with a bridge that running containers are on."""
+    rows = database.rows("SELECT DISTINCT network_id FROM endpoints WHERE host_interface <> ''")
+    return [row[0] for row in rows]
+
+
 def members(database: Database, network_id: str) -> "list[tuple[str, Endpoint]]":
     """The endpoints of a network, each with its container's present name."""
     return [

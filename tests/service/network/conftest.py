@@ -7,8 +7,10 @@ only ones there, whatever the machine under the test has.
 """
 
 import os
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -164,6 +166,7 @@ class Host:
         plan = self.do(endpoints.prepare, self.settings, store, record)
         container = Container(self, record["Name"], record, plan)
         self.made.append(container)
+        os.makedirs(self.settings.container_run(record["Id"]), exist_ok=True)
         self.do(endpoints.open_namespace, plan)
         self.do(container_files.write, self.settings, plan)
         self.do(endpoints.wire, self.settings, plan)
@@ -200,6 +203,40 @@ class Host:
                 if "elements" in self.run("nft", "list", "map", "inet", "mtest", name):
                     left.append(f"elements of {name}")
         return left
+
+
+class Interrupted:
+    """Runs work on the host in a child process that is killed at the n-th line of ours that it executes."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def run(self, work: Callable[[], Any], at: int) -> bool:
+        """Whether the child was killed (False: it came to its end before)."""
+        child = os.fork()
+        if child:
+            return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        left = [at]
+
+        def trace(frame: Any, event: str, _: Any) -> Any:
+            if "/service/" not in frame.f_code.co_filename or "/tests/" in frame.f_code.co_filename:
+                return None
+            if event == "line":
+                left[0] -= 1
+                if left[0] <= 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        def traced() -> None:
+            threading.settrace(trace)
+            sys.settrace(trace)
+            work()
+
+        try:
+            self.host.do(traced)
+            os._exit(0)
+        finally:
+            os._exit(1)
 
 
 def _loopback() -> None:

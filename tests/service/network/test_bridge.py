@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.engine import network_settings
+from service.engine import network_repair, network_settings
 from service.kernel import netns
 from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, run
 
@@ -170,6 +170,19 @@ def test_deleted_bridge_is_made_again_with_its_members(host: Host, serve: Serve)
     host.run("ip", "link", "del", "mtest0")
     host.container("other")
     assert call(host.outside, "192.0.2.1", 8080) == "192.0.2.2"
+
+
+@pytest.mark.parametrize("damage", ["nft flush ruleset", "nft delete table inet mtest", "ip link del mtest0"])
+def test_a_service_that_begins_puts_right_what_is_missing(host: Host, serve: Serve, damage: str) -> None:
+    web = host.container("web", ports=WEB)
+    serve(web.namespace, 80)
+    host.run(*damage.split())
+    with pytest.raises(UNREACHABLE):
+        call(host.outside, "192.0.2.1", 8080, patience=PATIENCE)
+    complaints: list[str] = []
+    host.do(network_repair.at_start, host.settings, host.engine.store, complaints.append)
+    assert call(host.outside, "192.0.2.1", 8080) == "192.0.2.2"
+    assert not complaints
 
 
 def test_a_changed_bridge_address_is_put_right(host: Host, serve: Serve) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.engine import network_settings, networks
+from service.engine import membership, network_settings, networks
 from service.errors import Conflict, Forbidden, InvalidParameter, MoorageError, NotFound, SystemFailure
 from service.store import containers, events
 from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, run
@@ -24,11 +24,11 @@ def inspect(host: Host, name: str) -> dict[str, Any]:
 
 
 def connect(host: Host, network: str, container: str, **asked: Any) -> None:
-    host.do(networks.connect, host.settings, host.engine.store, network, container, asked)
+    host.do(membership.connect, host.settings, host.engine.store, network, container, asked)
 
 
 def disconnect(host: Host, network: str, container: str) -> None:
-    host.do(networks.disconnect, host.settings, host.engine.store, network, container)
+    host.do(membership.disconnect, host.settings, host.engine.store, network, container)
 
 
 def remove(host: Host, network: str) -> None:

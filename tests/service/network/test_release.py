@@ -1,10 +1,7 @@
 """The end of a container's network, also of one that was interrupted: nothing stays behind."""
 
 import os
-import signal
-import sys
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +10,7 @@ from service.engine import container_files, endpoints
 from service.kernel import netns
 from service.store import events
 from service.store import networks as stored
-from tests.service.network.conftest import Container, Host
+from tests.service.network.conftest import Container, Host, Interrupted
 
 WEB = {"80/tcp": [{"HostPort": "8080"}], "53/udp": [{"HostIp": "127.0.0.1", "HostPort": "5353"}]}
 
@@ -91,40 +88,6 @@ def test_one_address_is_never_given_twice(host: Host) -> None:
     assert {row[0] for row in host.engine.store.rows("SELECT count(*) FROM networks")} == {3}
 
 
-class _Interrupted:
-    """Runs work on the host in a child process that is killed at the n-th line of ours that it executes."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-
-    def run(self, work: Callable[[], None], at: int) -> bool:
-        """Whether the child was killed (False: it came to its end before)."""
-        child = os.fork()
-        if child:
-            return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-        left = [at]
-
-        def trace(frame: Any, event: str, _: Any) -> Any:
-            if "/service/" not in frame.f_code.co_filename or "/tests/" in frame.f_code.co_filename:
-                return None
-            if event == "line":
-                left[0] -= 1
-                if left[0] <= 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        def traced() -> None:
-            threading.settrace(trace)
-            sys.settrace(trace)
-            work()
-
-        try:
-            self.host.do(traced)
-            os._exit(0)
-        finally:
-            os._exit(1)
-
-
 @pytest.mark.timeout(300)
 def test_killed_anywhere_in_a_start(host: Host) -> None:
     host.container("zero")  # bridge and rules are there
@@ -139,7 +102,7 @@ def test_killed_anywhere_in_a_start(host: Host) -> None:
             container_files.write(host.settings, plan)
             endpoints.wire(host.settings, plan)
 
-        killed = _Interrupted(host).run(start, at)
+        killed = Interrupted(host).run(start, at)
         at += 23
         results += 1
         host.do(endpoints.release, host.settings, store, record["Id"])
@@ -157,7 +120,7 @@ def test_killed_anywhere_in_a_release(host: Host) -> None:
     while killed:
         web: Container = host.start(record)
         web.plan.close()
-        killed = _Interrupted(host).run(lambda: endpoints.release(host.settings, store, record["Id"]), at)
+        killed = Interrupted(host).run(lambda: endpoints.release(host.settings, store, record["Id"]), at)
         at += 11
         results += 1
         host.do(endpoints.release, host.settings, store, record["Id"])
