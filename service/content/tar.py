@@ -230,7 +230,7 @@ class Reader:
         entry.mode = number(header[100:108]) & 0o7777
         entry.uid, entry.gid = number(header[108:116]), number(header[116:124])
         entry.size = entry.real_size = number(header[124:136])
-        entry.mtime_ns = number(header[136:148]) * 1_000_000_000
+        entry.mtime_ns = within_reach(number(header[136:148]) * 1_000_000_000)
         entry.link = text(header[157:257])
         magic = header[257:265]
         if magic[:5] == b"ustar":
@@ -282,7 +282,7 @@ class Reader:
                 elif key == "gid":
                     entry.gid = int(value)
                 elif key == "mtime":
-                    entry.mtime_ns = nanoseconds(value)
+                    entry.mtime_ns = within_reach(nanoseconds(value))
                 elif key.startswith("SCHILY.xattr."):
                     entry.xattrs[key[13:]] = value
             if "GNU.sparse.map" in records or "GNU.sparse.major" in records or "GNU.sparse.size" in records:
@@ -333,6 +333,11 @@ def clean(name: str) -> str:
         elif part not in ("", "."):
             parts.append(part)
     return "/".join(parts)
+
+
+def within_reach(moment_ns: int) -> int:
+    """A time as dockerd sets it: before 1970, and beyond what 63 bits of nanoseconds hold, it becomes 1970."""
+    return moment_ns if 0 <= moment_ns < 1 << 63 else 0
 
 
 def header(name: str, size: int, mode: int = 0o644, mtime: int = 0, kind: str = "0") -> bytes:

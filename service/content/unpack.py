@@ -92,7 +92,8 @@ class Unpacker:
         if kind == "1":
             target = "/" + clean(entry.link)
             os.link(target, full, follow_symlinks=False)
-            if stat.S_ISLNK(os.lstat(full).st_mode):
+            if stat.S_ISLNK(os.lstat(full).st_mode):  # of which dockerd changes the owner only
+                os.chown(full, entry.uid, entry.gid, follow_symlinks=False)
                 return 0
         elif kind == "2":
             os.symlink(entry.link, full)
@@ -137,7 +138,7 @@ class Unpacker:
 
     def _xattrs(self, entry: Entry, full: str) -> None:
         for name, value in entry.xattrs.items():
-            if name.startswith(("trusted.", "user.overlay.")):
+            if name.startswith(("trusted.overlay.", "user.overlay.")):
                 continue
             if name.startswith("system.posix_acl"):
                 self.plain = False

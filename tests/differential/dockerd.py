@@ -53,6 +53,11 @@ class Dockerd:
             said = wire.answer().json
         return int(re.match(r"\d+", said["Version"])[0]), said["ApiVersion"]  # type: ignore[index]  # a version begins so
 
+    @property
+    def network(self) -> str:
+        """The path of its network namespace; empty when it is a running one's, which we know nothing of."""
+        return f"/proc/{self._processes[-1].pid}/ns/net" if self._processes else ""
+
     def _start(self) -> None:
         if not (shutil.which("dockerd") and shutil.which("containerd")):
             raise Unavailable("no dockerd is installed")

@@ -18,12 +18,24 @@ _HTPASSWD = f"{USER}:$2b$05$abcdefghijklmnopqrstuutXu9KzOt.1yBoZUeFWoT/914/JfszC
 
 
 class Registry:
-    """One registry, empty at first. Use as a context manager; `address` is host:port."""
+    """One registry, empty at first. Use as a context manager; `address` is host:port.
 
-    def __init__(self, *, basic: bool = False, token: "dict[str, Any] | None" = None) -> None:
+    `twin_of`: the same content under the same address in another network namespace (`network`, a path).
+    """
+
+    def __init__(
+        self,
+        *,
+        basic: bool = False,
+        token: "dict[str, Any] | None" = None,
+        twin_of: "Registry | None" = None,
+        network: str = "",
+    ) -> None:
         self.basic, self.token = basic, token
         self.folder = tempfile.mkdtemp(prefix="registry-")
-        self.port = free_port()
+        self.data: str = twin_of.data if twin_of else f"{self.folder}/data"
+        self.port: int = twin_of.port if twin_of else free_port()
+        self._enter = ["nsenter", f"--net={network}"] if network else []
         self.address = f"127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -31,7 +43,7 @@ class Registry:
         config: dict[str, Any] = {
             "version": 0.1,
             "log": {"level": "info"},
-            "storage": {"filesystem": {"rootdirectory": f"{self.folder}/data"}, "delete": {"enabled": True}},
+            "storage": {"filesystem": {"rootdirectory": self.data}, "delete": {"enabled": True}},
             "http": {"addr": self.address},
         }
         if self.basic:
@@ -44,7 +56,7 @@ class Registry:
             json.dump(config, file)  # JSON is YAML
         with open(f"{self.folder}/log", "wb") as log:
             self._process = subprocess.Popen(
-                ["docker-registry", "serve", f"{self.folder}/config.yml"],
+                [*self._enter, "docker-registry", "serve", f"{self.folder}/config.yml"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": os.environ["PATH"]},
             )  # fmt: skip
         end = time.monotonic() + 15
@@ -55,6 +67,8 @@ class Registry:
         return self
 
     def _answers(self) -> bool:
+        if self._enter:  # from here it cannot be reached
+            return "listening on" in self.log()
         try:
             urllib.request.urlopen(f"http://{self.address}/v2/", timeout=2).close()
         except urllib.error.HTTPError as error:

@@ -156,6 +156,24 @@ def test_an_image_cannot_speak_to_overlayfs(settings: Settings) -> None:
     assert os.listxattr(f"{folder}/d") == []
 
 
+def test_attributes_of_the_system_are_kept_unless_they_are_overlayfs_own(settings: Settings) -> None:
+    folder = unpack(settings, Tar().add("f", pax_headers={"SCHILY.xattr.trusted.deep": "kept"}).whole())
+    assert os.getxattr(f"{folder}/f", "trusted.deep") == b"kept"
+
+
+@pytest.mark.parametrize("mtime", ["-86400", "9223372037", "99999999999999999999"])
+def test_a_time_out_of_reach_is_1970(settings: Settings, mtime: str) -> None:
+    folder = unpack(settings, Tar().add("f", pax_headers={"mtime": mtime}).whole())
+    assert os.stat(f"{folder}/f").st_mtime == 0
+
+
+def test_a_hard_link_to_a_symbolic_one_changes_its_owner_only(settings: Settings) -> None:
+    tar = Tar().add("soft", tarfile.SYMTYPE, link="nowhere", uid=7, gid=8)
+    tar.add("again", tarfile.LNKTYPE, link="soft", uid=9, gid=9, mtime=1_600_000_000)
+    status = os.lstat(unpack(settings, tar.whole()) + "/soft")
+    assert (status.st_uid, status.st_gid, status.st_mtime, status.st_nlink) == (9, 9, 1_500_000_000, 2)
+
+
 def test_a_later_member_replaces_an_earlier_one(settings: Settings) -> None:
     tar = Tar().add("a", tarfile.DIRTYPE).add("a/x", content=b"12345").add("a", content=b"abc")
     tar.add("b", content=b"1").add("b", tarfile.DIRTYPE).add("b/y", content=b"22").add("b", tarfile.DIRTYPE, mode=0o700)
