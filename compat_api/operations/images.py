@@ -140,9 +140,14 @@ async def _saved(engine: "Engine", names: "Sequence[str]", platform: str) -> Str
 
 @get("/images/search")
 async def image_search(
-    engine: "Engine", term: str = Text(), limit: str = Text(), filters: "dict[str, list[str]]" = Filters()
+    engine: "Engine",
+    term: str = Text(),
+    limit: str = Text(),
+    filters: "dict[str, list[str]]" = Filters(),
+    auth: str = Header(name="x-registry-auth"),
 ) -> Reply:
     """Search Docker Hub, or the registry that the term names (API: ImageSearch)."""
+    from service.content.registry import Credentials
     from service.engine import search
     from service.errors import InvalidParameter
 
@@ -150,7 +155,7 @@ async def image_search(
         most = Int(name="limit").read([limit])
     except InvalidParameter as error:
         raise InvalidParameter(f"invalid limit specified: {error.message}") from None
-    return Reply.json(await search.search(engine, term, most, filters))
+    return Reply.json(await search.search(engine, term, most, filters, Credentials.decode(auth)))
 
 
 @get("/images/{name*}/json")

@@ -1,6 +1,6 @@
 """.dockerignore: the patterns that leave files out of a context (moby: patternmatcher)."""
 
-import re
+from service.patterns import ignored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,38 +32,14 @@ def leaves_out(listed: "Sequence[str]", path: str) -> bool:
     above = ["/".join(path.split("/")[:count]) for count in range(1, path.count("/") + 2)]
     for pattern in listed:
         negated = pattern.startswith("!")
-        if negated == out and any(_expression(pattern.removeprefix("!")).fullmatch(part) for part in above):
+        if negated == out and _any(pattern.removeprefix("!"), above):
             out = not negated
     return out
 
 
-def _expression(pattern: str) -> "re.Pattern[str]":
-    out: list[str] = []
-    at = 0
-    while at < len(pattern):
-        sign = pattern[at]
-        at += 1
-        if pattern.startswith("**", at - 1):
-            at += 1
-            if pattern.startswith("/", at):
-                at += 1
-                out.append("(?:.*/)?")
-            else:
-                out.append(".*")
-        elif sign == "*":
-            out.append("[^/]*")
-        elif sign == "?":
-            out.append("[^/]")
-        elif sign == "\\" and at < len(pattern):
-            out.append(re.escape(pattern[at]))
-            at += 1
-        elif sign == "[" and "]" in pattern[at + 1 :]:
-            end = pattern.index("]", at + 1)
-            out.append("[" + re.sub(r"([\[\]&~|])", r"\\\1", pattern[at:end]) + "]")
-            at = end + 1
-        else:
-            out.append(re.escape(sign))
+def _any(pattern: str, paths: "list[str]") -> bool:
     try:
-        return re.compile("".join(out), re.DOTALL)
-    except re.error:
-        return re.compile("(?!)")
+        compiled = ignored(pattern)
+    except ValueError:
+        return False
+    return any(compiled.matches(path) for path in paths)

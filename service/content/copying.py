@@ -12,6 +12,7 @@ import stat
 
 from service import jsontext
 from service.kernel.tree import remove_tree
+from service.patterns import glob
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,11 +75,14 @@ def _has_wildcards(name: str) -> bool:
 
 def _matching(root: str, pattern: str) -> "Iterator[str]":
     """The paths that match, in the order of their names; directories that are links are not entered."""
-    parts = [_expression(part) for part in pattern.split("/")]
+    try:
+        parts = [glob(part) for part in pattern.split("/")]
+    except ValueError:
+        return  # dockerd takes a malformed pattern for one that matches nothing
 
     def below(folder: str, depth: int) -> "Iterator[str]":
         for name in sorted(os.listdir(f"{root}/{folder}"), key=os.fsencode):
-            if not parts[depth].fullmatch(name):
+            if not parts[depth].matches(name):
                 continue
             path = f"{folder}/{name}" if folder else name
             if depth + 1 == len(parts):
@@ -87,38 +91,6 @@ def _matching(root: str, pattern: str) -> "Iterator[str]":
                 yield from below(path, depth + 1)
 
     yield from below("", 0)
-
-
-def _expression(part: str) -> "re.Pattern[str]":
-    """One component of Go's filepath.Match; one that is malformed matches nothing."""
-    out: list[str] = []
-    at = 0
-    while at < len(part):
-        sign = part[at]
-        at += 1
-        if sign == "*":
-            if out[-1:] != [".*"]:
-                out.append(".*")
-        elif sign == "?":
-            out.append(".")
-        elif sign == "\\" and at < len(part):
-            out.append(re.escape(part[at]))
-            at += 1
-        elif sign == "[":
-            end = part.find("]", at + 1)
-            if end < 0:
-                return re.compile("(?!)")
-            inside = part[at:end]
-            negated = "^" if inside.startswith("^") else ""
-            ranges = re.sub(r"([\[\]&~|^])", r"\\\1", inside.removeprefix("^"))
-            out.append(f"[{negated}{ranges}]")
-            at = end + 1
-        else:
-            out.append(re.escape(sign))
-    try:
-        return re.compile("".join(out), re.DOTALL)
-    except re.error:
-        return re.compile("(?!)")
 
 
 def _hash(root: str, path: str) -> str:

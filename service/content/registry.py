@@ -117,6 +117,7 @@ class Registry:
         self.wants_identity = False  # whether to ask the token service for what replaces the password from now on
         self.identity_token = ""  # its answer to that
         self.scopes: set[str] = {f"repository:{self.repository}:pull"}
+        self.greeting = "/v2/"  # what is asked for to find out the scheme
         self.session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Registry":
@@ -152,7 +153,7 @@ class Registry:
         if self.base:
             return
         for scheme in self.place.schemes:
-            url = f"{scheme}://{self.host}/v2/"
+            url = f"{scheme}://{self.host}{self.greeting}"
             try:
                 response = await self._send("GET", url)
             except (aiohttp.ClientError, TimeoutError, ssl.SSLError) as error:
@@ -373,6 +374,28 @@ class Registry:
             raise Interrupted(_said(error)) from error
         finally:
             response.close()
+
+    # ── search ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def search(self, term: str, limit: int) -> "list[Any]":
+        """What the index of this registry knows by a word, as it says it (Docker registry v1: GET /v1/search).
+
+        A name goes along from the start: indexes answer everybody, and do not ask who it is. Raises as `request`, or
+        SystemFailure.
+        """
+        from urllib.parse import urlencode
+
+        self.greeting, self.scopes = "/v1/_ping", {"registry:catalog:search"}
+        if self.credentials.username and not self.credentials.identity_token:
+            self.authorization = self.credentials.basic()
+        _, content = await self._patiently("/v1/search?" + urlencode({"q": term, "n": limit}))
+        try:
+            found = jsontext.loads(content).get("results") or []
+        except (ValueError, AttributeError):
+            found = None
+        if not isinstance(found, list):
+            raise SystemFailure("error decoding registry search results")
+        return found
 
     # ── push ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,6 +2,7 @@
 
 from service.content.reference import familiar
 from service.errors import InvalidParameter
+from service.patterns import glob
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ class Selection:
                 raise InvalidParameter(f"invalid filter '{name}'")
         self.all = all
         self.dangling = boolean(filters, "dangling")
-        self.patterns = filters.get("reference", [])
+        try:
+            self.patterns = [glob(pattern) for pattern in filters.get("reference", ())]
+        except ValueError as error:
+            raise InvalidParameter(str(error)) from None
         self.labels = filters.get("label", [])
         self.before_ns = self.since_ns = -1
         for name in filters.get("before", ()):
@@ -65,7 +69,7 @@ class Selection:
     def _named(self, name: str) -> bool:
         repository = name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
         targets = (familiar(name), familiar(repository), name, repository)
-        return any(glob_match(pattern, target) for pattern in self.patterns for target in targets)
+        return any(pattern.matches(target) for pattern in self.patterns for target in targets)
 
 
 def boolean(filters: "Mapping[str, list[str]]", name: str) -> "bool | None":
@@ -87,35 +91,3 @@ def labels_match(wanted: "list[str]", labels: "Mapping[str, str]") -> bool:
         if key not in labels or (equals and labels[key] != value):
             return False
     return True
-
-
-def glob_match(pattern: str, name: str) -> bool:
-    """Go's path.Match: `*` and `?` stop at a slash, `[…]` is a class. Raises InvalidParameter for a bad pattern."""
-    import re
-
-    translated, at = "", 0
-    while at < len(pattern):
-        character = pattern[at]
-        at += 1
-        if character == "*":
-            translated += "[^/]*"
-        elif character == "?":
-            translated += "[^/]"
-        elif character == "[":
-            end = pattern.find("]", at + 1)
-            if end < 0:
-                raise InvalidParameter("syntax error in pattern")
-            inside = pattern[at:end].replace("\\", "\\\\").replace("[", "\\[")
-            translated += f"[{inside}]"
-            at = end + 1
-        elif character == "\\":
-            if at == len(pattern):
-                raise InvalidParameter("syntax error in pattern")
-            translated += re.escape(pattern[at])
-            at += 1
-        else:
-            translated += re.escape(character)
-    try:
-        return re.fullmatch(translated, name) is not None
-    except re.error:
-        raise InvalidParameter("syntax error in pattern") from None

@@ -1,7 +1,8 @@
 """`search`: images that a registry's index knows by a word (API: ImageSearch)."""
 
-from service.content.reference import DEFAULT_DOMAIN
-from service.content.registry_hosts import may_be_insecure, proxy
+from service.content import registry_hosts
+from service.content.reference import DEFAULT_DOMAIN, Reference
+from service.content.registry import Credentials, Registry, RegistryError, Unreachable
 from service.engine.image_filters import boolean
 from service.errors import InvalidParameter, SystemFailure
 
@@ -16,8 +17,13 @@ _INDEX = "index.docker.io"
 _LARGEST = 100
 
 
-async def search(engine: "Engine", term: str, limit: int, filters: "Mapping[str, list[str]]") -> "list[dict[str, Any]]":
-    """Docker's search results. Raises InvalidParameter, or SystemFailure when the index cannot be asked."""
+async def search(
+    engine: "Engine", term: str, limit: int, filters: "Mapping[str, list[str]]", credentials: Credentials
+) -> "list[dict[str, Any]]":
+    """Docker's search results; `credentials` are for the index that the term names.
+
+    Raises InvalidParameter, or SystemFailure when the index cannot be asked.
+    """
     for name in filters:
         if name not in ("is-automated", "is-official", "stars"):
             raise InvalidParameter(f"invalid filter '{name}'")
@@ -29,7 +35,9 @@ async def search(engine: "Engine", term: str, limit: int, filters: "Mapping[str,
         raise InvalidParameter(f"limit {limit} is outside the range of [1, {_LARGEST}]")
     if "://" in term:
         raise InvalidParameter("invalid repository name: repository name (" + term + ") should not have a scheme")
-    results = await _ask(engine, term, limit or 25)
+    if boolean(filters, "is-automated"):
+        return []  # nothing is called so any more
+    results = await _ask(engine, term, limit or 25, credentials)
     return [
         result
         for result in results
@@ -38,34 +46,32 @@ async def search(engine: "Engine", term: str, limit: int, filters: "Mapping[str,
     ]
 
 
-async def _ask(engine: "Engine", term: str, limit: int) -> "list[dict[str, Any]]":
-    import aiohttp
-
+async def _ask(engine: "Engine", term: str, limit: int, credentials: Credentials) -> "list[dict[str, Any]]":
     first, slash, rest = term.partition("/")
-    named = slash and ("." in first or ":" in first or first == "localhost")
-    domain, words = (first, rest) if named else (DEFAULT_DOMAIN, term)
-    scheme = "http" if domain != DEFAULT_DOMAIN and may_be_insecure(engine.settings, domain) else "https"
-    url = f"{scheme}://{_INDEX if domain == DEFAULT_DOMAIN else domain}/v1/search"
+    named = bool(slash) and ("." in first or ":" in first or first == "localhost")
+    domain, words = (first, rest) if named else (DEFAULT_DOMAIN, term.removeprefix("library/"))
+    place = registry_hosts.host(engine.settings, domain)
+    if domain in (DEFAULT_DOMAIN, _INDEX):
+        place = registry_hosts.Host(_INDEX, ("https",), insecure=False)
+    async with Registry(engine.settings, Reference(domain, ""), credentials, place) as registry:
+        try:
+            results = await registry.search(words, limit)
+        except Unreachable as error:
+            if place.name == _INDEX:
+                raise
+            raise InvalidParameter(f"invalid registry endpoint https://{place.name}/v1/: {error.message}") from error
+        except RegistryError as error:
+            raise SystemFailure(f"Unexpected status code {error.status}") from error
     try:
-        timeout = aiohttp.ClientTimeout(total=30)
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(
-                url, params={"q": words, "n": str(limit)}, proxy=proxy(engine.settings, url) or None
-            ) as response,
-        ):
-            if response.status != 200:
-                raise SystemFailure(f"Unexpected status code {response.status}")
-            found = (await response.json(content_type=None)).get("results") or []
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        raise SystemFailure(f'Get "{url}?n={limit}&q={words}": {error or "i/o timeout"}') from error
-    return [
-        {
-            "star_count": int(result.get("star_count") or 0),
-            "is_official": bool(result.get("is_official")),
-            "name": str(result.get("name") or ""),
-            "is_automated": False,
-            "description": str(result.get("description") or ""),
-        }
-        for result in found
-    ]
+        return [
+            {
+                "star_count": int(result.get("star_count") or 0),
+                "is_official": bool(result.get("is_official")),
+                "name": str(result.get("name") or ""),
+                "is_automated": False,
+                "description": str(result.get("description") or ""),
+            }
+            for result in results
+        ]
+    except (AttributeError, ValueError, TypeError):
+        raise SystemFailure("error decoding registry search results") from None
