@@ -26,8 +26,8 @@ def conclude(settings: "Settings", database: "Database", container_id: str, gene
     its ports and addresses being free. Until then it is said to run.
     """
     with release.exclusively(settings, container_id):
-        leave_conmon()
         try:
+            leave_conmon()
             container = containers.get(database, container_id)
             state = container["state"]
             if state["generation"] == generation and state["status"] in ("running", "paused"):

@@ -11,6 +11,7 @@ import os
 
 from service import jsontext, process
 from service.errors import InvalidParameter, NotFound, SystemFailure
+from service.kernel import pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class FilesProcess:
         if not self.pid:
             return 0
         loop = asyncio.get_running_loop()
-        watched = os.pidfd_open(self.pid)
+        watched = pidfd.opened(self.pid)
         try:
             over: asyncio.Future[None] = loop.create_future()
             loop.add_reader(watched, _set, over)

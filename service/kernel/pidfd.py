@@ -6,6 +6,7 @@ it is not alive here, whoever may have forgotten to reap it.
 
 import errno
 import os
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PIDFD_GETFD = 438
+_EXEC_ATTEMPTS = 100
 
 
 def process_start_time(pid: int) -> int:
@@ -47,7 +49,7 @@ def _stat(pid: int) -> list[bytes]:
     """/proc/PID/stat after the command name (which may hold blanks and brackets); empty when it is gone."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
     try:
         text = os.read(fd, 4096)
@@ -78,12 +80,32 @@ def kin(pid: int, among: "Iterable[int]") -> list[int]:
     return found
 
 
+def opened(pid: int) -> int:
+    """A descriptor of the process (pidfd_open(2)), closed at exec; the caller closes it. Raises ProcessLookupError when
+    it has ended.
+
+    Of a process that is being reaped at that moment, Linux before 6.9 says EINVAL and not ESRCH.
+    """
+    for attempt in range(_EXEC_ATTEMPTS):
+        try:
+            return os.pidfd_open(pid)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOENT):
+                raise
+            if not is_alive(pid):
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
+            if attempt == _EXEC_ATTEMPTS - 1:
+                raise  # a thread's id, and not a process's
+            time.sleep(0.001)  # one of its threads calls execve: it leads the process in a moment
+    raise AssertionError
+
+
 def wait_gone(pid: int, seconds: float, start_time: int = 0) -> bool:
     """Wait until the process has ended (not: been reaped). False when it still runs after that time."""
     import select
 
     try:
-        fd = os.pidfd_open(pid)
+        fd = opened(pid)
     except ProcessLookupError:
         return True
     try:
@@ -101,7 +123,7 @@ def send_signal(pid: int, signal: int, start_time: int = 0) -> bool:
     import signal as signals
 
     try:
-        fd = os.pidfd_open(pid)
+        fd = opened(pid)
     except ProcessLookupError:
         return False
     try:

@@ -60,8 +60,8 @@ def kept_sockets(conmon_pid: int, address: tuple[str, int]) -> list[int]:
 
     found: list[int] = []
     try:
-        process_fd = os.pidfd_open(conmon_pid)
-    except (ProcessLookupError, ValueError):
+        process_fd = pidfd.opened(conmon_pid)
+    except ProcessLookupError:
         return found
     fd = -1
     try:

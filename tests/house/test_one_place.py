@@ -44,6 +44,19 @@ def test_processes_are_started_in_one_place() -> None:
     )
 
 
+def test_pidfds_are_opened_in_one_place() -> None:
+    """Elsewhere it would be forgotten what the kernels before 6.9 say of a process that is just being reaped."""
+    check(
+        [
+            f"{path}:{line}: {name}"
+            for path, tree in source.below("service/", "compat_api/").items()
+            for line, name in calls(tree)
+            if name.endswith("pidfd_open")
+        ],
+        {"service/kernel/pidfd.py": "the door"},
+    )
+
+
 def test_sql_is_written_in_the_store_only() -> None:
     wrong = [
         f"{path}:{line}: {text.strip()[:60]}"
