@@ -12,12 +12,12 @@ import fcntl
 import os
 
 from service import timestamps
-from service.engine import endpoint_settings, network_options
+from service.engine import endpoint_settings, network_options, publishing
 from service.engine.network_mode import PREDEFINED, asked_networks, dns_names, mode_of
 from service.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id
 from service.kernel import netlink, netns, nftables
-from service.network import bridge, dns, forward, ipam, ports, rules, veth, vlan
+from service.network import bridge, dns, forward, ipam, rules, veth, vlan
 from service.store import containers, events
 from service.store import networks as stored
 
@@ -191,10 +191,13 @@ def prepare(settings: "Settings", database: "Database", record: "ContainerRecord
             for (network, asked), interface in zip(wanted, names, strict=True):
                 plan.endpoints.append(allocate(database, record, network, asked, sandbox=sandbox, interface=interface))
             carrier = choose_default_route(plan.endpoints)
+            if carrier is not None:
+                publishing.open_ports(database, record, carrier)
             for endpoint in plan.endpoints:
                 stored.insert_endpoint(database, endpoint)
                 announce(database, "connect", endpoint)
-            _allocate_ports(database, plan, carrier)
+            if carrier is not None:
+                publishing.take_ports(database, record, carrier, plan.ports, plan.reserved_fds)
     except BaseException:
         plan.close()
         raise
@@ -300,6 +303,8 @@ def allocate(
         endpoint["Bridge"] = rules.bridge_name(network)
         endpoint["HostInterface"] = "veth" + endpoint_id[:7]
         endpoint["MTU"] = bridge.mtu(network)
+        if not rules.flag(network, "enable_icc", True):
+            endpoint["Isolated"] = True
     if network["Driver"] == "bridge" or network["Driver"] in vlan.MODES:
         endpoint["Interface"] = interface
         options = asked.get("DriverOpts") or {}
@@ -389,63 +394,6 @@ def announce(database: "Database", action: str, endpoint: "Endpoint") -> None:
     events.append(database, timestamps.now_ns(), "network", action, endpoint["NetworkId"], attributes)
 
 
-def _allocate_ports(database: "Database", plan: Plan, carrier: "Endpoint | None") -> None:
-    """Host ports for what the container publishes, on the endpoint that provides its default route."""
-    if carrier is None or carrier["Driver"] != "bridge":  # others are on the network of the host: nothing to publish
-        return
-    try:
-        default = stored.find(database, carrier["NetworkId"])["Options"].get(network_options.HOST_BINDING, "0.0.0.0")
-        for wish in ports.wishes(plan.record["HostConfig"], plan.record["Config"]):
-            if not wish.host_ip and default not in ("0.0.0.0", "::"):
-                wish.host_ip = default
-            plan.ports.extend(_take_port(database, plan, carrier, wish))
-    except ports.PortTaken as taken:
-        raise SystemFailure(
-            "failed to set up container networking: driver failed programming external connectivity on endpoint "
-            f"{plan.record['Name']} ({carrier['Id']}): {taken.message}"
-        ) from taken
-
-
-def _take_port(database: "Database", plan: Plan, carrier: "Endpoint", wish: ports.Wish) -> "list[Port]":
-    """The first host port of a wish that is free, on every address that is meant.
-
-    No address named means all: 0.0.0.0, and :: where the container has an IPv6 address.
-    """
-    meant = [wish.host_ip] if wish.host_ip else ["0.0.0.0", "::"] if carrier["IPv6"] else ["0.0.0.0"]
-    if wish.host_ip and not (carrier["IPv6"] if ":" in wish.host_ip else carrier["IPv4"]):
-        raise ports.PortTaken(
-            f"cannot publish on {ports.shown(wish.host_ip, wish.first)}: the endpoint has no address of that family"
-        )
-    refusal = ports.PortTaken("all ports are allocated")
-    for number in ports.candidates(wish, stored.cursor(database) if not wish.first else 0):
-        taken = next((ip for ip in meant if stored.port_owner(database, wish.protocol, ip, number) is not None), None)
-        if taken is not None:
-            refusal = ports.PortTaken(f"Bind for {ports.shown(taken, number)} failed: port is already allocated")
-            continue
-        try:
-            plan.reserved_fds.extend(ports.bind_all(wish.protocol, meant, number))
-        except ports.PortTaken as refused:
-            refusal = refused
-            continue
-        if not wish.first:
-            stored.set_cursor(database, number)
-        given: list[Port] = [
-            {
-                "Protocol": wish.protocol,
-                "HostIP": host_ip,
-                "HostPort": number,
-                "ContainerPort": wish.container_port,
-                "ContainerIP": carrier["IPv6"] if ":" in host_ip else carrier["IPv4"],
-                "ContainerId": plan.record["Id"],
-            }
-            for host_ip in meant
-        ]
-        for port in given:
-            stored.insert_port(database, port)
-        return given
-    raise refusal
-
-
 # open_namespace, wire
 
 
@@ -479,8 +427,9 @@ def wire(settings: "Settings", plan: Plan) -> None:
     with netlink.Channel() as channel:
         for endpoint in endpoints:
             attach(settings, plan.database, channel, endpoint, plan.netns_path)
-    if plan.ports:
-        rules.publish(settings.nft_table, plan.ports)
+    opened = [endpoint for endpoint in endpoints if endpoint.get("Open")]
+    if plan.ports or opened:
+        rules.publish(settings.nft_table, plan.ports, opened)
 
 
 def attach(
@@ -508,9 +457,18 @@ def ensure(settings: "Settings", database: "Database", channel: "netlink.Channel
         closed = bridge.enable_forwarding(_forwarding_memory(settings), ipv6=network["EnableIPv6"])
         with nftables.channel() as nf:
             if not rules.intact(nf, settings.nft_table, network):
-                rules.write(settings, bridges(database), stored.all_ports(database), closed)
+                _write_rules(settings, database, closed=closed)
             forward.open_for(settings, nf, rules.bridge_name(network))
     return index
+
+
+def write_rules(settings: "Settings", database: "Database") -> None:
+    """The packet filter anew, from the store. Call under `exclusively`. Raises SystemFailure."""
+    _write_rules(settings, database, closed=is_closed(settings))
+
+
+def _write_rules(settings: "Settings", database: "Database", *, closed: bool) -> None:
+    rules.write(settings, bridges(database), stored.all_ports(database), stored.opened(database), closed=closed)
 
 
 # release
@@ -524,9 +482,10 @@ def release(settings: "Settings", database: "Database", container_id: str) -> No
     endpoints = stored.endpoints_of(database, container_id)
     published = stored.ports_of(database, container_id)
     namespace = namespace_of(settings, container_id)
-    if published:
+    opened = [endpoint for endpoint in endpoints if endpoint.get("Open")]
+    if published or opened:
         with exclusively(settings):  # or a table written anew meanwhile would bring the elements back
-            rules.withdraw(settings.nft_table, published)
+            rules.withdraw(settings.nft_table, published, opened)
             veth.detach(endpoints, namespace)
             _forget(database, container_id, endpoints)
         return

@@ -8,7 +8,16 @@ The verbs block; the service calls them in a thread. Errors in dockerd's words.
 import os
 
 from service import bell
-from service.engine import container_files, duty, endpoint_settings, endpoints, keeping, network_mode, network_options
+from service.engine import (
+    container_files,
+    duty,
+    endpoint_settings,
+    endpoints,
+    keeping,
+    network_mode,
+    network_options,
+    publishing,
+)
 from service.engine.networks import find
 from service.errors import Forbidden, InvalidParameter, MoorageError, NotFound, SystemFailure
 from service.ids import new_id
@@ -141,7 +150,7 @@ def _plug(settings: "Settings", database: "Database", record: "ContainerRecord",
     try:
         with netlink.Channel() as channel:
             endpoints.attach(settings, database, channel, joined, namespace)
-        _route(settings, database, record["Id"])
+        _route(settings, database, record)
     except BaseException:
         _leave(settings, database, record, joined)
         raise
@@ -216,30 +225,42 @@ def _leave(settings: "Settings", database: "Database", record: "ContainerRecord"
         if stored.delete_endpoint(database, endpoint["Id"]):
             endpoints.announce(database, "disconnect", endpoint)
         _remember(database, record, endpoint["NetworkName"], None)
-    _route(settings, database, record["Id"])
+    if endpoint.get("Open"):
+        rules.withdraw(settings.nft_table, (), [endpoint])
+    _route(settings, database, record)
 
 
-def _route(settings: "Settings", database: "Database", container_id: str) -> None:
+def _route(settings: "Settings", database: "Database", record: "ContainerRecord") -> None:
     """Give the default route, and with it the published ports, to the endpoint that has the best claim now."""
+    container_id = record["Id"]
     with endpoints.exclusively(settings):
         with database.write():
             present = stored.endpoints_of(database, container_id)
+            closed = [copy for copy in map(_copy, present) if copy.get("Open")]
             best = endpoints.choose_default_route(present)
+            for endpoint in present:
+                endpoint.pop("Open", None)
+            if best is not None:
+                publishing.open_ports(database, record, best)
             for endpoint in present:
                 stored.replace_endpoint(database, endpoint)
             before = stored.ports_of(database, container_id)
             after = [_moved(port, best) for port in before]
             stored.delete_ports(database, container_id)
             for port in after:
-                if port is not None:
-                    stored.insert_port(database, port)
+                stored.insert_port(database, port)
         veth.set_default_route(best, endpoints.namespace_of(settings, container_id))
-        if after != before:
-            rules.withdraw(settings.nft_table, before)
-            rules.publish(settings.nft_table, [port for port in after if port is not None])
+        opened = [endpoint for endpoint in present if endpoint.get("Open")]
+        if (after, opened) != (before, closed):
+            rules.withdraw(settings.nft_table, before, closed)
+            rules.publish(settings.nft_table, after, opened)
 
 
-def _moved(port: "Port", carrier: "Endpoint | None") -> "Port | None":
+def _copy(endpoint: "Endpoint") -> "Endpoint":
+    return {**endpoint}
+
+
+def _moved(port: "Port", carrier: "Endpoint | None") -> "Port":
     if carrier is None or carrier["Driver"] != "bridge":
         return port  # nowhere to go: as it was, the container may come back to a network
     address = carrier["IPv6"] if ":" in port["HostIP"] else carrier["IPv4"]
@@ -271,9 +292,8 @@ def _finish(settings: "Settings", database: "Database", record: "ContainerRecord
     elif verb == "disconnect" and place is not None:
         _leave(settings, database, record, place)
     elif verb:
-        _route(settings, database, record["Id"])
-    if verb and stored.ports_of(database, record["Id"]):
+        _route(settings, database, record)
+    if verb:
         with endpoints.exclusively(settings):  # they may have moved in the store, and not in the kernel
-            every = stored.all_ports(database)
-            rules.write(settings, endpoints.bridges(database), every, endpoints.is_closed(settings))
+            endpoints.write_rules(settings, database)
     mark.remove()

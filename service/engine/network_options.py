@@ -32,8 +32,7 @@ def prefix(network: "NetworkRecord") -> str:
 
 def is_isolated(network: "NetworkRecord", bits: int) -> bool:
     """Whether the host has no address on this network, of the family with addresses of `bits`."""
-    version = "4" if bits == 32 else "6"
-    return network["Options"].get(f"{rules.BRIDGE}gateway_mode_ipv{version}") == "isolated"
+    return rules.gateway_mode(network, bits) == "isolated"
 
 
 def _check_bridge(options: "Mapping[str, str]", *, internal: bool) -> None:
@@ -54,8 +53,6 @@ def _check_bridge(options: "Mapping[str, str]", *, internal: bool) -> None:
         wanted = options.get(name, "nat")
         if wanted not in _GATEWAY_MODES:
             raise _unread(name, wanted, f"unknown gateway mode {wanted}")
-        if wanted in ("nat-unprotected", "routed"):
-            raise InvalidParameter(f"{name}: gateway mode '{wanted}' is not supported")
         if wanted == "isolated" and not internal:
             raise SystemFailure("gateway mode 'isolated' can only be used for an internal network")
 

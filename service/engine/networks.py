@@ -402,7 +402,7 @@ def _dismantle(settings: "Settings", database: "Database", network: "NetworkReco
         return
     with nftables.channel() as nf:
         forward.close_for(settings, nf, rules.bridge_name(network))
-    rules.write(settings, endpoints.bridges(database), stored.all_ports(database), endpoints.is_closed(settings))
+    endpoints.write_rules(settings, database)
 
 
 def _abolish(settings: "Settings", database: "Database", network: "NetworkRecord") -> None:

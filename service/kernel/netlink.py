@@ -265,9 +265,12 @@ def set_master(index: int, master: int) -> Message:
     return Message(_NEWLINK, 0, _LINK.pack(0, 0, index, 0, 0) + u32(_IFLA_MASTER, master))
 
 
-def set_hairpin(index: int) -> Message:
-    """Let a bridge port send a frame back where it came from: a container that calls its own published port."""
-    port = nested(12, attribute(4, b"\1"))  # IFLA_PROTINFO { IFLA_BRPORT_MODE }
+def set_port(index: int, *, isolated: bool = False) -> Message:
+    """Let a bridge port send a frame back where it came from: a container that calls its own published port.
+
+    Between two ports that are `isolated` the bridge carries nothing at all; to the machine itself it does.
+    """
+    port = nested(12, attribute(4, b"\1"), attribute(33, bytes([isolated])))  # IFLA_PROTINFO { IFLA_BRPORT_… }
     return Message(19, 0, _LINK.pack(AF_BRIDGE, 0, index, 0, 0) + port)  # RTM_SETLINK
 
 

@@ -65,6 +65,8 @@ if TYPE_CHECKING:
         DefaultRoute: bool  # this endpoint provides the container's default route
         Settings: dict[str, Any]  # as requested (EndpointSettings): IPAMConfig, Links, Aliases, DriverOpts, GwPriority
         DNSNames: list[str] | None
+        Isolated: NotRequired[bool]  # enable_icc=false: nothing goes to its neighbours on the bridge
+        Open: NotRequired[list[tuple[str, str, int]]]  # gateway mode `routed`: what all may call there
         RouteByDevice: NotRequired[bool]  # ipvlan l3: everything leaves by the interface, without a gateway
         Sysctls: NotRequired[
             list[tuple[str, str]]

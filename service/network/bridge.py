@@ -29,7 +29,7 @@ def ensure(channel: "Channel", network: "NetworkRecord", ports: "Iterable[str]" 
         found = netlink.link(channel, name)
         if found is None:
             raise SystemFailure(f"the bridge {name} vanished while it was made")
-        _adopt(channel, found.index, ports)
+        _adopt(channel, found.index, ports, isolated=not flag(network, "enable_icc", True))
     index: int = found.index
     if found.kind != "bridge":
         raise SystemFailure(f"existing interface {name} is not a bridge")
@@ -46,11 +46,11 @@ def mtu(network: "NetworkRecord") -> int:
     return int(value) if value.isdigit() else 0
 
 
-def _adopt(channel: "Channel", bridge: int, ports: "Iterable[str]") -> None:
+def _adopt(channel: "Channel", bridge: int, ports: "Iterable[str]", *, isolated: bool) -> None:
     for port in ports:
         found = netlink.link(channel, port)
         if found is not None:
-            channel.request(netlink.set_master(found.index, bridge), netlink.set_hairpin(found.index))
+            channel.request(netlink.set_master(found.index, bridge), netlink.set_port(found.index, isolated=isolated))
 
 
 def _addresses(channel: "Channel", index: int, network: "NetworkRecord") -> None:

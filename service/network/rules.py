@@ -11,6 +11,8 @@ What the rules say, in the words of Docker's bridge driver:
 - Into a bridge go only answers and what was redirected to a published port. So networks are apart from one another,
   and other machines cannot route to a container past its published ports.
 - Out of a bridge goes everything, with the host's address as its source, unless the network is internal.
+- A network whose gateway mode is `routed` keeps its addresses on the way out, and other machines may call them: its
+  published ports, and by ping; `nat-unprotected` lets all in that finds its way.
 - Calls from the host to 127.0.0.1 leave by a bridge, which needs `route_localnet` there; hence packets from a bridge
   that claim a loopback address, or ask for one, are dropped before anything else looks at them.
 """
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from service.kernel.netlink import Channel
-    from service.model.network import NetworkRecord, Port
+    from service.model.network import Endpoint, NetworkRecord, Port
     from service.settings import Settings
 
 BRIDGE = "com.docker.network.bridge."  # how the bridge driver's options begin
@@ -65,8 +67,14 @@ _RULES = """
     ct state established,related accept
     oifname @bridges ct status dnat accept
     iifname . oifname @talkative accept
-    oifname @bridges drop
     iifname @internal drop
+    ip daddr . meta l4proto . th dport @open4 accept
+    ip6 daddr . meta l4proto . th dport @open6 accept
+    ip daddr . oifname @routed4 icmp type echo-request accept
+    ip6 daddr . oifname @routed6 icmpv6 type echo-request accept
+    ip daddr . oifname @unprotected4 accept
+    ip6 daddr . oifname @unprotected6 accept
+    oifname @bridges drop
     iifname @bridges accept
   }
 """
@@ -79,6 +87,12 @@ _SETS = {
     "talkative": "type ifname . ifname;",
     "subnets4": "type ipv4_addr . ifname; flags interval;",
     "subnets6": "type ipv6_addr . ifname; flags interval;",
+    "routed4": "type ipv4_addr . ifname; flags interval;",
+    "routed6": "type ipv6_addr . ifname; flags interval;",
+    "unprotected4": "type ipv4_addr . ifname; flags interval;",
+    "unprotected6": "type ipv6_addr . ifname; flags interval;",
+    "open4": "type ipv4_addr . inet_proto . inet_service;",
+    "open6": "type ipv6_addr . inet_proto . inet_service;",
     "masqueraded4": "type ipv4_addr; flags interval;",
     "masqueraded6": "type ipv6_addr; flags interval;",
 }
@@ -96,6 +110,12 @@ def flag(network: "NetworkRecord", option: str, default: bool) -> bool:
     return value.lower() in ("1", "t", "true") if value else default
 
 
+def gateway_mode(network: "NetworkRecord", bits: int) -> str:
+    """How the addresses of a bridge network (of `bits` bits, 32 or 128) are connected with the world: "nat" (also when
+    nothing is said), "nat-unprotected", "routed" or "isolated"."""
+    return network["Options"].get(f"{BRIDGE}gateway_mode_ipv{'4' if bits == 32 else '6'}") or "nat"
+
+
 def bridge_name(network: "NetworkRecord") -> str:
     """The interface of a bridge network (at most 15 bytes: the kernel's limit)."""
     return network["Options"].get(BRIDGE + "name") or "br-" + network["Id"][:12]
@@ -111,9 +131,29 @@ def _network_elements(network: "NetworkRecord") -> "dict[str, list[str]]":
     for pool in network["IPAM"]["Config"] or ():
         version = "6" if ":" in pool["Subnet"] else "4"
         found.setdefault("subnets" + version, []).append(f"{pool['Subnet']} . {bridge}")
-        if not network["Internal"] and flag(network, "enable_ip_masquerade", True):
+        mode = gateway_mode(network, 128 if version == "6" else 32)
+        name = {"routed": "routed", "nat-unprotected": "unprotected"}.get(mode)
+        if name:
+            found.setdefault(name + version, []).append(f"{pool['Subnet']} . {bridge}")
+        if not network["Internal"] and mode != "routed" and flag(network, "enable_ip_masquerade", True):
             found.setdefault("masqueraded" + version, []).append(pool["Subnet"])
     return found
+
+
+def _open_ports(endpoint: "Endpoint") -> "list[tuple[str, str, int, int]]":
+    """Set, address, protocol and port of everything that all may call at an endpoint."""
+    found = []
+    for address, protocol, number in endpoint.get("Open") or ():
+        found.append(("open6" if ":" in address else "open4", address, PROTOCOLS[protocol], number))
+    return found
+
+
+def open_elements(endpoint: "Endpoint") -> "list[Element]":
+    """The elements that let everybody call ports of an endpoint at its own address (gateway mode `routed`)."""
+    return [
+        Element(name, ipam.packed(address) + bytes([protocol, 0, 0, 0]) + port.to_bytes(2, "big") + b"\0\0")
+        for name, address, protocol, port in _open_ports(endpoint)
+    ]
 
 
 def port_element(port: "Port") -> Element:
@@ -135,8 +175,16 @@ def _port_text(port: "Port") -> "tuple[str, str]":
     return element.set, f"{key} : {port['ContainerIP']} . {port['ContainerPort']}"
 
 
-def render(table: str, networks: "Iterable[NetworkRecord]", ports: "Iterable[Port]", closed: bool) -> str:
-    """The whole table, for `nft -f`; it replaces the one that is there, in one step.
+def render(
+    table: str,
+    networks: "Iterable[NetworkRecord]",
+    ports: "Iterable[Port]",
+    opened: "Iterable[Endpoint]" = (),
+    *,
+    closed: bool,
+) -> str:
+    """The whole table, for `nft -f`; it replaces the one that is there, in one step. `opened`: endpoints with ports
+    that all may call.
 
     `closed`: forwarding was off on this machine before us, so what is none of our business is not forwarded.
     """
@@ -147,6 +195,9 @@ def render(table: str, networks: "Iterable[NetworkRecord]", ports: "Iterable[Por
     for port in ports:
         name, value = _port_text(port)
         elements.setdefault(name, []).append(value)
+    for endpoint in opened:
+        for name, address, protocol, number in _open_ports(endpoint):
+            elements.setdefault(name, []).append(f"{address} . {protocol} . {number}")
     lines = [f"table inet {table}", f"delete table inet {table}", f"table inet {table} {{"]
     for kind, definitions in (("set", _SETS), ("map", _MAPS)):
         for name, definition in definitions.items():
@@ -155,7 +206,14 @@ def render(table: str, networks: "Iterable[NetworkRecord]", ports: "Iterable[Por
     return "\n".join(lines) + _RULES % {"policy": "drop" if closed else "accept"} + "}\n"
 
 
-def write(settings: "Settings", networks: "Iterable[NetworkRecord]", ports: "Iterable[Port]", closed: bool) -> None:
+def write(
+    settings: "Settings",
+    networks: "Iterable[NetworkRecord]",
+    ports: "Iterable[Port]",
+    opened: "Iterable[Endpoint]",
+    *,
+    closed: bool,
+) -> None:
     """Put the whole table in place. Raises SystemFailure with nft's complaint."""
     from service import process
     from service.settings import find_program
@@ -164,7 +222,7 @@ def write(settings: "Settings", networks: "Iterable[NetworkRecord]", ports: "Ite
         nft = find_program("nft")
     except FileNotFoundError as error:
         raise SystemFailure(str(error)) from error
-    script = render(settings.nft_table, networks, ports, closed)
+    script = render(settings.nft_table, networks, ports, opened, closed=closed)
     process.run([nft, "-f", "-"], environment=settings.environment(), input_bytes=script.encode()).check()
 
 
@@ -176,9 +234,9 @@ def intact(nf: "Channel", table: str, network: "NetworkRecord") -> bool:
     return nftables.has_element(nf, INET, table, Element("bridges", name + b"\0" * (16 - len(name))))
 
 
-def publish(table: str, ports: "Sequence[Port]") -> None:
+def publish(table: str, ports: "Sequence[Port]", opened: "Sequence[Endpoint]" = ()) -> None:
     """Let the ports in. An element left by a crash that leads elsewhere is replaced. Raises OSError."""
-    elements = [port_element(port) for port in ports]
+    elements = _all_elements(ports, opened)
     try:
         nftables.add_elements(INET, table, elements)
     except FileExistsError:
@@ -187,10 +245,14 @@ def publish(table: str, ports: "Sequence[Port]") -> None:
     _forget_flows(ports)
 
 
-def withdraw(table: str, ports: "Sequence[Port]") -> None:
+def withdraw(table: str, ports: "Sequence[Port]", opened: "Sequence[Endpoint]" = ()) -> None:
     """Let the ports in no longer. Raises OSError."""
-    nftables.delete_elements(INET, table, [port_element(port) for port in ports])
+    nftables.delete_elements(INET, table, _all_elements(ports, opened))
     _forget_flows(ports)
+
+
+def _all_elements(ports: "Sequence[Port]", opened: "Sequence[Endpoint]") -> "list[Element]":
+    return [*map(port_element, ports), *(element for endpoint in opened for element in open_elements(endpoint))]
 
 
 def _forget_flows(ports: "Sequence[Port]") -> None:

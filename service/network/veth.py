@@ -46,7 +46,7 @@ def attach(channel: "Channel", endpoint: "Endpoint", bridge: int, namespace: str
     found = netlink.link(channel, endpoint["HostInterface"])
     if found is None:
         raise FileNotFoundError(endpoint["HostInterface"])
-    channel.request(netlink.set_hairpin(found.index))
+    channel.request(netlink.set_port(found.index, isolated=endpoint.get("Isolated", False)))
     netns.inside(namespace, lambda: configure(endpoint))
 
 

@@ -138,6 +138,13 @@ def all_endpoints(database: Database) -> "list[Endpoint]":
     return [jsontext.loads(row[0]) for row in database.rows("SELECT record FROM endpoints ORDER BY interface")]
 
 
+def opened(database: Database) -> "list[Endpoint]":
+    """The endpoints with ports that all may call at their own address."""
+    return [
+        jsontext.loads(row[0]) for row in database.rows("SELECT record FROM endpoints WHERE record LIKE '%\"Open\"%'")
+    ]
+
+
 def delete_endpoint(database: Database, endpoint_id: str) -> bool:
     """Forget an endpoint; its address is free. False when it was gone already."""
     return bool(database.change("DELETE FROM endpoints WHERE id = ?", (endpoint_id,)))
