@@ -177,11 +177,15 @@ def _parents_as_one(cached: "dict[str, Any]") -> None:
 
 
 def _container_config(image: "dict[str, Any]") -> None:
-    """The configuration of the container that an image was committed from: nothing knows it any more."""
+    """The configuration of the container that an image was committed from: nothing knows it any more.
+
+    Its volumes are the image's own: docker-compose 1.29 reads there which ones to keep for a container made anew.
+    """
     image["ContainerConfig"] = {
         **dict.fromkeys(("Hostname", "Domainname", "User", "Image", "WorkingDir"), ""),
         **dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"), False),
-        **dict.fromkeys(("Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", "Labels")),
+        **dict.fromkeys(("Env", "Cmd", "Entrypoint", "OnBuild", "Labels")),
+        "Volumes": (image.get("Config") or {}).get("Volumes"),
     }
 
 

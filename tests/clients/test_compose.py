@@ -3,14 +3,13 @@
 import json
 import os
 import re
-import shutil
-import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.compose import Compose, find
 from tests.support.instance import Instance
 
 PROJECT = """
@@ -27,7 +26,7 @@ services:
     depends_on: {db: {condition: service_healthy}}
     command: sh -c "wget -O /tmp/index.html http://database:8000/ && echo fetched && exec httpd -f -p 80 -h /tmp"
     networks: [back, front]
-    ports: ["127.0.0.1:18155:80"]
+    ports: ["127.0.0.1::80"]
     secrets: [s1]
     configs: [{source: c1, target: /etc/c1}]
     extra_hosts: ["host.docker.internal:host-gateway"]
@@ -51,62 +50,41 @@ secrets: {s1: {file: ./s1}}
 configs: {c1: {file: ./c1}}
 """
 
-Compose = Callable[..., str]
-
 
 @pytest.fixture(scope="module")
 def compose(moorage: Instance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
-    """`compose(words…)`: its output and its complaints together. Raises AssertionError when it fails."""
-    program = shutil.which("docker-compose")
-    if program is None or not re.search(
-        rb"version v?2\.", subprocess.run([program, "version"], capture_output=True, check=False).stdout
-    ):
-        pytest.skip("no docker compose v2 here")
-    folder: Path = tmp_path_factory.mktemp("shop")
+    """The project, up."""
+    made = Compose(moorage, find("docker-compose", "2"), tmp_path_factory.mktemp("shop"), "shop")
     base, octet = moorage.subnets.split("/")[0].split(".")[:2], int(moorage.subnets.split(".")[2]) + 60
-    (folder / "compose.yaml").write_text(PROJECT.replace("SUBNET", f"{'.'.join(base)}.{octet}"))
-    (folder / "s1").write_text("a secret\n")
-    (folder / "c1").write_text("a config\n")
-
-    def run(*words: str) -> str:
-        done = subprocess.run(
-            [program, "-p", "shop", *words],
-            cwd=folder,
-            env=moorage.client_environment,
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
-        )
-        assert not done.returncode, f"{' '.join(words)}: {done.stdout}{done.stderr}\n{moorage.log(40)}"
-        return done.stdout + done.stderr
-
-    run("up", "-d")
-    yield run
-    run("--profile", "debug", "down", "-v", "-t", "0")
+    made.write(compose=PROJECT.replace("SUBNET", f"{'.'.join(base)}.{octet}"), s1="a secret\n", c1="a config\n")
+    made("up", "-d")
+    yield made
+    made("--profile", "debug", "down", "-v", "-t", "0")
     assert moorage.docker("ps", "-aq").stdout == ""
     # compose names an anonymous volume when it makes its container anew: to dockerd, too, it is none then
     assert "shop_data" not in moorage.docker("volume", "ls", "-q").stdout
 
 
-def containers(moorage: Instance) -> dict[str, str]:
-    """By name, the ids of the project's containers."""
-    said = moorage.docker("ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.ID}}").stdout
-    return dict(line.split() for line in said.splitlines())
-
-
 def test_all_is_up_in_the_order_of_health(moorage: Instance, compose: Compose) -> None:
     names = {"shop-db-1", "shop-web-1", "shop-worker-1", "shop-worker-2", "shop-worker-3"}
-    assert set(containers(moorage)) == names
-    assert "fetched" in compose("logs", "web")
+    assert set(compose.containers()) == names
+    moorage.until(lambda: "fetched" in compose("logs", "web"), 60, "web did not fetch its page")
     listed = [json.loads(line) for line in compose("ps", "--format", "json").splitlines()]
     assert {each["Name"]: each["Health"] for each in listed} == dict.fromkeys(names, "") | {"shop-db-1": "healthy"}
 
 
-def test_a_published_port_answers(compose: Compose) -> None:
-    with urllib.request.urlopen("http://127.0.0.1:18155/", timeout=20) as page:
-        assert page.read() == b"data\n"
-    assert compose("port", "web", "80").strip() == "127.0.0.1:18155"
+def test_a_published_port_answers(moorage: Instance, compose: Compose) -> None:
+    where = compose("port", "web", "80").strip()
+
+    def answers() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{where}/", timeout=20) as page:
+                return bool(page.read() == b"data\n")
+        except OSError:
+            return False
+
+    assert where.startswith("127.0.0.1:")
+    moorage.until(answers, 60, "the published port does not answer")
 
 
 def test_secrets_configs_and_environment(compose: Compose) -> None:
@@ -124,16 +102,16 @@ def test_services_are_found_by_name(moorage: Instance, compose: Compose) -> None
 
 
 def test_up_again_changes_nothing(moorage: Instance, compose: Compose) -> None:
-    before = containers(moorage)
+    before = compose.containers()
     said = compose("up", "-d")
-    assert containers(moorage) == before
+    assert compose.containers() == before
     assert "Recreate" not in said
 
 
 def test_scale_run_and_restart(moorage: Instance, compose: Compose) -> None:
     assert compose("run", "--rm", "-T", "worker", "cat", "/etc/resolv.conf").startswith("nameserver 127.0.0.11")
     compose("up", "-d", "--scale", "worker=1")
-    assert "shop-worker-2" not in containers(moorage)
+    assert "shop-worker-2" not in compose.containers()
     begun = moorage.docker("inspect", "-f", "{{.State.StartedAt}}", "shop-web-1").stdout
     compose("restart", "-t", "0", "web")
     assert moorage.docker("inspect", "-f", "{{.State.StartedAt}}", "shop-web-1").stdout > begun
@@ -141,37 +119,27 @@ def test_scale_run_and_restart(moorage: Instance, compose: Compose) -> None:
 
 
 def test_a_profile_is_started_when_asked_for(moorage: Instance, compose: Compose) -> None:
-    assert "shop-extra-1" not in containers(moorage)
+    assert "shop-extra-1" not in compose.containers()
     compose("--profile", "debug", "up", "-d", "extra")
-    assert "shop-extra-1" in containers(moorage)
+    assert "shop-extra-1" in compose.containers()
 
 
 def test_what_is_changed_is_made_anew_and_keeps_its_data(moorage: Instance, compose: Compose) -> None:
     compose("exec", "-T", "db", "sh", "-c", "echo kept >/data/file; echo kept >/anonymous/file")
-    before = containers(moorage)["shop-db-1"]
+    before = compose.containers()["shop-db-1"]
     compose("up", "-d", "--force-recreate", "--no-deps", "-t", "0", "db")
-    assert containers(moorage)["shop-db-1"] != before
+    assert compose.containers()["shop-db-1"] != before
     assert compose("exec", "-T", "db", "cat", "/data/file", "/anonymous/file") == "kept\nkept\n"
     assert os.path.isdir(moorage.run)
 
 
 def test_a_service_is_built(moorage: Instance, compose: Compose, tmp_path: Path) -> None:
     """By the classic builder: BuildKit is not offered yet."""
-    (tmp_path / "Dockerfile").write_text(
-        'FROM busybox\nARG WORD\nRUN echo built with $WORD >/said\nCMD ["cat", "/said"]\n'
+    built = Compose(moorage, compose.program, tmp_path, "built")
+    built.write(
+        compose="services: {made: {build: {context: ., args: {WORD: care}}}}\n",
+        Dockerfile='FROM busybox\nARG WORD\nRUN echo built with $WORD >/said\nCMD ["cat", "/said"]\n',
     )
-    (tmp_path / "compose.yaml").write_text("services: {made: {build: {context: ., args: {WORD: care}}}}\n")
-    program = shutil.which("docker-compose")
-    assert program
-    said = subprocess.run(
-        [program, "-p", "built", "run", "--rm", "-T", "made"],
-        cwd=tmp_path,
-        env={**moorage.client_environment, "DOCKER_BUILDKIT": "0"},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert said.stdout.endswith("built with care\n"), said.stdout + said.stderr
+    assert "built with care\n" in built("run", "--rm", "-T", "made")
     moorage.docker("network", "rm", "built_default")
     moorage.docker("rmi", "built-made")
