@@ -39,10 +39,10 @@ def network_inspect(engine: "Engine", id: str, verbose: str = Text(), scope: str
 @post("/networks/create", body="compat_api.schemas.networks:NetworkCreateRequest")
 async def network_create(engine: "Engine", *, body: "NetworkCreateRequest") -> Reply:
     """Create a network (API: NetworkCreate)."""
-    from service.engine import networks
+    from service.engine import network_create as made
 
     asked = body.model_dump(exclude_none=True)
-    network_id, warning = await engine.thread(networks.create, engine.settings, engine.store, asked)
+    network_id, warning = await engine.thread(made.create, engine.settings, engine.store, asked)
     return Reply.json({"Id": network_id, "Warning": warning}, status=201)
 
 

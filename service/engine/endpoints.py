@@ -138,6 +138,7 @@ def used_subnets(database: "Database") -> "set[ipam.Subnet]":
     return {
         ipam.parse_subnet(pool["Subnet"])
         for network in stored.all_networks(database)
+        if not network["ConfigOnly"]
         for pool in network["IPAM"]["Config"] or ()
     }
 
@@ -274,6 +275,8 @@ def allocate(
 
     Raises InvalidParameter for an address that cannot be had there, Forbidden when it, or every one, is taken.
     """
+    if network["ConfigOnly"]:
+        raise Forbidden("cannot create endpoint on configuration-only network")
     endpoint_settings.check(network["Name"], network, asked)
     endpoint_id = new_id()
     endpoint: Endpoint = {

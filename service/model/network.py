@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         IPRange: NotRequired[str]
         Gateway: NotRequired[str]
         AuxiliaryAddresses: NotRequired[dict[str, str]]
+        GatewayChosen: NotRequired[bool]  # the user named the subnet and not the gateway: then it is not shown
 
     class IPAM(TypedDict):
         """Where a network's addresses come from."""

@@ -58,6 +58,11 @@ def ids_by_name(database: Database) -> "dict[str, str]":
     return dict(database.rows("SELECT name, id FROM networks"))
 
 
+def configurations(database: Database) -> "set[str]":
+    """The names of the config-only networks that others were made from."""
+    return {network["ConfigFrom"]["Network"] for network in all_networks(database)}
+
+
 def delete(database: Database, network_id: str) -> bool:
     """Forget a network. False when it was gone already. Raises IntegrityError while it has endpoints."""
     return bool(database.change("DELETE FROM networks WHERE id = ?", (network_id,)))

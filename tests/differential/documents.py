@@ -254,6 +254,28 @@ CASES: dict[str, list[Step]] = {
         delete("/containers/d-joins?force=1"),
         delete("/networks/d-net"),
     ],
+    "a network of a configuration": [
+        post(
+            "/networks/create",
+            {
+                "Name": "d-conf",
+                "ConfigOnly": True,
+                "IPAM": {"Config": [{"Subnet": "10.99.6.0/24", "AuxiliaryAddresses": {"a": "10.99.6.7"}}]},
+                "Labels": {"a": "b"},
+                "Options": {"x.y": "z"},
+            },
+        ),
+        get("/networks/d-conf"),
+        post("/networks/create", {"Name": "d-of", "ConfigFrom": {"Network": "d-conf"}, "Attachable": True}),
+        get("/networks/d-of"),
+        *(
+            get(f'/networks?filters={{"name":["d-"],{filter}}}')
+            for filter in ('"dangling":["1"]', '"driver":["null"]', '"type":["custom"]', '"label":["a=b"]')
+        ),
+        post('/networks/prune?filters={"label":["zz"]}'),
+        delete("/networks/d-of"),
+        delete("/networks/d-conf"),
+    ],
     "exec sessions": [
         make("d-exec"),
         post("/containers/d-exec/start"),

@@ -665,6 +665,47 @@ CASES: dict[str, list[Step]] = {
         ),
         post("/networks/create", {"Name": "d-net", "Scope": "swarm"}),
         post("/networks/create", {"Name": "d-net", "Options": {"com.docker.network.driver.mtu": "zz"}}),
+        *(
+            post("/networks/create", {"Name": "d-net", "IPAM": {"Config": configs}})
+            for configs in (
+                [{"Subnet": "10.99.0.0/30", "Gateway": "10.99.0.0"}],
+                [{"Subnet": "10.99.0.0/30", "Gateway": "10.99.0.3"}],
+                [{"Subnet": "10.99.0.0/24"}, {"Subnet": "10.98.0.0/24"}],
+            )
+        ),
+        *(
+            post("/networks/create", {"Name": "d-net", "Options": {f"com.docker.network.{option}": value}})
+            for option, value in (
+                *(("driver.mtu", "67"), ("driver.mtu", ""), ("driver.mtu", "-1"), ("bridge.enable_icc", "")),
+                *(("bridge.enable_ip_masquerade", "zz"), ("bridge.host_binding_ipv4", "zz"), ("bridge.name", "lo")),
+            )
+        ),
+        post("/networks/create", {"Name": "d-net", "Ingress": True}),
+        post("/networks/create", {"Name": "d-conf", "ConfigOnly": True, "Internal": True}),
+        post("/networks/create", {"Name": "d-conf", "ConfigOnly": True, "Scope": "local"}),
+        post("/networks/create", {"Name": "d-conf", "ConfigOnly": True, "IPAM": {"Config": [{"Subnet": "zz"}]}}),
+        post("/networks/create", {"Name": "d-conf", "ConfigOnly": True}),
+        post("/networks/create", {"Name": "d-conf", "ConfigOnly": True}),
+        post("/networks/create", {"Name": "d-conf2", "ConfigOnly": True, "ConfigFrom": {"Network": "d-conf"}}),
+        *(
+            post("/networks/create", {"Name": "d-net", "ConfigFrom": {"Network": name}, **more})
+            for name, more in (
+                *(
+                    ("nosuch", {}),
+                    ("bridge", {}),
+                    ("d-conf", {"Options": {"a": "b"}}),
+                    ("d-conf", {"Labels": {"a": "b"}}),
+                ),
+                ("d-conf", {"IPAM": {"Config": [{"Subnet": "10.97.0.0/24"}]}}),
+            )
+        ),
+        post("/networks/create", {"Name": "d-of", "ConfigFrom": {"Network": "d-conf"}}),
+        delete("/networks/d-conf"),
+        make("d-conf-user", HostConfig={"NetworkMode": "d-conf"}),
+        post("/containers/d-conf-user/start"),
+        delete("/containers/d-conf-user"),
+        delete("/networks/d-of"),
+        delete("/networks/d-conf"),
         post("/networks/create", {"Name": "d-net", "IPAM": {"Config": [{"Subnet": "10.99.0.0/24"}]}}),
         post("/networks/create", {"Name": "d-net"}),
         post("/networks/create", {"Name": "d-net2", "IPAM": {"Config": [{"Subnet": "10.99.0.0/25"}]}}),

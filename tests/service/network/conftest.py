@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import pytest
 
 from service import ids, timestamps
-from service.engine import container_files, endpoints, network_mode, networks
+from service.engine import container_files, endpoints, network_create, network_mode
 from service.engine.engine import Engine
 from service.kernel import netlink, netns
 from service.settings import Settings
@@ -180,7 +180,7 @@ class Host:
 
     def network(self, name: str, **asked: Any) -> str:
         """Create a network; its id."""
-        return self.do(networks.create, self.settings, self.engine.store, {"Name": name, **asked})[0]
+        return self.do(network_create.create, self.settings, self.engine.store, {"Name": name, **asked})[0]
 
     def left_behind(self) -> list[str]:
         """Interfaces, namespaces, published ports and rows, of which none should be left; waits for the kernel."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.engine import membership, networks
+from service.engine import membership, network_create, networks
 from service.errors import MoorageError
 from service.kernel import netlink, netns
 from service.network import rules
@@ -102,7 +102,7 @@ def test_killed_anywhere_with_a_network(host: Host, name: str) -> None:
     asked = {"Name": "back", "IPAM": {"Config": [{"Subnet": "10.7.0.0/24"}]}}
 
     def create() -> None:
-        networks.create(host.settings, store, asked)
+        network_create.create(host.settings, store, asked)
 
     def remove() -> None:
         networks.remove(host.settings, store, "back")

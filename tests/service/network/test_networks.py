@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.engine import membership, network_settings, networks
+from service.engine import membership, network_create, network_settings, network_status, networks
 from service.errors import Conflict, Forbidden, InvalidParameter, MoorageError, NotFound, SystemFailure
 from service.store import containers, events
 from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, run
@@ -88,12 +88,14 @@ def test_create_shows_exactly_what_was_given(host: Host) -> None:
                 "Subnet": "10.7.0.0/24",
                 "IPRange": "10.7.0.128/25",
                 "AuxiliaryAddresses": {"printer": "10.7.0.5"},
-                "Gateway": "10.7.0.128",
             }
         ],
     }
     assert (made["Options"], made["Labels"], made["Attachable"]) == ({"x": "y"}, {"l": "v"}, True)
     assert "GivenSubnets" not in made
+    assert "10.7.0.128/24" in host.run("ip", "addr", "show", f"br-{made['Id'][:12]}"), "the gateway that was not named"
+    host.network("six", EnableIPv6=True, **ipam("fd00:7::/64"))
+    assert [sorted(pool) for pool in inspect(host, "six")["IPAM"]["Config"]] == [["Subnet"], ["Gateway", "Subnet"]]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_create_shows_exactly_what_was_given(host: Host) -> None:
 def test_what_cannot_be_created(host: Host, asked: dict[str, Any], kind: type[MoorageError], text: str) -> None:
     host.network("taken", **ipam("10.8.0.0/24"))
     with pytest.raises(kind) as refused:
-        host.do(networks.create, host.settings, host.engine.store, asked)
+        host.do(network_create.create, host.settings, host.engine.store, asked)
     assert text in refused.value.message
 
 
@@ -298,3 +300,85 @@ def test_filters(host: Host, filters: dict[str, list[str]], names: set[str]) -> 
 def test_bad_filters(host: Host, filters: dict[str, list[str]]) -> None:
     with pytest.raises(InvalidParameter):
         host.do(networks.matching, host.settings, host.engine.store, filters)
+
+
+def test_networks_made_from_a_configuration(host: Host) -> None:
+    pool = {"Subnet": "10.7.0.0/24", "Gateway": "10.7.0.9"}
+    host.network("conf", ConfigOnly=True, IPAM={"Config": [pool]}, Options={"a": "b"}, Labels={"x": "y"})
+    shown = inspect(host, "conf")
+    assert (shown["Driver"], shown["ConfigOnly"], shown["IPAM"]["Config"]) == ("null", True, [pool])
+    made = host.network("made", ConfigFrom={"Network": "conf"}, Internal=True)
+    shown = inspect(host, "made")
+    assert (shown["Driver"], shown["ConfigFrom"], shown["Internal"]) == ("bridge", {"Network": "conf"}, True)
+    assert (shown["IPAM"]["Config"], shown["Options"], shown["Labels"]) == ([pool], {"a": "b"}, {"x": "y"})
+    assert "10.7.0.9" in host.run("ip", "addr", "show", f"br-{made[:12]}")
+    web = host.container("web", "made")
+    assert web.ip == "10.7.0.1"
+    with pytest.raises(Forbidden, match="cannot create endpoint on configuration-only network"):
+        host.container("other", "conf")
+    with pytest.raises(Forbidden, match='configuration network "conf" is in use'):
+        remove(host, "conf")
+    web.release()
+    remove(host, "made")
+    assert host.do(networks.prune, host.settings, host.engine.store, {}) is None, "a configuration waits for its use"
+    remove(host, "conf")
+    assert host.left_behind() == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "text"),
+    [
+        ({"ConfigOnly": True, "Internal": True}, Forbidden, "can only contain network specific fields"),
+        ({"ConfigOnly": True, "Scope": "local"}, Forbidden, "can only contain network specific fields"),
+        ({"ConfigOnly": True, "ConfigFrom": {"Network": "conf"}}, Forbidden, "cannot depend on another configuration"),
+        ({"ConfigFrom": {"Network": "nosuch"}}, NotFound, 'configuration network "nosuch" does not exist'),
+        ({"ConfigFrom": {"Network": "bridge"}}, NotFound, 'configuration network "bridge" does not exist'),
+        ({"ConfigFrom": {"Network": "conf"}, "Options": {"a": "b"}}, Forbidden, "network driver options are not"),
+        ({"ConfigFrom": {"Network": "conf"}, "Labels": {"a": "b"}}, Forbidden, "user specified configurations are"),
+        (
+            {"ConfigFrom": {"Network": "conf"}, **ipam("10.8.0.0/24")},
+            Forbidden,
+            "user specified configurations are not",
+        ),
+        ({"ConfigFrom": {"Network": "odd"}}, InvalidParameter, "enable_icc value: zz"),
+        ({"Ingress": True}, Forbidden, "Ingress network can only be global scope network"),
+        (ipam("10.8.0.0/30", Gateway="10.8.0.0"), SystemFailure, "gateway (10.8.0.0): Address already in use"),
+        (ipam("10.8.0.0/30", Gateway="10.8.0.3"), SystemFailure, "gateway (10.8.0.3): Address already in use"),
+        (
+            {"IPAM": {"Config": [{"Subnet": "fd00:98::/64"}, {"Subnet": "fd00:99::/64"}]}},
+            Forbidden,
+            "bridge driver doesn't support multiple subnets",
+        ),
+    ],
+)
+def test_refusals_change_nothing(host: Host, asked: dict[str, Any], kind: type[MoorageError], text: str) -> None:
+    host.network("conf", ConfigOnly=True)
+    host.network("odd", ConfigOnly=True, Options={"com.docker.network.bridge.enable_icc": "zz"})
+    before = host.run("ip", "link"), host.do(networks.matching, host.settings, host.engine.store, {})
+    with pytest.raises(kind) as refused:
+        host.network("n", **asked)
+    assert text in refused.value.message
+    assert (host.run("ip", "link"), host.do(networks.matching, host.settings, host.engine.store, {})) == before
+
+
+@pytest.mark.parametrize(
+    ("pool", "containers", "used", "left"),
+    [
+        ({"Subnet": "10.7.0.0/24"}, 2, 5, 251),
+        ({"Subnet": "10.7.0.0/24", "IPRange": "10.7.0.128/25", "AuxiliaryAddresses": {"a": "10.7.0.5"}}, 1, 5, 125),
+        ({"Subnet": "fd00:7::/64"}, 1, 3, (1 << 64) - 3),
+        ({"Subnet": "fd00:7::/48"}, 1, 3, (1 << 64) - 1),
+    ],
+)
+def test_counters_of_addresses(host: Host, pool: dict[str, Any], containers: int, used: int, left: int) -> None:
+    host.network("counted", EnableIPv4="." in pool["Subnet"], IPAM={"Config": [pool]})
+    started = [host.container(f"c{number}", "counted") for number in range(containers)]
+
+    def counted() -> dict[str, dict[str, int]]:
+        found = networks.find(host.settings, host.engine.store, "counted")
+        return network_status.subnets(host.engine.store, found)
+
+    assert counted() == {pool["Subnet"]: {"IPsInUse": used, "DynamicIPsAvailable": left}}
+    started[0].release()
+    assert counted()[pool["Subnet"]]["IPsInUse"] == used - 1
+    assert network_status.subnets(host.engine.store, networks.find(host.settings, host.engine.store, "none")) == {}
