@@ -28,6 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from compat_api.server import Server
 
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\n"  # how a client begins that knows it may speak HTTP/2 (RFC 9113, 3.4)
 _LONGEST_HEAD = 1 << 20  # bytes; Go's default for a request's head
 _KEPT_BACK = 65536  # bytes kept after a request that may be hijacked, until it is
 
@@ -86,6 +87,9 @@ class Protocol(HttpToolsProtocol):
                 self.refuse()
             return b""
         head, rest = bytes(self.held_back[: end + 4]), bytes(self.held_back[end + 4 :])
+        if head == _PREFACE and not self.answered:
+            self._speak_http2()
+            return b""
         self.held_back.clear()
         self.parser = httptools.HttpRequestParser(self)
         try:
@@ -96,6 +100,12 @@ class Protocol(HttpToolsProtocol):
             self.refuse()
             return b""
         return rest
+
+    def _speak_http2(self) -> None:
+        """The connection is gRPC's from here on."""
+        task = asyncio.ensure_future(self.house.dispatcher.speak_http2(self.hijack(b"")))
+        self.server_state.tasks.add(task)  # the process stays for it as for a request
+        task.add_done_callback(self.server_state.tasks.discard)
 
     def _looks_like_http(self) -> bool:
         """Whether what has come may still become a request: no need to wait for a megabyte of something else."""
@@ -232,12 +242,14 @@ class Protocol(HttpToolsProtocol):
     def hijack(self, head: bytes) -> HijackedConnection:
         """Send `head` and hand the transport over. Called while the request's answer has not begun."""
         cycle, transport = self.cycle, self.transport
-        cycle.response_started = cycle.response_complete = True  # for uvicorn the request is over
-        cycle.on_response = lambda: None
+        if cycle is not None:  # a connection may begin with another protocol: then there is no request
+            cycle.response_started = cycle.response_complete = True  # for uvicorn the request is over
+            cycle.on_response = lambda: None
         self.connections.discard(self)
         self.server_state.total_requests += 1
         self._unset_keepalive_if_required()
-        transport.write(head)
+        if head:
+            transport.write(head)
         taken = HijackedConnection(transport, bytes(self.held_back), self.ended, self._hijack_over)
         self.held_back.clear()
         self.hijacked = taken

@@ -13,16 +13,18 @@ from service.errors import InvalidParameter, MoorageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
     from typing import Any
 
     from compat_api.declaration import Operation
+    from compat_api.streams.hijack import HijackedConnection
 
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 DESCRIPTION = "/openapi.json"
+_LISTS = (b"x-docker-expose-session-grpc-method",)
 
 
 class Dispatcher:
@@ -84,11 +86,30 @@ class Dispatcher:
         finally:
             self.followers.discard(task)
 
+    async def speak_http2(self, connection: "HijackedConnection") -> None:
+        """Serve a connection that began with HTTP/2's preface: gRPC, as on one that was upgraded by POST /grpc."""
+        from compat_api.buildkit import server
+
+        task = asyncio.current_task()
+        assert task is not None
+        self.followers.add(task)
+        try:
+            await server.services(self.engine()).serve(connection)
+            await connection.close()
+        except Exception as error:  # noqa: BLE001 - as for a handler; there is no answer to say it with
+            errors.report(error)
+            connection.abort()
+        except asyncio.CancelledError:  # the service is told to stop
+            connection.abort()
+            raise
+        finally:
+            self.followers.discard(task)
+
     async def run(
         self, operation: "Operation", values: list[str], version: tuple[int, int], scope: "Scope", receive: "Receive"
     ) -> "Reply | Stream | Hijack":
         """Read what the operation declares, and call its handler. Raises what the handler raises, and ClientLeft."""
-        headers: dict[bytes, bytes] = dict(scope["headers"])
+        headers = _fields(scope["headers"])
         arguments = operation.arguments(scope["query_string"], headers, version)
         extra: dict[str, Any] = {}
         if operation.body == STREAM:
@@ -107,6 +128,14 @@ class Dispatcher:
             raise TypeError(f"{operation.method} {operation.path} must say -> Hijack to take the connection over")
         checked: Reply | Stream | Hijack = answer
         return checked
+
+
+def _fields(given: "Iterable[tuple[bytes, bytes]]") -> dict[bytes, bytes]:
+    """The header fields by name; of a repeated one the last counts, or all, with commas, where it is a list."""
+    fields: dict[bytes, bytes] = {}
+    for name, value in given:
+        fields[name] = fields[name] + b"," + value if name in _LISTS and name in fields else value
+    return fields
 
 
 class ClientLeft(ConnectionResetError):  # noqa: N818 - it is no error

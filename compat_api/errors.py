@@ -20,6 +20,16 @@ STATUS: "dict[type, int]" = {
     errors.Unavailable: 503,
     errors.SystemFailure: 500,
 }
+# The same meanings in gRPC's numbers (grpc: doc/statuscodes.md); 2, unknown, is what BuildKit says of most errors.
+GRPC_STATUS: "dict[type, int]" = {
+    errors.InvalidParameter: 3,
+    errors.NotFound: 5,
+    errors.Conflict: 6,
+    errors.Forbidden: 7,
+    errors.NotImplemented_: 12,
+    errors.Unavailable: 14,
+    errors.Unauthorized: 16,
+}
 REASONS = {
     101: b"UPGRADED",
     200: b"OK",

@@ -5,6 +5,7 @@ The three ways in (`stage0`, `dispatch`, `app`) each write these to their own ki
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from typing import Any, Protocol
 
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 
         async def close(self) -> None:
             """Flush what was written and close."""
+
+    class RawConnection(Connection, Protocol):
+        """One that is no part of a protocol of ours yet."""
+
+        def become(self, protocol: "asyncio.Protocol") -> None:
+            """Let another protocol have the connection, with what has come already."""
+
+        async def closed_within(self, seconds: "float | None") -> bool:
+            """Whether the connection is closed, waiting at most that long for it (None: as long as it lasts)."""
 
 
 class Reply:
@@ -98,7 +108,7 @@ class Hijack:
 
     def __init__(
         self,
-        serve: "Callable[[Connection], Awaitable[None]]",
+        serve: "Callable[[RawConnection], Awaitable[None]]",
         content_type: bytes = b"application/vnd.docker.raw-stream",
         switching: "Headers" = (),
     ) -> None:

@@ -81,6 +81,11 @@ class Settings:
         return self.run + "/bell"
 
     @property
+    def mirrors(self) -> str:
+        """Copies of clients' directories, from which builds copy (`service.content.mirror`)."""
+        return self.root + "/mirrors"
+
+    @property
     def keeper_lock(self) -> str:
         """The file that the keeper holds locked as long as it lives."""
         return self.run + "/keeper.lock"

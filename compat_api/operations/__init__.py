@@ -29,6 +29,8 @@ CHAPTERS = {
     "images": ("images",),
     "commit": ("images_commit",),
     "build": ("build",),
+    "grpc": ("buildkit",),
+    "session": ("buildkit",),
     "distribution": ("distribution",),
     "networks": ("networks",),
     "volumes": ("volumes",),

@@ -29,6 +29,7 @@ class HijackedConnection(asyncio.Protocol):
         self.lost = False
         self.reading_paused = False
         self._head_taken = False
+        self._next: asyncio.Protocol | None = None  # who has the connection now
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -41,6 +42,9 @@ class HijackedConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """More bytes from the client."""
+        if self._next is not None:
+            self._next.data_received(data)
+            return
         self.buffer += data
         self._arrived.set()
         if len(self.buffer) > _READ_AHEAD and not self.reading_paused:
@@ -51,18 +55,24 @@ class HijackedConnection(asyncio.Protocol):
         """The client closed its sending side: stdin ends, and the other direction goes on."""
         self.ended = True
         self._arrived.set()
-        return True
+        return self._next is None
 
     def pause_writing(self) -> None:
         """The client does not read fast enough."""
         self._writable.clear()
+        if self._next is not None:
+            self._next.pause_writing()
 
     def resume_writing(self) -> None:
         """There is room again."""
         self._writable.set()
+        if self._next is not None:
+            self._next.resume_writing()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+    def connection_lost(self, exc: Exception | None) -> None:
         """Both directions are closed."""
+        if self._next is not None:
+            self._next.connection_lost(exc)
         self.lost = self.ended = True
         for event in (self._arrived, self._writable, self._gone, self._closed):
             event.set()
@@ -75,6 +85,8 @@ class HijackedConnection(asyncio.Protocol):
         """
         self._gone.set()
         self._writable.set()
+        if self._next is not None:
+            self.transport.abort()  # nobody is left to answer
 
     def abort(self) -> None:
         """Close at once, unsent bytes or not."""
@@ -121,6 +133,28 @@ class HijackedConnection(asyncio.Protocol):
     async def gone(self) -> None:
         """Returns when the client has left entirely (reset, or both directions closed)."""
         await self._gone.wait()
+
+    def become(self, protocol: asyncio.Protocol) -> None:
+        """Let another protocol have the connection, with what has come already; it must not close it before."""
+        self._next = protocol
+        protocol.connection_made(self.transport)
+        pending = bytes(self.buffer)
+        self.buffer.clear()
+        if self.reading_paused:
+            self.reading_paused = False
+            self.transport.resume_reading()
+        if pending:
+            protocol.data_received(pending)
+        if self.ended:
+            self.transport.close()
+
+    async def closed_within(self, seconds: float | None) -> bool:
+        """Whether the connection is closed, waiting at most `seconds` for it (None: as long as it lasts)."""
+        try:
+            await asyncio.wait_for(self._closed.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
 
     async def close(self) -> None:
         """Flush what was written and close."""

@@ -36,6 +36,7 @@ class Engine:
         self.weighing: dict[frozenset[str], Any] = {}  # engine.system: uses of the disk that are being weighed
         self.prunes: dict[str, Any] = {}  # engine.prune: a lock for each kind
         self.removals: set[str] = set()  # containers that a client of this process is removing
+        self.building: Any = None  # compat_api.buildkit: the sessions and builds of this process
         self.followers = 0  # clients that follow events now
         self._threads: Any = None
         self._locks: dict[str, Any] = {}

@@ -11,12 +11,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    """Path (from the root) → tree, of all product and test code."""
+    """Path (from the root) → tree, of all product and test code that somebody wrote (`_pb2` modules are generated)."""
     found = {}
     for top in ("service", "compat_api", "install", "tests"):
         for folder, _, names in os.walk(f"{ROOT}/{top}"):
             for name in names:
-                if name.endswith(".py"):
+                if name.endswith(".py") and not name.endswith("_pb2.py"):
                     path = os.path.join(folder, name)
                     found[os.path.relpath(path, ROOT)] = ast.parse(text(os.path.relpath(path, ROOT)), path)
     return found

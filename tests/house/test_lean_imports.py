@@ -5,6 +5,7 @@ Each case runs in an interpreter of its own, started as the product starts it (`
 
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 
@@ -14,20 +15,21 @@ FORBIDDEN = {
     *("json", "asyncio", "typing", "dataclasses", "re", "subprocess", "threading", "socket", "datetime", "logging"),
     *("shutil", "contextlib", "tempfile", "pathlib", "inspect", "enum", "functools", "collections", "urllib", "http"),
     *("email", "ssl", "hashlib", "random", "secrets", "fastapi", "starlette", "uvicorn", "pydantic", "aiohttp"),
-    *("httptools", "aiofiles", "isal", "systemd", "anyio"),
+    *("httptools", "aiofiles", "isal", "systemd", "anyio", "grpclib", "h2", "google"),
 }
 OF_SQLITE = {"collections", "functools"}  # its C module imports them itself
 EXIT_HOOK = ("service.exit_hook",)
 KEEPER = ("service.keeper", "service.engine.probes")
 FILES = ("service.container_files",)
 FIRST_ANSWER = ("compat_api.stage0", "compat_api.operations.system_ping")
+LOOP = ("compat_api.server", "compat_api.connection", "compat_api.operations.buildkit")
 LIST = (*FIRST_ANSWER, "compat_api.operations.containers", "service.engine.engine", "service.store.containers")
 
 
-def loaded(python: str, modules: tuple[str, ...]) -> set[str]:
-    """The top-level names in sys.modules of a bare interpreter that has imported `modules`."""
+def loaded(python: str, modules: tuple[str, ...], *folders: str) -> set[str]:
+    """The top-level names in sys.modules of a bare interpreter that has imported `modules` (from `folders`, too)."""
     program = (
-        f"import sys; sys.path.insert(0, {ROOT!r})\n"
+        f"import sys; sys.path[:0] = {[ROOT, *folders]!r}\n"
         + "".join(f"import {name}\n" for name in modules)
         + "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
@@ -54,3 +56,8 @@ def test_cold_paths_import_little(python: str, modules: tuple[str, ...], allowed
 def test_programs_of_their_own_need_the_standard_library_only(modules: tuple[str, ...]) -> None:
     """They are run by Debian's python3, not by the one of the virtual environment."""
     assert not loaded("/usr/bin/python3", modules) - sys.stdlib_module_names - {"service", "__main__"}
+
+
+def test_grpc_is_imported_for_grpc_only() -> None:
+    """The loop itself, and the module that declares the operations, do without it."""
+    assert not loaded(sys.executable, LOOP, sysconfig.get_path("purelib")) & {"grpclib", "h2", "hpack", "google"}

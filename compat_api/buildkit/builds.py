@@ -1,0 +1,202 @@
+"""The builds that run in this process, by the name that their client gave them (`Ref`).
+
+A client starts a build (`Control.Solve`, which waits), then asks for images within it (`LLBBridge.Solve`), says which
+one is the result (`LLBBridge.Return`), and follows the progress (`Control.Status`), all on calls of their own that may
+come in any order. Each image is made in a task: its layers live as long as the task does, which is until the build ends
+and no other build has it as an input.
+"""
+
+import asyncio
+import contextlib
+import time
+
+from compat_api.buildkit.progress import Progress
+from compat_api.buildkit.session import Sessions
+from service.errors import Conflict, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from typing import Any, Protocol
+
+    from compat_api.buildkit.wire import control_pb2 as control
+    from compat_api.buildkit.wire import gateway_pb2 as gateway
+    from service.engine.engine import Engine
+    from service.engine.solving import Exporter, Session, Solved, SolveRequest
+    from service.engine.solving import Progress as Told
+
+    class Solver(Protocol):
+        """What builds: `service.engine.solve`."""
+
+        def solve(
+            self, engine: Engine, request: SolveRequest, session: Session, progress: Told
+        ) -> "AbstractAsyncContextManager[Solved]":
+            """Make an image; it lasts as long as the context."""
+
+        async def export(
+            self, engine: Engine, solved: Solved, exporter: Exporter, session: Session, progress: Told
+        ) -> "Mapping[str, str]":
+            """Give an image to where it is wanted; what the client is told about it."""
+
+
+_WAIT = 10.0  # seconds that calls wait for the build they belong to
+_REMEMBERED = 30.0  # seconds that the progress of a build which has ended can still be asked for
+
+
+class Image:
+    """An image of a build: being made, or made."""
+
+    def __init__(self, engine: "Engine", solver: "Solver") -> None:
+        self._engine, self._solver = engine, solver
+        self._made: asyncio.Future[Solved] = asyncio.get_running_loop().create_future()
+        self._released = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._users = 1  # the build, and images of other builds that it is an input of
+        self.needs: list[Image] = []
+
+    def start(self, request: "SolveRequest", session: "Session", progress: Progress) -> None:
+        """Begin to make it."""
+        self._task = asyncio.create_task(self._live(request, session, progress), name="image")
+
+    async def _live(self, request: "SolveRequest", session: "Session", progress: Progress) -> None:
+        try:
+            async with self._solver.solve(self._engine, request, session, progress) as solved:
+                self._made.set_result(solved)
+                await self._released.wait()
+        except asyncio.CancelledError:
+            self._made.cancel()
+            raise
+        except Exception as error:
+            if self._made.done():
+                raise
+            self._made.set_exception(error)
+            self._made.exception()  # seen: nobody may be waiting any more
+        finally:
+            for other in self.needs:
+                other.release()
+
+    async def made(self) -> "Solved":
+        """The image, once it is made. Raises what making it raised."""
+        return await asyncio.shield(self._made)
+
+    def solved(self) -> "Solved | None":
+        """The image if it is made."""
+        good = self._made.done() and not self._made.cancelled() and self._made.exception() is None
+        return self._made.result() if good else None
+
+    def use(self) -> None:
+        """Another image is made from it."""
+        self._users += 1
+
+    def release(self) -> None:
+        """One user less; without any, its layers go."""
+        self._users -= 1
+        if not self._users:
+            self._released.set()
+            if not self._made.done() and self._task is not None:
+                self._task.cancel()
+
+    async def gone(self) -> None:
+        """Returns when nothing is left of it, or others still need it."""
+        if self._task is not None and not self._users:
+            await asyncio.wait((self._task,))
+            if not self._task.cancelled():
+                self._task.exception()
+
+
+class Build:
+    """One build, from its start to its end."""
+
+    def __init__(self, request: "control.SolveRequest") -> None:
+        self.request = request
+        self.ref = request.Ref
+        self.progress = Progress()
+        self.returned: asyncio.Future[gateway.Result] = asyncio.get_running_loop().create_future()
+        self.images: dict[str, Image] = {}  # those made so far, by the id of their result
+        self.making: list[Image] = []
+        self.failed: Exception | None = None  # why the last image could not be made
+        self.started_ns = time.time_ns()
+
+    async def end(self) -> None:
+        """The build is over: what it made, or was making, is let go."""
+        self.progress.end()
+        if not self.returned.done():
+            self.returned.cancel()
+        for image in self.making:
+            image.release()
+        for image in self.making:
+            await image.gone()
+
+
+class Builds:
+    """All of them, and the sessions they use."""
+
+    def __init__(self, engine: "Engine", solver: "Solver") -> None:
+        self.engine, self.solver = engine, solver
+        self.sessions = Sessions()
+        self._running: dict[str, Build] = {}
+        self._images: dict[str, Image] = {}  # of all builds, by the id of their result
+        self._changed = asyncio.Event()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def run(self, request: "control.SolveRequest") -> "AsyncIterator[Build]":
+        """A build lasts as long as this. Raises Conflict when there is one of that name."""
+        if request.Ref in self._running:
+            raise Conflict(f"job {request.Ref} already exists")
+        build = self._running[request.Ref] = Build(request)
+        self._changed.set()
+        self._changed = asyncio.Event()
+        self.engine.held += 1
+        try:
+            yield build
+        finally:
+            # In a task of its own: the client may be gone, and with it the call that we are in.
+            ending = asyncio.create_task(self._end(build), name="end of a build")
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            await asyncio.shield(ending)
+
+    async def _end(self, build: Build) -> None:
+        try:
+            for id in build.images:
+                self._images.pop(id, None)
+            await build.end()
+        finally:
+            self.engine.held -= 1
+            asyncio.get_running_loop().call_later(_REMEMBERED, self._running.pop, build.ref, None)
+
+    async def get(self, ref: str) -> Build:
+        """The build of that name; what asks for it may be earlier than what starts it. Raises NotFound."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _WAIT
+        while ref not in self._running:
+            try:
+                await asyncio.wait_for(self._changed.wait(), until - loop.time())
+            except TimeoutError:
+                raise NotFound(f"no such job {ref}") from None
+        return self._running[ref]
+
+    async def make(self, build: Build, request: "SolveRequest", needs: "list[Image]") -> "Solved":
+        """Have an image made within a build. Raises what making it raises; ends when its caller does."""
+        session: Any = await self.sessions.get(build.request.Session)
+        image = Image(self.engine, self.solver)
+        for other in needs:
+            other.use()
+        image.needs = needs
+        build.making.append(image)
+        image.start(request, session, build.progress)
+        try:
+            solved = await image.made()
+        except BaseException:
+            build.making.remove(image)
+            image.release()
+            await asyncio.shield(image.gone())
+            raise
+        build.images[solved.id] = self._images[solved.id] = image
+        return solved
+
+    def image(self, id: str) -> "Image | None":
+        """An image by the id of its result, of any build that runs here."""
+        return self._images.get(id)

@@ -1,0 +1,231 @@
+"""grpclib on connections that are open already, with the roles either way; and bulk data past python-h2.
+
+In a session the client serves and we ask: a `Channel` is bound to the connection instead of dialling. What comes in
+bulk there (a build's context) is nearly all DATA frames without flags, and each costs python-h2 tens of microseconds.
+So `_Protocol` splits the frames itself: plain DATA of a stream that asked for it (`Bulk`) goes to that stream, all else
+to h2. h2 never sees the bypassed bytes; its windows stay right because exactly those bytes are given back by
+WINDOW_UPDATE frames of our own, once they have been used: that is the back-pressure.
+
+grpclib is pinned: this touches its protocol classes, and tests/compat_api/test_buildkit_channel.py holds the contract.
+"""
+
+import asyncio
+import struct
+from collections import deque
+
+import grpclib.client
+from grpclib.config import Configuration
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+from grpclib.protocol import H2Protocol
+from h2.settings import SettingCodes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import BaseTransport
+    from collections.abc import Sequence
+    from typing import Any
+
+    from google.protobuf.message import Message
+
+    Metadata = Sequence[tuple[str, str]]
+
+WINDOW = (
+    16 << 20
+)  # bytes on their way to us, per stream and connection: 64 KiB would cost a round trip every two packets
+CONFIGURATION = Configuration(http2_connection_window_size=WINDOW, http2_stream_window_size=WINDOW)
+_FRAME = 1 << 20  # bytes of the largest frame that we take
+_LONGEST = WINDOW // 2  # bytes of the longest message: one longer than the window would never come whole
+_GIVE_BACK = 1 << 20  # bytes that are used before the client is told: a frame per packet would cost as much as it saves
+_DATA, _HEAD = 0, 9
+
+
+class Bulk:
+    """Messages of one stream as they come, undecoded. It stands in for grpclib's buffer of that stream."""
+
+    def __init__(self, protocol: "_Protocol", stream_id: int) -> None:
+        self._protocol, self._id = protocol, stream_id
+        self._bytes = bytearray()
+        self._messages: deque[bytes] = deque()
+        self._owed = 0  # bytes that have come and are not given back
+        self._ended = False
+        self._arrived = asyncio.Event()
+
+    def feed(self, piece: memoryview) -> None:
+        """Bytes of a DATA frame."""
+        held = self._bytes
+        held += piece
+        self._owed += len(piece)
+        at, end = 0, len(held)
+        while end - at >= 5:
+            length = int.from_bytes(held[at + 1 : at + 5], "big")
+            if held[at] or length > _LONGEST or self._owed > WINDOW + _FRAME:
+                self._protocol.abort()  # compressed (we offer none), or beyond what the windows allow
+                return
+            if end - at - 5 < length:
+                break
+            self._messages.append(bytes(memoryview(held)[at + 5 : at + 5 + length]))
+            at += 5 + length
+        if at:
+            del held[:at]
+            self._arrived.set()
+
+    def add(self, data: bytes, ack_size: int) -> None:
+        """Bytes that h2 has seen (the last frame of a stream): they are acknowledged there."""
+        self._protocol.connection.ack(self._id, ack_size)
+        self.feed(memoryview(data))
+        self._owed -= len(data)
+
+    def eof(self) -> None:
+        """The other end has said all."""
+        self._ended = True
+        self._arrived.set()
+
+    def unacked_size(self) -> int:
+        """grpclib releases the stream: what is owed goes back to the connection."""
+        self._protocol.give_back(self._id, self._owed, stream=False)
+        self._owed = 0
+        return 0
+
+    async def next(self) -> "list[bytes]":
+        """What has come: one message or more; none at the end."""
+        while not self._messages:
+            if self._ended:
+                return []
+            self._arrived.clear()
+            await self._arrived.wait()
+        found = list(self._messages)
+        self._messages.clear()
+        return found
+
+    def used(self) -> None:
+        """What `next` gave has been dealt with: the other end may send as much again."""
+        left = len(self._bytes) + sum(len(message) + 5 for message in self._messages)
+        if self._owed - left >= _GIVE_BACK:
+            self._protocol.give_back(self._id, self._owed - left, stream=True)
+            self._owed = left
+
+
+class _Protocol(H2Protocol):
+    """grpclib's protocol, with a way past h2 for `Bulk` streams."""
+
+    def connection_made(self, transport: "BaseTransport") -> None:
+        super().connection_made(transport)
+        self._transport: Any = transport
+        self._bulk: dict[int, Bulk] = {}
+        self._head = bytearray()
+        self._left = 0  # bytes that the current frame still has
+        self._into: Bulk | None = None  # … and whose they are; None: h2's
+        self.connection._connection.update_settings({SettingCodes.MAX_FRAME_SIZE: _FRAME})
+        self.connection.flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Split into frames, each to whom it is for."""
+        view, at, end = memoryview(data), 0, len(data)
+        ours = 0  # where the bytes begin that h2 has not had yet
+        while at < end:
+            if self._left:
+                take = min(self._left, end - at)
+                if self._into is not None:
+                    self._into.feed(view[at : at + take])
+                    ours = at + take
+                self._left -= take
+                at += take
+                continue
+            if self._head or end - at < _HEAD:
+                if ours < at and not self._head:
+                    super().data_received(bytes(view[ours:at]))
+                take = min(_HEAD - len(self._head), end - at)
+                self._head += view[at : at + take]
+                at += take
+                ours = at
+                if len(self._head) == _HEAD:
+                    head = bytes(self._head)
+                    self._head.clear()
+                    if not self._begin(head):
+                        super().data_received(head)
+                continue
+            if self._begin(bytes(view[at : at + _HEAD])):
+                if ours < at:
+                    super().data_received(bytes(view[ours:at]))
+                ours = at + _HEAD
+            at += _HEAD
+        if ours < end:
+            super().data_received(bytes(view[ours:end]))
+
+    def _begin(self, head: bytes) -> bool:
+        """A frame begins; true when it goes past h2."""
+        self._left = int.from_bytes(head[:3], "big")
+        self._into = None
+        if head[3] == _DATA and not head[4]:
+            stream = self.processor.streams.get(int.from_bytes(head[5:9], "big") & 0x7FFFFFFF)
+            if stream is not None and isinstance(stream.buffer, Bulk):
+                self._into = stream.buffer
+        return self._into is not None
+
+    def give_back(self, stream_id: int, size: int, *, stream: bool) -> None:
+        """Open the windows by `size` bytes: the connection's, and the stream's while it lives."""
+        if size and not self._transport.is_closing():
+            update = struct.pack(">I", size)
+            frames = b"\0\0\4\x08\0\0\0\0\0" + update
+            if stream:
+                frames += b"\0\0\4\x08\0" + struct.pack(">I", stream_id) + update
+            self._transport.write(frames)
+
+    def abort(self) -> None:
+        """The other end does not keep to the protocol."""
+        self._transport.abort()
+
+
+class Channel(grpclib.client.Channel):
+    """Calls to the client on the connection that it opened. `protocol` is what to put on the transport."""
+
+    def __init__(self) -> None:
+        super().__init__(host="localhost", port=0, config=CONFIGURATION)
+        self.protocol: H2Protocol = _Protocol(grpclib.client.Handler(), self._config, self._h2_config)
+
+    async def _create_connection(self) -> H2Protocol:
+        if self.gone:
+            raise ConnectionResetError("the session has ended")
+        return self.protocol
+
+    @property
+    def gone(self) -> bool:
+        """Whether the connection is closed (or not yet there)."""
+        handler: Any = self.protocol.handler
+        return handler.connection_lost or not hasattr(self.protocol, "connection")
+
+    async def ask(self, path: str, request: "Message", answer: "type[Any]", metadata: "Metadata" = ()) -> "Any":
+        """One request, one answer. Raises GRPCError, and what `LOST` names."""
+        method = grpclib.client.UnaryUnaryMethod(self, path, type(request), answer)
+        return await method(request, metadata=list(metadata))
+
+    def stream(self, path: str, request: "type[Any]", answer: "type[Any]", metadata: "Metadata" = ()) -> "Any":
+        """Open a stream both ways: grpclib's `Stream`, to be used as `async with`."""
+        return grpclib.client.StreamStreamMethod(self, path, request, answer).open(metadata=list(metadata))
+
+
+LOST = (StreamTerminatedError, ConnectionError)  # what calls raise when the connection or the stream ends
+
+
+def bulk(stream: "Any") -> Bulk:
+    """Take what comes on a stream of a `Channel` as `Bulk`. To be called right after `send_request()`."""
+    inner = stream._stream
+    inner.buffer = taken = Bulk(stream._channel.protocol, inner.id)
+    return taken
+
+
+async def send_raw(stream: "Any", data: bytes) -> None:
+    """Send bytes that are whole gRPC messages already; never none: an empty frame is taken for the end."""
+    with stream._wrapper:
+        await stream._stream.send_data(data)
+
+
+async def reason(stream: "Any") -> None:
+    """The other end has said all before its time: raise why, a GRPCError when its trailers name one."""
+    if not stream._end_done:
+        await stream.end()
+    await stream.recv_initial_metadata()
+    await stream.recv_trailing_metadata()
+
+
+__all__ = ["LOST", "WINDOW", "Bulk", "Channel", "GRPCError", "bulk", "reason", "send_raw"]

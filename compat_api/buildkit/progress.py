@@ -1,0 +1,204 @@
+"""What a build tells, kept for whoever follows it (`solving.Progress`), and as BuildKit's messages.
+
+A follower gets the whole picture first. Of a vertex and of a status only the latest state is kept for a follower that
+is behind: they are told whole. Output is kept in full, and the step that writes it waits for a follower that is far
+behind.
+"""
+
+import asyncio
+from collections import deque
+
+from compat_api.buildkit.wire import control_pb2 as control
+from compat_api.buildkit.wire import ops_pb2 as ops
+from service.engine import solving
+from service.engine.solving import Log, Status, Vertex
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    Event = Vertex | Status | Log | solving.Warning
+
+_BEHIND = 1 << 20  # bytes of output that a follower may be behind before the build waits
+_REMEMBERED = 2 << 20  # bytes of output that are kept for who comes later
+_MESSAGE = 1 << 20  # bytes of output in one message: gRPC takes 4 MiB by default
+_RHYTHM = 0.02  # seconds between messages: what comes meanwhile goes together
+
+
+class Follower:
+    """One client's stream of a build's progress."""
+
+    def __init__(self) -> None:
+        self.vertices: dict[str, Vertex] = {}
+        self.statuses: dict[tuple[str, str], Status] = {}
+        self.lines: deque[Log | solving.Warning] = deque()
+        self.bytes = 0
+        self.ended = False
+        self.arrived = asyncio.Event()
+        self.caught_up = asyncio.Event()
+        self.caught_up.set()
+
+    def add(self, event: "Event") -> None:
+        """Something to tell."""
+        if isinstance(event, Vertex):
+            self.vertices[event.digest] = event
+        elif isinstance(event, Status):
+            self.statuses[event.vertex, event.id] = event
+        else:
+            self.lines.append(event)
+            self.bytes += _size(event)
+            if self.bytes > _BEHIND:
+                self.caught_up.clear()
+        self.arrived.set()
+
+    def end(self) -> None:
+        """Nothing more comes (or nobody listens any more)."""
+        self.ended = True
+        self.arrived.set()
+        self.caught_up.set()
+
+    def take(self) -> "control.StatusResponse | None":
+        """What is to be told now; None when there is nothing."""
+        if not (self.vertices or self.statuses or self.lines):
+            return None
+        told = control.StatusResponse(vertexes=[vertex(found) for found in self.vertices.values()])
+        told.statuses.extend(status(found) for found in self.statuses.values())
+        self.vertices.clear()
+        self.statuses.clear()
+        size = 0
+        while self.lines and size < _MESSAGE:
+            line = self.lines.popleft()
+            size += _size(line)
+            if isinstance(line, Log):
+                told.logs.append(log(line))
+            else:
+                told.warnings.append(warning(line))
+        self.bytes -= size
+        if self.bytes <= _BEHIND:
+            self.caught_up.set()
+        return told
+
+
+class Progress:
+    """The progress of one build."""
+
+    def __init__(self) -> None:
+        self.vertices: dict[str, Vertex] = {}
+        self.warnings = 0
+        self._statuses: dict[tuple[str, str], Status] = {}
+        self._lines: deque[Log | solving.Warning] = deque()
+        self._bytes = 0
+        self._followers: list[Follower] = []
+        self._ended = False
+
+    async def tell(self, event: "Event") -> None:
+        """Take an event; waits for followers that are far behind with output (`solving.Progress.tell`)."""
+        self.add(event)
+        for follower in list(self._followers):
+            await follower.caught_up.wait()
+
+    def add(self, event: "Event") -> None:
+        """As `tell`, without waiting."""
+        if isinstance(event, Vertex):
+            self.vertices[event.digest] = event
+        elif isinstance(event, Status):
+            self._statuses[event.vertex, event.id] = event
+        else:
+            self.warnings += isinstance(event, solving.Warning)
+            self._lines.append(event)
+            self._bytes += _size(event)
+            while self._bytes > _REMEMBERED:
+                self._bytes -= _size(self._lines.popleft())
+        for follower in self._followers:
+            follower.add(event)
+
+    def end(self) -> None:
+        """The build is over."""
+        self._ended = True
+        for follower in self._followers:
+            follower.end()
+
+    async def follow(self) -> "AsyncIterator[control.StatusResponse]":
+        """All that there is to tell, until the build ends."""
+        follower = Follower()
+        for event in (*self.vertices.values(), *self._statuses.values(), *self._lines):
+            follower.add(event)
+        if self._ended:
+            follower.end()
+        self._followers.append(follower)
+        try:
+            while True:
+                while (told := follower.take()) is not None:
+                    yield told
+                if follower.ended:
+                    return
+                follower.arrived.clear()
+                await follower.arrived.wait()
+                if not follower.ended:
+                    await asyncio.sleep(_RHYTHM)
+        finally:
+            follower.end()
+            self._followers.remove(follower)
+
+
+def _size(event: "Log | solving.Warning") -> int:
+    return len(event.data) if isinstance(event, Log) else len(event.text) + 200
+
+
+def moment(nanoseconds: int, to: "Timestamp") -> None:
+    """Set a timestamp; 0 leaves it out."""
+    if nanoseconds:
+        to.FromNanoseconds(nanoseconds)
+
+
+def vertex(found: Vertex) -> control.Vertex:
+    """A vertex as a message."""
+    told = control.Vertex(
+        digest=found.digest, inputs=found.inputs, name=found.name, cached=found.cached, error=found.error
+    )
+    if found.started_ns:
+        moment(found.started_ns, told.started)
+    if found.completed_ns:
+        moment(found.completed_ns, told.completed)
+    if found.group:
+        told.progressGroup.id = told.progressGroup.name = found.group
+    return told
+
+
+def status(found: Status) -> control.VertexStatus:
+    """A status as a message. Clients show its ID."""
+    told = control.VertexStatus(
+        ID=found.id, vertex=found.vertex, name=found.name or found.id, current=found.current, total=found.total
+    )
+    if found.started_ns:
+        moment(found.started_ns, told.started)
+    if found.completed_ns:
+        moment(found.completed_ns, told.completed)
+    moment(found.completed_ns or found.started_ns, told.timestamp)
+    return told
+
+
+def log(found: Log) -> control.VertexLog:
+    """Output as a message."""
+    told = control.VertexLog(vertex=found.vertex, stream=found.stream, msg=found.data)
+    moment(found.time_ns, told.timestamp)
+    return told
+
+
+def warning(found: solving.Warning) -> control.VertexWarning:
+    """A warning as a message."""
+    told = control.VertexWarning(
+        vertex=found.vertex,
+        level=found.level,
+        short=found.short.encode(),
+        detail=[line.encode() for line in found.detail],
+        url=found.url,
+    )
+    if found.filename:
+        told.info.CopyFrom(ops.SourceInfo(filename=found.filename, data=found.text, language="Dockerfile"))
+    told.ranges.extend(
+        ops.Range(start=ops.Position(line=lines.start), end=ops.Position(line=lines.end)) for lines in found.ranges
+    )
+    return told
