@@ -14,7 +14,9 @@ What the rules say, in the words of Docker's bridge driver:
 - A network whose gateway mode is `routed` keeps its addresses on the way out, and other machines may call them: its
   published ports, and by ping; `nat-unprotected` lets all in that finds its way.
 - Calls from the host to 127.0.0.1 leave by a bridge, which needs `route_localnet` there; hence packets from a bridge
-  that claim a loopback address, or ask for one, are dropped before anything else looks at them.
+  that claim a loopback address, or ask for one, are dropped before anything else looks at them. A neighbour that sends
+  something for 127.0.0.1 to this machine gets nothing redirected: a port published there is the host's own (dockerd
+  before 28 lets neighbours in).
 """
 
 from service.errors import SystemFailure
@@ -40,6 +42,7 @@ _RULES = """
   }
   chain prerouting {
     type nat hook prerouting priority -100; policy accept;
+    ip daddr 127.0.0.0/8 return
     fib daddr type local jump published
   }
   chain output {

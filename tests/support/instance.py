@@ -7,6 +7,7 @@
 It runs behind the product's own socket activator with a short idle window, so that processes come and go while a test
 works; `Instance(activated=False)` runs one process on `--socket` instead. Several instances live side by side: each
 takes a free slot, and from its number follow the bridge, the nftables table, the subnets and the cgroup. Root needed.
+`Instance(namespace=PATH)` works in a network namespace that the test has made, as on a host of its own.
 """
 
 import fcntl
@@ -41,8 +42,14 @@ class Instance:
     """One private moorage. Use it as a context manager, or call `start` and `close`."""
 
     def __init__(
-        self, *, idle_seconds: float = 3.0, activated: bool = True, environment: Mapping[str, str] | None = None
+        self,
+        *,
+        idle_seconds: float = 3.0,
+        activated: bool = True,
+        environment: Mapping[str, str] | None = None,
+        namespace: str = "",
     ) -> None:
+        self.inside = ("nsenter", f"--net={namespace}") if namespace else ()  # nsenter becomes what it is to run
         self.activated = activated
         self.slot, self._slot_lock = _take_slot()
         self.folder = tempfile.mkdtemp(prefix="mt", dir="/tmp")  # short: socket paths end at 107 bytes
@@ -85,6 +92,7 @@ class Instance:
     def start(self) -> None:
         """Begin to listen. Raises AssertionError with the log when no socket appears."""
         command = [*ACTIVATOR, self.socket, *SERVICE] if self.activated else [*SERVICE, "--socket", self.socket]
+        command = [*self.inside, *command]
         with open(self.log_path, "ab") as log:
             self._first = subprocess.Popen(
                 command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -261,7 +269,7 @@ class Instance:
         """
         return [
             *(f"mount {target}" for target in mounts_below(self.folder)),
-            *(f"interface {name}" for name in _ports_of(self.bridge)),
+            *(f"interface {name}" for name in self._ports()),
             *(f"nft {element}" for element in self._nft_elements()),
             *(f"cgroup {path}" for path in self._cgroups() if os.path.basename(path) != self.cgroup_parent),
             *(f"process {pid} {shown}" for pid, shown in self._processes()),
@@ -275,15 +283,22 @@ class Instance:
             ),
         ]
 
+    def _net(self, *command: str) -> str:
+        """What a program says where the instance's network is; "" when it fails."""
+        return subprocess.run([*self.inside, *command], capture_output=True, text=True, check=False).stdout
+
+    def _ports(self) -> list[str]:
+        """The interfaces in the default bridge."""
+        listed = self._net("ip", "-br", "link", "show", "master", self.bridge)
+        return [line.split()[0].partition("@")[0] for line in listed.splitlines()]
+
     def _nft_elements(self) -> list[str]:
-        listed = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
+        listed = self._net("nft", "list", "tables")
         found: list[str] = []
         for line in listed.splitlines():
             _, family, name = line.split()
             if name == self.nft_table:
-                text = subprocess.run(
-                    ["nft", "list", "table", family, name], capture_output=True, text=True, check=False
-                ).stdout
+                text = self._net("nft", "list", "table", family, name)
                 # Elements of the instance's own (its bridges) stay; those that name a container's address do not.
                 prefix = re.escape(".".join(self.subnets.split(".")[:2]))
                 found += re.findall(
@@ -323,7 +338,7 @@ class Instance:
     def _network_bridges(self) -> list[str]:
         """The bridges of networks that a test made and did not come to remove: their addresses are of our subnets."""
         ours = ipaddress.ip_network("/".join(self.subnets.split("/")[:2]))
-        listed = subprocess.run(["ip", "-4", "-br", "address"], capture_output=True, text=True, check=False).stdout
+        listed = self._net("ip", "-4", "-br", "address")
         return [
             name
             for name, _, *addresses in map(str.split, listed.splitlines())
@@ -339,14 +354,14 @@ class Instance:
             time.sleep(0.02)
         for target in sorted(mounts_below(self.folder), reverse=True):
             subprocess.run(["umount", "-l", target], check=False, capture_output=True)
-        for name in (*_ports_of(self.bridge), self.bridge, *self._network_bridges()):
-            subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
+        for name in (*self._ports(), self.bridge, *self._network_bridges()):
+            self._net("ip", "link", "delete", name)
         for family in ("inet", "ip", "ip6", "bridge"):
-            subprocess.run(["nft", "delete", "table", family, self.nft_table], check=False, capture_output=True)
+            self._net("nft", "delete", "table", family, self.nft_table)
         chain = self.nft_table.upper() + "-FORWARD"  # made where the host's FORWARD chain drops
         for rule in (["-D", "FORWARD", "-j", chain], ["-F", chain], ["-X", chain]):
             if shutil.which("iptables"):
-                subprocess.run(["iptables", "-w", *rule], check=False, capture_output=True)
+                self._net("iptables", "-w", *rule)
         for path in reversed(self._cgroups()):
             try:
                 os.rmdir(path)
@@ -369,10 +384,6 @@ def children_of(parent: int) -> list[int]:
         if len(status) > 1 and int(status[1]) == parent and status[0] != b"Z":
             found.append(pid)
     return found
-
-
-def _ports_of(bridge: str) -> list[str]:
-    return sorted(_listed(f"/sys/class/net/{bridge}/brif"))
 
 
 def keepers_of(root: str) -> list[int]:
