@@ -44,6 +44,8 @@ def loads(text: "str | bytes") -> "Any":
         value, end = _scan(text, start)
     except StopIteration as stop:
         raise ValueError(f"invalid JSON at character {stop.value}") from None
+    except RecursionError:
+        raise ValueError("exceeded max depth") from None
     except SystemError:  # the scanner could not find `json.decoder` to word its complaint: let it be worded there
         import json
 

@@ -8,7 +8,7 @@ download that broke off goes on where it stopped, in this pull or in a later one
 import asyncio
 import math
 
-from service import bell, jsontext, timestamps
+from service import bell, timestamps
 from service.content import blobs, image_config, platforms, tarball
 from service.content import layers as unpacking
 from service.content.reference import Reference
@@ -19,10 +19,10 @@ from service.content.registry import (
     RegistryError,
     pull_refusal,
 )
-from service.content.registry_types import INDEXES, MANIFESTS
+from service.content.remote_manifest import Descriptor, RemoteManifest
 from service.engine import image_events, progress, registry_lookup
 from service.engine.layers import Lease, held_layer, image_row, register
-from service.errors import InvalidParameter, NotFound, SystemFailure
+from service.errors import InvalidParameter, SystemFailure
 from service.store import images as store
 
 TYPE_CHECKING = False
@@ -93,13 +93,13 @@ async def _pulled(
     wanted = platforms.parse(platform) if platform else platforms.host()
     name = reference.digest or reference.tag
 
-    async def ask(registry: Registry) -> "tuple[str, _Manifest | None]":
+    async def ask(registry: Registry) -> "tuple[str, RemoteManifest | None]":
         """The manifest; or only its digest, when the image that it means for our platform is here already."""
         digest = await registry.digest_of(name)
         here: bool = await engine.thread(_retagged, engine, reference, digest, wanted, outcome)
         if here:
             return digest, None
-        manifest = _Manifest(reference, *(await registry.manifest(name)))
+        manifest = RemoteManifest(reference, *(await registry.manifest(name)))
         return manifest.digest, manifest
 
     try:
@@ -112,7 +112,9 @@ async def _pulled(
             yield progress.message(f"Digest: {digest}")
             return
         if manifest.is_index:
-            manifest = _Manifest(reference, *(await registry.manifest(manifest.choose(wanted))))
+            manifest = RemoteManifest(reference, *(await registry.manifest(manifest.choose(wanted))))
+            if manifest.is_index:
+                raise InvalidParameter("unsupported manifest format")
         async with Lease(engine) as lease:
             work = _Pull(engine, registry, lease, manifest)
             task = asyncio.ensure_future(work.run())
@@ -136,46 +138,10 @@ async def _pulled(
     yield progress.message(f"Digest: {digest}")
 
 
-class _Manifest:
-    """A manifest or an index, read."""
-
-    def __init__(self, reference: Reference, digest: str, media_type: str, content: bytes) -> None:
-        self.digest, self.content = digest, content
-        try:
-            self.document = jsontext.loads(content)
-        except ValueError:
-            raise InvalidParameter(f"the registry's manifest {digest} is not JSON") from None
-        if not isinstance(self.document, dict):
-            raise InvalidParameter(f"the registry's manifest {digest} is not an object")
-        stated = self.document.get("mediaType") or media_type
-        if self.document.get("schemaVersion") == 1:
-            raise InvalidParameter(
-                "Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed. "
-                f"Suggest the author of {reference} to upgrade the image to the OCI Format or Docker Image manifest "
-                "v2, schema 2. More information at https://docs.docker.com/go/deprecated-image-specs/"
-            )
-        self.is_index = stated in INDEXES or "manifests" in self.document
-        if not self.is_index and (stated not in MANIFESTS and "layers" not in self.document):
-            raise InvalidParameter(f"unsupported manifest media type {stated}")
-
-    def choose(self, wanted: "Platform") -> str:
-        """The digest of the manifest for a platform. Raises NotFound."""
-        best, best_rank = "", -1
-        for entry in self.document.get("manifests") or ():
-            if (entry.get("annotations") or {}).get("vnd.docker.reference.type") == "attestation-manifest":
-                continue
-            rank = platforms.rank(wanted, entry.get("platform") or {})
-            if rank >= 0 and (best_rank < 0 or rank < best_rank):
-                best, best_rank = entry["digest"], rank
-        if not best:
-            raise NotFound(f"no matching manifest for {platforms.text(wanted)} in the manifest list entries")
-        return best
-
-
 class _Pull:
     """The layers of one manifest on their way."""
 
-    def __init__(self, engine: "Engine", registry: Registry, lease: Lease, manifest: _Manifest) -> None:
+    def __init__(self, engine: "Engine", registry: Registry, lease: Lease, manifest: RemoteManifest) -> None:
         self.engine, self.registry, self.lease, self.manifest = engine, registry, lease, manifest
         self.messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self.downloads = asyncio.Semaphore(DOWNLOADS)
@@ -189,20 +155,20 @@ class _Pull:
             self.messages.put_nowait(None)
 
     async def _run(self) -> "tuple[bytes, list[LayerRow]]":
-        document = self.manifest.document
-        here = await self.engine.thread(self._here, document["config"]["digest"])
+        image_id = self.manifest.config.digest
+        here = await self.engine.thread(self._here, image_id)
         if here is not None:
             return here
-        config = await self.registry.document(document["config"]["digest"])
+        config = await self.registry.document(image_id)
         diff_ids = image_config.diff_ids(image_config.parse(config))
-        descriptors = document.get("layers") or []
+        descriptors = self.manifest.layers
         if len(descriptors) != len(diff_ids):
             raise InvalidParameter("layers from manifest don't match image configuration")
         chain_ids = image_config.chain_ids(diff_ids)
         held = [await self.engine.thread(held_layer, self.engine, self.lease, chain_id) for chain_id in chain_ids]
         for descriptor, row in zip(descriptors, held, strict=True):
             state = "Already exists" if row is not None else "Pulling fs layer"
-            self.messages.put_nowait(progress.update(_shown(descriptor["digest"]), state))
+            self.messages.put_nowait(progress.update(_shown(descriptor.digest), state))
         tasks = [
             None if row is not None else asyncio.ensure_future(self._layer(descriptor, diff_id))
             for descriptor, diff_id, row in zip(descriptors, diff_ids, held, strict=True)
@@ -216,7 +182,7 @@ class _Pull:
                     continue
                 unpacked = await task
                 rows.append(await self.engine.thread(register, self.engine, self.lease, unpacked, chain_id, list(rows)))
-                self.messages.put_nowait(progress.update(_shown(descriptor["digest"]), "Pull complete"))
+                self.messages.put_nowait(progress.update(_shown(descriptor.digest), "Pull complete"))
         finally:
             await self._abandon([task for task in tasks[len(rows) :] if task is not None])
         return config, rows
@@ -240,8 +206,8 @@ class _Pull:
             if isinstance(done, unpacking.Unpacked):
                 done.discard()
 
-    async def _layer(self, descriptor: "dict[str, Any]", diff_id: str) -> "unpacking.Unpacked":
-        digest, size = descriptor["digest"], int(descriptor.get("size") or 0)
+    async def _layer(self, descriptor: Descriptor, diff_id: str) -> "unpacking.Unpacked":
+        digest, size = descriptor.digest, max(descriptor.size, 0)
         shown = _shown(digest)
         if self.downloads.locked():
             self.messages.put_nowait(progress.update(shown, "Waiting"))
@@ -253,7 +219,7 @@ class _Pull:
         if unpacked.diff_id != diff_id:
             await self.engine.thread(unpacked.discard)
             raise SystemFailure("failed to register layer: layers from manifest don't match image configuration")
-        media_type = descriptor.get("mediaType") or tarball.DOCKER_LAYER_GZIP
+        media_type = descriptor.media_type or tarball.DOCKER_LAYER_GZIP
         await self.engine.thread(self._note, diff_id, digest, media_type, size)
         return unpacked
 
@@ -360,7 +326,7 @@ def _discard_result(done: "asyncio.Future[unpacking.Unpacked]") -> None:
 
 
 def _register(
-    engine: "Engine", reference: Reference, digest: str, manifest: _Manifest, config: bytes, rows: "list[LayerRow]"
+    engine: "Engine", reference: Reference, digest: str, manifest: RemoteManifest, config: bytes, rows: "list[LayerRow]"
 ) -> bool:
     """The one commit of a pull. Whether the name means something new now."""
     blob = blobs.put(engine.settings, manifest.content)
