@@ -13,8 +13,8 @@ from service.errors import InvalidParameter, MoorageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
-    from typing import Any
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
+    from typing import Any, TypeVar
 
     from compat_api.declaration import Operation
     from compat_api.streams.hijack import HijackedConnection
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+    Result = TypeVar("Result")
 
 DESCRIPTION = "/openapi.json"
 _LISTS = (b"x-docker-expose-session-grpc-method",)
@@ -160,6 +161,24 @@ class Body:
             if message.get("body"):
                 yield message["body"]
         self.finished.set()
+
+    async def unless_left(self, work: "Coroutine[Any, Any, Result]") -> "Result":
+        """What `work` returns. It reads nothing of the body, which is given up; it is cancelled when the client leaves.
+
+        Raises what `work` raises, and ClientLeft.
+        """
+        self.finished.set()
+        task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(self.receive, None))
+        try:
+            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise ClientLeft("the client has left")
+            return task.result()
+        finally:
+            gone.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
 
 async def read_whole(receive: "Receive") -> bytes:

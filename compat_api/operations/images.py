@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from typing import Any
 
+    from compat_api.dispatch import Body
     from service.engine.engine import Engine
 
 
@@ -67,7 +68,7 @@ async def image_create(
     platform: str = Text(),
     auth: str = Header(name="x-registry-auth"),
     *,
-    body: "AsyncIterator[bytes]",
+    body: "Body",
 ) -> Stream:
     """Pull or import an image (API: ImageCreate). Errors before the first message are statuses."""
     from service.engine import messages
@@ -77,18 +78,19 @@ async def image_create(
 
         platforms.parse(platform)
     if fromImage:
-        return Stream(await messages.begun(_pulled(engine, fromImage, tag, platform, auth)))
+        return Stream(await body.unless_left(messages.begun(_pulled(engine, fromImage, tag, platform, auth))))
     from service.engine import images, import_
 
     target = images.parse_repo_tag(repo, tag)
-    source = messages.Body(body if fromSrc == "-" else import_.fetched(engine, fromSrc))
+    source = messages.Body(aiter(body) if fromSrc == "-" else import_.fetched(engine, fromSrc))
     comment = message or f"Imported from {fromSrc}"
 
     def work(report: "Callable[[dict[str, Any]], None]") -> None:
         image_id = import_.import_(engine, source.read, target, message=comment, changes=changes, platform=platform)
         report({"status": image_id})
 
-    return Stream(await messages.begun(messages.from_thread(engine, work)))
+    begun = messages.begun(messages.from_thread(engine, work))
+    return Stream(await (begun if fromSrc == "-" else body.unless_left(begun)))
 
 
 def _pulled(engine: "Engine", name: str, tag: str, platform: str, auth: str) -> "AsyncIterator[dict[str, Any]]":

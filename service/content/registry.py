@@ -210,6 +210,8 @@ class Registry:
             if response.status in accepted:
                 return response
             raise await self._refusal(response, method, url)
+        except (aiohttp.TooManyRedirects, aiohttp.InvalidURL) as error:
+            raise SystemFailure(f'{method.title()} "{url}": {_said(error)}') from error
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise Interrupted(f'{method.title()} "{url}": {_said(error)}') from error
 
@@ -526,6 +528,10 @@ def _said(error: BaseException) -> str:
         return _certificate_said(error, "the registry")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"proxyconnect tcp: {error.status} {error.message}"
+    if isinstance(error, aiohttp.TooManyRedirects):
+        return "stopped after 10 redirects"
+    if isinstance(error, aiohttp.InvalidURL):
+        return "the registry leads to an address that is none"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "EOF"
     if isinstance(error, aiohttp.ClientPayloadError):

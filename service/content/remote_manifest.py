@@ -21,7 +21,7 @@ SCHEMA_1 = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 )
-# What the configuration of an image is called; some registries have called it otherwise (moby: distribution/registry.go)
+# What the configuration of an image is called, and what some registries have called it (moby: distribution/registry.go)
 _IMAGE_CONFIGS = (
     "application/vnd.docker.container.image.v1+json",
     "application/vnd.oci.image.config.v1+json",

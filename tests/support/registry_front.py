@@ -1,6 +1,7 @@
 """What stands before a registry and is in the way: it breaks, lies, asks for patience, is a proxy, speaks TLS."""
 
 import http.server
+import select
 import socket
 import ssl
 import threading
@@ -24,9 +25,11 @@ class Fault:
         body: bytes = b"",
         corrupt: bool = False,
         reset: bool = False,
+        hold: "threading.Event | None" = None,
     ) -> None:
+        """`hold`: half of the answer's body, and the rest once that event is set; `Front.left` when nobody waits."""
         self.where, self.times, self.status, self.body = where, times, status, body
-        self.headers, self.corrupt, self.reset = headers or {}, corrupt, reset
+        self.headers, self.corrupt, self.reset, self.hold = headers or {}, corrupt, reset, hold
 
 
 class Front(http.server.ThreadingHTTPServer):
@@ -44,6 +47,7 @@ class Front(http.server.ThreadingHTTPServer):
         self.faults: list[Fault] = []
         self.seen: list[tuple[str, dict[str, str]]] = []
         self.tunnels: dict[str, tuple[str, int]] = {}
+        self.held, self.left = threading.Event(), threading.Event()  # somebody was made to wait; and has gone
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -106,9 +110,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         }
         if self.command == "HEAD":
             headers["Content-Length"] = upstream.headers.get("Content-Length", "0")
-        self._answer(upstream.status_code, headers, body, cut=fault is not None and fault.reset)
+        if fault is not None and fault.hold is not None:
+            self._answer(upstream.status_code, headers, body, hold=fault.hold)
+        else:
+            self._answer(upstream.status_code, headers, body, cut=fault is not None and fault.reset)
 
-    def _answer(self, status: int, headers: "dict[str, str]", body: bytes, *, cut: bool = False) -> None:
+    def _answer(
+        self,
+        status: int,
+        headers: "dict[str, str]",
+        body: bytes,
+        *,
+        cut: bool = False,
+        hold: "threading.Event | None" = None,
+    ) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -119,7 +134,23 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) // 2])
             self.close_connection = True
             return
+        if hold is not None:
+            self.wfile.write(body[: len(body) // 2])
+            body = body[len(body) // 2 :]
+            self.server.held.set()
+            if self._has_gone(hold):
+                self.server.left.set()
+                self.close_connection = True
+                return
         self.wfile.write(body)
+
+    def _has_gone(self, hold: threading.Event) -> bool:
+        """Wait for the event; whether the client left before it came."""
+        while not hold.wait(0.02):
+            readable, _, _ = select.select([self.connection], [], [], 0)
+            if readable and not self.connection.recv(1, socket.MSG_PEEK):
+                return True
+        return False
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = handle_any  # noqa: N815 - http.server looks for these names
 
