@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import _socket
     from typing import Any
 
+_HELD_LOOK = 0.1  # seconds after which to look again whether work that is no request has ended
 USAGE = "usage: python -I -S service/__main__.py [--socket PATH]"
 
 
@@ -71,7 +72,7 @@ class Life:
                 self.told_ready = True
             if stage.left:
                 return False
-            if not self.path and not self._patience(stage) and not self.held():
+            if not self.path and not self._patience(stage):
                 break
         self.stop_notice()
         return stage.leave()
@@ -102,13 +103,14 @@ class Life:
 
     def held(self) -> bool:
         """Whether work is in flight that is no request."""
-        return self.engine_or_none is not None and self.engine_or_none.held > 0
+        engine = self.engine_or_none
+        return engine is not None and (engine.held > 0 or (engine.flusher is not None and engine.flusher.running))
 
     def _patience(self, stage: Stage0) -> float:
         """Seconds to wait for something before leaving is considered."""
         if self.path:
             return 3600.0
-        left = self.idle.remaining()
+        left = self.idle.remaining() or (_HELD_LOOK if self.held() else 0.0)
         youngest = stage.youngest_silent()
         return left if youngest is None else max(left, grace_left(youngest))
 

@@ -109,7 +109,7 @@ def _start_activator() -> None:
     os.makedirs(RUN, 0o711, exist_ok=True)
     subprocess.run(["groupadd", "--force", "--system", GROUP], check=True)
     python = f"{LINK}/.venv/bin/python"
-    subprocess.run(["/usr/bin/python3", "-I", "-S", f"{LINK}/service/boot.py"], check=True)
+    subprocess.run([f"{LINK}/.venv/bin/python", "-I", "-S", f"{LINK}/service/boot.py"], check=True)
     service = [python, "-I", "-S", f"{LINK}/service/__main__.py"]
     stale = _inode(SOCKET)  # of an activator that was killed: the new one puts its own socket in that place
     with open(LOG, "ab") as log:

@@ -7,7 +7,8 @@ import sys
 
 sys.path[:0] = [__file__.rpartition("/service/")[0]]  # -I leaves the script's folder out
 
-from service.engine import launch, reconcile  # noqa: E402 - the path had to be set first
+from service import packages  # noqa: E402 - the path had to be set first
+from service.engine import flushing, launch, reconcile  # noqa: E402 - as above
 from service.engine.engine import Engine  # noqa: E402 - as above
 from service.engine.exit import restart_wanted  # noqa: E402 - as above
 from service.errors import MoorageError  # noqa: E402 - as above
@@ -17,6 +18,7 @@ from service.store import containers  # noqa: E402 - as above
 
 def main() -> None:
     """Reconcile, then start what is to run. One that fails does not keep the others from starting."""
+    packages.find()  # a layer that a power cut has damaged is decompressed anew
     engine = Engine(Settings())
     engine.open()
     reconcile.at_start(engine)
@@ -30,6 +32,7 @@ def main() -> None:
             launch.start(engine.settings, engine.store, record["Id"])
         except (MoorageError, OSError) as error:
             engine.log(f"boot: container {record['Id']} ({record['Name']}) does not start: {error}")
+    flushing.now(engine)
 
 
 if __name__ == "__main__":

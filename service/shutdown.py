@@ -10,7 +10,8 @@ import time
 
 sys.path[:0] = [__file__.rpartition("/service/")[0]]  # -I leaves the script's folder out
 
-from service.engine.engine import Engine  # noqa: E402 - the path had to be set first
+from service.engine import flushing  # noqa: E402 - the path had to be set first
+from service.engine.engine import Engine  # noqa: E402 - as above
 from service.errors import MoorageError  # noqa: E402 - as above
 from service.kernel import pidfd  # noqa: E402 - as above
 from service.kernel.signals import signal_number  # noqa: E402 - as above
@@ -32,6 +33,7 @@ def main() -> None:
     """Stop what runs. A container that resists is told of, and left to systemd."""
     engine = Engine(Settings())
     engine.open()
+    flushing.now(engine)  # so that the next boot need not look whether all has reached the disk
     running = containers.newest_first(engine.store, _UP)
     _cancel_restarts(engine, running)
     began = time.monotonic()

@@ -93,8 +93,7 @@ class Writer:
     def commit(self, expected: str = "") -> str:
         """Make it the blob of its digest, and return that. Raises SystemFailure when it is not the expected one.
 
-        Not flushed to the disk: whoever registers what refers to it does that once, for all blobs and layers together
-        (`flush`).
+        Not flushed to the disk: that happens behind the answer, for all blobs and layers together (engine.flushing).
         """
         digest = self.digest
         if expected and digest != expected:
@@ -154,7 +153,7 @@ def remove_leftovers(settings: "Settings") -> None:
 
 
 def flush(settings: "Settings") -> None:
-    """Bring all that was written below the root to the disk (syncfs(2)), before the store says that it is there."""
+    """Bring all that was written below the root to the disk (syncfs(2))."""
     from service.kernel.libc import check, libc
 
     fd = os.open(settings.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,8 +1,8 @@
 """A new image on top of another one: what commit and every step of a build end with. Blocking: call in a thread."""
 
 from service import bell, jsontext, timestamps, version
-from service.content import blobs, image_config, writable
-from service.engine import image_events
+from service.content import image_config, writable
+from service.engine import flushing, image_events
 from service.engine.layers import Lease, held_layer, image_row, register
 from service.errors import NotFound
 from service.store import images as store
@@ -81,8 +81,6 @@ def create(base: Base, layer: "LayerRow | None", step: Step, target: "Reference 
     row = image_row(jsontext.dump_bytes(_document(base, layer, step)), [*base.layers, *([layer] if layer else ())])
     row.parent = base.id
     database = base.engine.store
-    if layer is not None:
-        blobs.flush(base.engine.settings)
     with database.write():
         if base.id and not store.exists(database, base.id):
             raise NotFound(f"No such image: {base.id}")
@@ -93,6 +91,8 @@ def create(base: Base, layer: "LayerRow | None", step: Step, target: "Reference 
         if target is not None:
             store.tag(database, target.stored, row.id, timestamps.now_ns())
             image_events.record(database, "tag", row, target.familiar)
+    if layer is not None:
+        flushing.soon(base.engine)
     bell.ring(base.engine.settings.bell)
     return row
 

@@ -38,6 +38,7 @@ class Engine:
         self.removals: set[str] = set()  # containers that a client of this process is removing
         self.building: Any = None  # compat_api.buildkit: the sessions and builds of this process
         self.followers = 0  # clients that follow events now
+        self.flusher: Any = None  # engine.flushing: what brings layers to the disk behind the answers
         self._threads: Any = None
         self._locks: dict[str, Any] = {}
 

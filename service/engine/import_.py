@@ -2,7 +2,7 @@
 
 from service import bell, jsontext, timestamps
 from service.content import image_config, platforms, tarball
-from service.engine import image_events
+from service.engine import flushing, image_events
 from service.engine.changes import apply
 from service.engine.layers import Lease, held_layer, image_row, register
 from service.errors import InvalidParameter, SystemFailure
@@ -81,14 +81,12 @@ def import_(
 
 
 def _register(engine: "Engine", image: store.ImageRow, chain_id: str, target: "Reference | None") -> str:
-    from service.content import blobs
-
-    blobs.flush(engine.settings)
     with engine.store.write():
         store.insert(engine.store, image, [chain_id])
         if target is not None:
             store.tag(engine.store, target.stored, image.id, timestamps.now_ns())
             image_events.record(engine.store, "tag", image, target.familiar)
         image_events.record(engine.store, "import", image, image.id)
+    flushing.soon(engine)
     bell.ring(engine.settings.bell)
     return image.id

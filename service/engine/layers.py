@@ -113,17 +113,28 @@ def register(
 
 
 def unpack_again(engine: "Engine", diff_id: str) -> "unpacking.Unpacked":
-    """Unpack a layer that is here on top of other layers once more, from its blob. Raises SystemFailure."""
+    """Unpack a layer that is here on top of other layers once more, from its blob. Raises SystemFailure.
+
+    A blob that is damaged is removed.
+    """
+    reason = f"layer {diff_id} is not here"
     for digest, *_ in store.layer_blobs(engine.store, diff_id):
         if blobs.size(engine.settings, digest) < 0:
             continue
-        with open(blobs.path(engine.settings, digest), "rb") as file:
-            unpacked = unpacking.unpack(engine.settings, unpacking.decompressed(file.read))
-        if unpacked.diff_id != diff_id:
+        try:
+            with open(blobs.path(engine.settings, digest), "rb") as file:
+                unpacked = unpacking.unpack(engine.settings, unpacking.decompressed(file.read))
+        except SystemFailure as error:
+            if NO_SPACE in error.message:
+                raise
+            reason = f"layer {diff_id} is damaged: its blob {digest} does not unpack: {error.message}"
+        else:
+            if unpacked.diff_id == diff_id:
+                return unpacked
             unpacked.discard()
-            raise SystemFailure(f"layer {diff_id} is damaged: its blob {digest} unpacks to {unpacked.diff_id}")
-        return unpacked
-    raise SystemFailure(f"layer {diff_id} is not here")
+            reason = f"layer {diff_id} is damaged: its blob {digest} unpacks to {unpacked.diff_id}"
+        blobs.remove(engine.settings, digest)
+    raise SystemFailure(reason)
 
 
 def image_row(config: bytes, layers: "Sequence[LayerRow]", manifest: str = "", parent: str = "") -> ImageRow:

@@ -3,7 +3,7 @@
 from service import bell, timestamps
 from service.content import image_config, tarball
 from service.content.reference import parse
-from service.engine import image_events
+from service.engine import flushing, image_events
 from service.engine.layers import Lease, held_layer, image_row, register, unpack_again
 from service.errors import InvalidParameter
 from service.store import images as store
@@ -106,7 +106,6 @@ def _register(engine: "Engine", image: tarball.ArchiveImage, layers: "list[Layer
         references.append(reference)
     manifest = blobs.put(engine.settings, image.manifest) if image.manifest else ""
     row = image_row(image.config, layers, manifest, image.parent if image.parent.startswith("sha256:") else "")
-    blobs.flush(engine.settings)
     messages: list[str] = []
     with engine.store.write():
         store.insert(engine.store, row, [layer.chain_id for layer in layers])
@@ -119,6 +118,7 @@ def _register(engine: "Engine", image: tarball.ArchiveImage, layers: "list[Layer
                 )
             messages.append(f"Loaded image: {reference.familiar}\n")
         image_events.record(engine.store, "load", row, row.id)
+    flushing.soon(engine)
     bell.ring(engine.settings.bell)
     return row.id, messages
 

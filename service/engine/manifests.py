@@ -48,8 +48,9 @@ def manifest(engine: "Engine", row: "ImageRow", layers: "Sequence[LayerBlob]", *
     """(media type, content): the manifest that the image came with, so that its digest stays; else one made here."""
     if row.manifest and blobs.size(engine.settings, row.manifest) >= 0:
         content = blobs.read(engine.settings, row.manifest)
-        document = jsontext.loads(content)
-        if [layer["digest"] for layer in document.get("layers") or ()] == [layer.digest for layer in layers]:
+        whole = image_config.digest(content) == row.manifest  # a power cut may have kept it from the disk
+        document = jsontext.loads(content) if whole else {}
+        if whole and [layer["digest"] for layer in document.get("layers") or ()] == [layer.digest for layer in layers]:
             return document.get("mediaType") or OCI_MANIFEST, content
     media_type = OCI_MANIFEST if oci else DOCKER_MANIFEST
     config = row.config.encode()

@@ -20,7 +20,7 @@ from service.content.registry import (
     pull_refusal,
 )
 from service.content.remote_manifest import Descriptor, RemoteManifest
-from service.engine import image_events, progress, registry_lookup
+from service.engine import flushing, image_events, progress, registry_lookup
 from service.engine.layers import Lease, held_layer, image_row, register
 from service.errors import InvalidParameter, SystemFailure
 from service.store import images as store
@@ -331,10 +331,10 @@ def _register(
     """The one commit of a pull. Whether the name means something new now."""
     blob = blobs.put(engine.settings, manifest.content)
     row = image_row(config, rows, blob)
-    blobs.flush(engine.settings)
     with engine.store.write():
         store.insert(engine.store, row, [layer.chain_id for layer in rows])
         fresh = _name(engine, reference, digest, row)
+    flushing.soon(engine)
     bell.ring(engine.settings.bell)
     return fresh
 

@@ -39,6 +39,10 @@ def at_start(engine: "Engine") -> None:
 
         network_repair.at_start(settings, store, engine.log)
     _unregistered(engine)
+    if images.unflushed(store):
+        from service.engine import flushing
+
+        flushing.at_start(engine)
     if images.unfinished(store):
         from service.engine import build, commit, layers
 

@@ -218,13 +218,35 @@ class LayerRow:
 
 
 def insert_layer(database: Database, layer: LayerRow) -> bool:
-    """Register an unpacked layer. False when its chain is known already: another directory holds it."""
+    """Register an unpacked layer, not yet on the disk. False when its chain is known: another directory holds it."""
     return bool(
         database.change(
-            "INSERT OR IGNORE INTO layers (chain_id, diff_id, parent, directory, size) VALUES (?, ?, ?, ?, ?)",
-            (layer.chain_id, layer.diff_id, layer.parent, layer.directory, layer.size),
+            "INSERT OR IGNORE INTO layers (chain_id, diff_id, parent, directory, size, unflushed) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (layer.chain_id, layer.diff_id, layer.parent, layer.directory, layer.size, pidfd.boot_id()),
         )
     )
+
+
+def unflushed(database: Database) -> "list[tuple[str, str]]":
+    """(chain id, boot in which it was registered) of the layers that may not have reached the disk."""
+    return [(row[0], row[1]) for row in database.rows("SELECT chain_id, unflushed FROM layers WHERE unflushed <> ''")]
+
+
+def set_flushed(database: Database, chain_ids: "Sequence[str]") -> None:
+    """Note that these layers are on the disk."""
+    for chain_id in chain_ids:
+        database.change("UPDATE layers SET unflushed = '' WHERE chain_id = ?", (chain_id,))
+
+
+def set_unflushed(database: Database, chain_id: str) -> None:
+    """Note that a layer was written anew in this boot."""
+    database.change("UPDATE layers SET unflushed = ? WHERE chain_id = ?", (pidfd.boot_id(), chain_id))
+
+
+def of_layer(database: Database, chain_id: str) -> list[str]:
+    """The images that stand on a layer."""
+    return [row[0] for row in database.rows("SELECT image_id FROM image_layers WHERE chain_id = ?", (chain_id,))]
 
 
 def layer(database: Database, chain_id: str) -> "LayerRow | None":

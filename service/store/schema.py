@@ -145,6 +145,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE images ADD COLUMN built INTEGER NOT NULL DEFAULT 0",
         "CREATE INDEX images_by_parent ON images (parent)",
     ),
+    (
+        # `unflushed`: the boot in which the layer was registered, until it is known to have reached the disk
+        "ALTER TABLE layers ADD COLUMN unflushed TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX layers_unflushed ON layers (unflushed) WHERE unflushed <> ''",
+    ),
 )
 # fmt: on
 

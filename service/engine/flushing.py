@@ -1,0 +1,141 @@
+"""Layers reach the disk behind the answer, and a boot after a power cut finds out which have not.
+
+A layer is registered while its files are still the kernel's to write, with the boot in which that was: nobody who waits
+for a pull or a load waits for the disk. Then one syncfs(2) covers all that was written before, and the note is taken
+away. What a later process finds:
+
+    a note of this boot      only the service was killed; the files are whole, and are flushed now
+    a note of another boot   the machine went down before the flush: the layer is unpacked anew from its blob, whose
+                             digest says whether it is whole. Where that fails, the images on it are removed, unless a
+                             container was made from them
+
+The store itself is durable (SQLite, synchronous=FULL), so a registered layer never lacks its note. Blocking.
+"""
+
+import _thread
+import fcntl
+import os
+
+from service.content import blobs
+from service.content import layers as unpacking
+from service.engine import layers
+from service.errors import MoorageError, SystemFailure
+from service.kernel import pidfd
+from service.kernel.tree import remove_tree
+from service.store import images as store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from service.engine.engine import Engine
+    from service.store.images import LayerRow
+
+
+class Flusher:
+    """The one thread of a process that flushes. While it is `running` the process does not leave."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self.engine, self.running = engine, False
+        self._wanted = False
+        self._lock = _thread.allocate_lock()
+
+    def want(self) -> None:
+        """Flush what is registered by now."""
+        with self._lock:
+            self._wanted = True
+            if not self.running:
+                self.running = True
+                _thread.start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._wanted:
+                    self.running = False
+                    break
+                self._wanted = False
+            try:
+                now(self.engine)
+            except (MoorageError, OSError) as error:  # the notes stay: the next process tries again
+                self.engine.log(f"layers could not be brought to the disk: {error}")
+        self.engine.store.close()
+
+
+def soon(engine: "Engine") -> None:
+    """Bring what is registered to the disk, without waiting for it."""
+    if engine.flusher is None:
+        engine.flusher = Flusher(engine)
+    engine.flusher.want()
+
+
+def now(engine: "Engine") -> None:
+    """Bring what is registered to the disk. Raises OSError."""
+    chain_ids = [chain_id for chain_id, boot in store.unflushed(engine.store) if boot == pidfd.boot_id()]
+    if not chain_ids:
+        return
+    blobs.flush(engine.settings)
+    with engine.store.write():
+        store.set_flushed(engine.store, chain_ids)
+
+
+def at_start(engine: "Engine") -> None:
+    """Make good what is noted. Another process that is at it is waited for."""
+    lock = os.open(f"{engine.settings.root}/layers", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        doubtful = {chain_id for chain_id, boot in store.unflushed(engine.store) if boot != pidfd.boot_id()}
+        if doubtful:
+            _repair(engine, doubtful)
+    finally:
+        os.close(lock)
+    soon(engine)
+
+
+def _repair(engine: "Engine", doubtful: "set[str]") -> None:
+    waiting = [row for chain_id in doubtful if (row := store.layer(engine.store, chain_id)) is not None]
+    while waiting:
+        lowest = [row for row in waiting if row.parent not in {other.chain_id for other in waiting}]
+        for row in lowest:
+            waiting.remove(row)
+            try:
+                _unpack_anew(engine, row)
+            except SystemFailure as error:
+                if layers.NO_SPACE in error.message:
+                    engine.log(f"layer {row.chain_id} could not be looked at after the machine went down: {error}")
+                    continue  # its note stays
+                _give_up(engine, row, error.message)
+    layers.collect(engine)
+
+
+def _unpack_anew(engine: "Engine", row: "LayerRow") -> None:
+    """Fill a layer's directory from its blob. Killed in the middle it is done again: the note is there to the end."""
+    unpacked = layers.unpack_again(engine, row.diff_id)
+    try:
+        below: list[str] = []
+        parent = store.layer(engine.store, row.parent)
+        while parent is not None:
+            below.insert(0, parent.directory)
+            parent = store.layer(engine.store, parent.parent)
+        unpacking.settle(engine.settings, unpacked, below)
+        folder = f"{engine.settings.root}/layers/{row.directory}"
+        os.makedirs(folder, 0o711, exist_ok=True)
+        remove_tree(f"{folder}/diff")
+        os.rename(f"{unpacked.path}/diff", f"{folder}/diff")
+        with engine.store.write():
+            store.set_unflushed(engine.store, row.chain_id)
+    finally:
+        unpacked.discard()
+
+
+def _give_up(engine: "Engine", row: "LayerRow", reason: str) -> None:
+    """The layer cannot be had again: let go of the images on it that nothing was made from."""
+    with engine.store.write():
+        store.set_flushed(engine.store, [row.chain_id])
+        for image_id in store.of_layer(engine.store, row.chain_id):
+            names = ", ".join(store.tags_of(engine.store, image_id)) or "untagged"
+            if store.container_using(engine.store, image_id) is not None:
+                told = "a container was made from it: it stays, and may be damaged"
+            else:
+                store.delete(engine.store, image_id)
+                told = "removed"
+            engine.log(f"image {image_id} ({names}) had not reached the disk when the machine went down: {told}")
+    engine.log(reason)
