@@ -6,7 +6,7 @@ Drivers that nobody has are not among them: dockerd looks for each of them for 1
 import io
 import tarfile
 
-from tests.differential.steps import CREATE, Step, creating, delete, get, hosted, make, post, starting
+from tests.differential.steps import CREATE, Step, creating, delete, get, hosted, make, post, publishing, starting
 
 MIB = 1 << 20
 SWARM_LISTS = ("/services", "/nodes", "/tasks", "/secrets", "/configs")
@@ -646,6 +646,26 @@ CASES: dict[str, list[Step]] = {
         delete("/volumes/d-vol?force=1"),
         delete("/containers/d-user"),
         delete("/volumes/d-vol"),
+    ],
+    "published ports": [
+        make("d-holds", **publishing({"80/tcp": [{"HostPort": "18090"}], "53/udp": [{"HostPort": "18090"}]})),
+        post("/containers/d-holds/start"),
+        *(
+            step
+            for port, binding in (
+                ("80/tcp", {"HostPort": "18090"}),
+                ("80/tcp", {"HostPort": "18090", "HostIp": "127.0.0.1"}),
+                ("80/udp", {"HostPort": "18090"}),
+                ("80/tcp", {"HostPort": "18089-18090"}),
+                ("80/tcp", {"HostPort": "18090-18090"}),
+                ("80/tcp", {"HostIp": "203.0.113.9", "HostPort": "18091"}),
+                ("80/tcp", {"HostPort": "18090-18089"}),
+            )
+            for step in starting(**publishing({port: [binding]}))
+        ),
+        *starting(**publishing({"80/tcp": [{"HostPort": "18092"}, {"HostPort": "18092"}]})),
+        *starting(**publishing({"80/tcp": [{"HostPort": "18092"}], "81/tcp": [{"HostPort": "18092"}]})),
+        delete("/containers/d-holds?force=1"),
     ],
     "networks": [
         delete("/networks/bridge"),

@@ -30,6 +30,11 @@ def starting(**config: Any) -> list[Step]:
     return [make("d-start", **config), post("/containers/d-start/start"), delete("/containers/d-start?force=1&v=1")]
 
 
+def publishing(bindings: dict[str, Any]) -> dict[str, Any]:
+    """What a create says to publish ports: dockerd 26 publishes none that are not exposed as well."""
+    return {"ExposedPorts": {port: {} for port in bindings}, "HostConfig": {"PortBindings": bindings}}
+
+
 def creating(**config: Any) -> Step:
     """A container that is removed at once if it comes to be."""
     return post(CREATE, {"Image": "busybox", **config})
