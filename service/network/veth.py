@@ -121,12 +121,13 @@ def detach(endpoints: "Sequence[Endpoint]", namespace: str) -> None:
     """Take the endpoints' addresses back and let go of the namespace. Idempotent.
 
     The pairs go with the namespace, a moment later and without our waiting: the kernel waits 20 ms and more for each
-    when asked to delete it. Without its address a pair is harmless even where another container still shares the
-    namespace. Raises OSError when the kernel refuses.
+    when asked to delete it. Out of its bridge and without its address a pair is harmless even where something still
+    keeps the namespace: the same hardware address may soon be another's. Raises OSError when the kernel refuses.
     """
     ours = [endpoint for endpoint in endpoints if endpoint["Interface"]]
     if netns.exists(namespace):
         if ours:
+            _unplug(ours)
             netns.inside(namespace, lambda: _strip(ours))
     elif ours:  # an earlier try came further than this one can see: make sure
         with netlink.Channel() as channel:
@@ -135,6 +136,14 @@ def detach(endpoints: "Sequence[Endpoint]", namespace: str) -> None:
             )
     if os.path.lexists(namespace):
         netns.delete(namespace)
+
+
+def _unplug(endpoints: "Sequence[Endpoint]") -> None:
+    with netlink.Channel() as channel:
+        for endpoint in endpoints:
+            found = netlink.link(channel, endpoint["HostInterface"]) if endpoint["HostInterface"] else None
+            if found is not None:
+                channel.request(netlink.set_master(found.index, 0))
 
 
 def _strip(endpoints: "Sequence[Endpoint]") -> None:

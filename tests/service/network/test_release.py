@@ -1,7 +1,9 @@
 """The end of a container's network, also of one that was interrupted: nothing stays behind."""
 
 import os
+import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,8 +12,9 @@ from service.engine import container_files, endpoints
 from service.kernel import netns
 from service.store import events
 from service.store import networks as stored
-from tests.service.network.conftest import Container, Host, Interrupted
+from tests.service.network.conftest import Container, Host, Interrupted, Server, call
 
+Serve = Callable[..., Server]
 WEB = {"80/tcp": [{"HostPort": "8080"}], "53/udp": [{"HostIp": "127.0.0.1", "HostPort": "5353"}]}
 
 
@@ -51,6 +54,35 @@ def test_release_while_another_container_shares_the_namespace(host: Host) -> Non
         assert again.ip == owner.ip
         path = f"/proc/self/fd/{joiner}"
         assert "172.17." not in netns.inside(path, lambda: os.popen("ip addr").read())
+    finally:
+        os.close(joiner)
+
+
+def test_a_container_gets_its_packets_while_its_old_namespace_is_kept(host: Host, serve: Serve) -> None:
+    """What kept it may still speak there, with the hardware address that the new interface has as well."""
+    old = host.container("web")
+    host.container("other")
+    joiner = os.open(old.namespace, os.O_RDONLY)
+    try:
+        old.release()
+        again = host.container("again", ports=WEB)
+        assert again.plan.endpoints[0]["Mac"] == old.plan.endpoints[0]["Mac"]
+        serve(again.namespace, 80)
+        assert call(host.outside, "192.0.2.1", 8080) == "192.0.2.2"  # the host knows its hardware address now
+        mac = bytes.fromhex(old.plan.endpoints[0]["Mac"].replace(":", ""))
+
+        def speak() -> None:
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+                raw.bind(("eth0", 0))
+                raw.send(b"\xff" * 6 + mac + b"\x88\xb5" + bytes(46))  # an EtherType for experiments (IEEE 802)
+
+        try:
+            netns.inside(f"/proc/self/fd/{joiner}", speak)
+        except OSError:
+            pass  # it has no interface any more that would carry anything
+        learned = [line.split()[2] for line in host.run("bridge", "fdb").splitlines() if line.startswith(mac.hex(":"))]
+        assert learned == [again.plan.endpoints[0]["HostInterface"]], "where the bridge sends what is for it"
+        assert call(host.outside, "192.0.2.1", 8080) == "192.0.2.2"
     finally:
         os.close(joiner)
 
