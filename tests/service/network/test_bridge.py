@@ -133,17 +133,38 @@ def test_a_host_that_forwards_already_goes_on_forwarding(host: Host) -> None:
     assert "policy accept" in host.run("nft", "list", "chain", "inet", "mtest", "forward")
 
 
-def test_iptables_that_drops_what_is_forwarded(host: Host, serve: Serve) -> None:
-    host.run("iptables", "-P", "FORWARD", "DROP")
-    host.run("iptables", "-N", "DOCKER-USER")
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_iptables_that_drops_what_is_forwarded(host: Host, serve: Serve, program: str) -> None:
+    try:
+        host.run(program, "-P", "FORWARD", "DROP")
+    except AssertionError as error:
+        pytest.skip(f"this machine has no {program}: {error}")
+    host.run(program, "-N", "DOCKER-USER")
     serve(host.outside, 7000)
     web = host.container("web", ports=WEB)
     serve(web.namespace, 80)
     assert call(web.namespace, "192.0.2.2", 7000) == "192.0.2.1"
     assert call(host.outside, "192.0.2.1", 8080) == "192.0.2.2"
-    host.run("iptables", "-A", "DOCKER-USER", "-s", "192.0.2.2", "-j", "DROP")  # the administrator's word counts
+    before = host.run(program, "-S")
+    host.container("other")
+    assert host.run(program, "-S") == before, "once is enough"
+    host.run(program, "-A", "DOCKER-USER", "-s", "192.0.2.2", "-j", "DROP")  # the administrator's word counts
     with pytest.raises(UNREACHABLE):
         call(host.outside, "192.0.2.1", 8080, patience=PATIENCE)
+
+
+@pytest.mark.parametrize("program", ["ip6tables-nft", "ip6tables-legacy"])
+def test_ip6tables_that_drops_what_is_forwarded(host: Host, serve: Serve, program: str) -> None:
+    try:
+        host.run(program, "-P", "FORWARD", "DROP")
+        host.run("ip", "addr", "add", "2001:db8::1/64", "dev", "up0", "nodad")
+    except AssertionError as error:
+        pytest.skip(f"this machine has no IPv6, or no {program}: {error}")
+    run(host.outside, "ip", "addr", "add", "2001:db8::2/64", "dev", "eth0", "nodad")
+    host.network("six", EnableIPv6=True, IPAM={"Config": [{"Subnet": "fd00:7::/64"}]})
+    web = host.container("web", "six", ports=WEB)
+    serve(web.namespace, 80, "::")
+    assert call(host.outside, "2001:db8::1", 8080) == "2001:db8::2"
 
 
 def test_flushed_ruleset_is_repaired_with_everybodys_ports(host: Host, serve: Serve) -> None:
