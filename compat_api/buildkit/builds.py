@@ -16,9 +16,9 @@ from service.errors import Conflict, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
-    from typing import Any, Protocol
+    from typing import Any
 
     from compat_api.buildkit.wire import control_pb2 as control
     from compat_api.buildkit.wire import gateway_pb2 as gateway
@@ -26,22 +26,20 @@ if TYPE_CHECKING:
     from service.engine.solving import Exporter, Session, Solved, SolveRequest
     from service.engine.solving import Progress as Told
 
-    class Solver(Protocol):
-        """What builds: `service.engine.solve`."""
-
-        def solve(
-            self, engine: Engine, request: SolveRequest, session: Session, progress: Told
-        ) -> "AbstractAsyncContextManager[Solved]":
-            """Make an image; it lasts as long as the context."""
-
-        async def export(
-            self, engine: Engine, solved: Solved, exporter: Exporter, session: Session, progress: Told
-        ) -> "Mapping[str, str]":
-            """Give an image to where it is wanted; what the client is told about it."""
-
-
 _WAIT = 10.0  # seconds that calls wait for the build they belong to
 _REMEMBERED = 30.0  # seconds that the progress of a build which has ended can still be asked for
+
+
+class Solver:
+    """What builds (`service.engine.solve`, `solve_export`): `solve` makes an image that lasts as long as its context;
+    `export` gives one to where it is wanted, and says what the client is told about it."""
+
+    def __init__(
+        self,
+        solve: "Callable[[Engine, SolveRequest, Session, Told], AbstractAsyncContextManager[Solved]]",
+        export: "Callable[[Engine, Any, Exporter, Session, Told], Awaitable[Mapping[str, str]]]",
+    ) -> None:
+        self.solve, self.export = solve, export
 
 
 class Image:

@@ -9,7 +9,7 @@ from grpclib.server import Server
 from compat_api import errors
 from compat_api.buildkit import channel
 from compat_api.buildkit.bridge import Bridge
-from compat_api.buildkit.builds import Builds
+from compat_api.buildkit.builds import Builds, Solver
 from compat_api.buildkit.control import Control
 from compat_api.buildkit.wire.attachable_pb2 import HealthCheckRequest, HealthCheckResponse
 from service.engine.solving import SolveFailed
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any
 
-    from compat_api.buildkit.builds import Solver
     from compat_api.buildkit.session import Session
     from compat_api.reply import RawConnection
     from service.engine.engine import Engine
@@ -40,7 +39,7 @@ logging.getLogger("grpclib").addHandler(logging.NullHandler())  # what goes wron
 class Services:
     """What one process serves by gRPC: the builds, on as many connections as there are."""
 
-    def __init__(self, engine: "Engine", solver: "Solver") -> None:
+    def __init__(self, engine: "Engine", solver: Solver) -> None:
         self.builds = Builds(engine, solver)
         self._window = engine.settings.idle_window
         self._server = Server([self], config=channel.CONFIGURATION)
@@ -91,9 +90,10 @@ def services(engine: "Engine") -> Services:
     if engine.building is None:
         try:
             solve: Any = __import__("service.engine.solve", fromlist=("solve",))
+            export: Any = __import__("service.engine.solve_export", fromlist=("export",))
         except ModuleNotFoundError:
             raise NotFound("page not found") from None  # clients then bring a BuildKit of their own
-        engine.building = Services(engine, solve)
+        engine.building = Services(engine, Solver(solve.solve, export.export))
     made: Services = engine.building
     return made
 

@@ -88,7 +88,8 @@ class Session:
         engine = self.engine
         folder = engine.settings.mirrors
         key = hashlib.sha256(repr((self.shared_key or self.id, name)).encode()).hexdigest()[:24]
-        copy = await _kept(engine.thread(mirror.acquire, folder, key, name), mirror.Mirror.release)
+        part = hashlib.sha256(repr((include, exclude, follow)).encode()).hexdigest()[:24]
+        copy = await _kept(engine.thread(mirror.acquire, folder, key, name, part), mirror.Mirror.release)
         try:
             receiver = await engine.thread(mirror.Receiver, copy)
             with self._errors():

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 # What BuildKit keeps of clients' directories unless told otherwise (buildkit: cmd/buildkitd/config/gcpolicy.go) is
 # smaller; a copy costs a transfer to make anew
 KEPT_SECONDS, KEPT_BYTES = 48 * 3600, 4 << 30
-_MOST_SLOTS = 1000
+_SLOTS = 8  # copies of one directory that are kept when nobody uses them: builds want different parts of it
+_MOST_SLOTS = 10_000
 
 
 class Entry:
@@ -57,10 +58,7 @@ class Mirror:
         """Write down how large it is (bytes), and that it is used now."""
         about = _about(self._lock)
         uses = about.get("uses", 0)
-        about["size"], about["uses"] = size, uses + 1 if isinstance(uses, int) else 1
-        data = jsontext.dumps(about).encode()
-        os.pwrite(self._lock, data, 0)
-        os.ftruncate(self._lock, len(data))
+        _note(self._lock, {**about, "size": size, "uses": uses + 1 if isinstance(uses, int) else 1})
 
     def release(self, *, keep: bool = True) -> None:
         """Let others use it; without `keep` it is removed."""
@@ -69,25 +67,61 @@ class Mirror:
         os.close(self._lock)
 
 
-def acquire(folder: str, key: str, name: str) -> Mirror:
+def acquire(folder: str, key: str, name: str, part: str = "") -> Mirror:
     """A copy of the client directory `key` (hexadecimal) that nobody uses; a new, empty one when all are in use.
 
-    `name` says what it is, for `usage`. Raises SystemFailure.
+    `part` says which part of the directory is wanted: of several copies one that held that part is taken, so that what
+    it has stays. `name` says what it is, for `usage`. Raises SystemFailure.
     """
-    for slot in range(_MOST_SLOTS):
-        place = f"{folder}/{key}/{slot}"
-        for made in (folder, f"{folder}/{key}", place):
-            os.makedirs(made, 0o700, exist_ok=True)
-        lock = _locked(place, create=True)
-        if lock is None:
-            continue
-        if not os.fstat(lock).st_size:
-            os.write(lock, jsontext.dumps({"name": name, "created": time.time(), "size": 0}).encode())
-        remove_tree(f"{place}/new")
-        for made in ("new", "tree"):
-            os.makedirs(f"{place}/{made}", 0o700, exist_ok=True)
-        return Mirror(place, lock)
+    free: list[tuple[float, int, str]] = []  # last used, lock, place
+    numbers = [int(slot) for slot in _listed(f"{folder}/{key}") if slot.isdigit()]
+    try:
+        for number in sorted(numbers):
+            place = f"{folder}/{key}/{number}"
+            lock = _locked(place)
+            if lock is None:
+                continue
+            if _about(lock).get("part", "") == part:
+                return _ready(place, lock)
+            free.append((os.fstat(lock).st_mtime, lock, place))
+        if free and len(numbers) >= _SLOTS:
+            oldest = min(free)
+            free.remove(oldest)
+            _, lock, place = oldest
+            _note(lock, {**_about(lock), "part": part})
+            return _ready(place, lock)
+        for number in range(max(numbers, default=-1) + 1, _MOST_SLOTS):
+            place = f"{folder}/{key}/{number}"
+            for made in (folder, f"{folder}/{key}", place):
+                os.makedirs(made, 0o700, exist_ok=True)
+            lock = _locked(place, create=True)
+            if lock is not None:
+                _note(lock, {"name": name, "created": time.time(), "size": 0, "part": part})
+                return _ready(place, lock)
+    finally:
+        for _, lock, _ in free:
+            os.close(lock)
     raise SystemFailure("too many builds use the same directory of a client")
+
+
+def _ready(place: str, lock: int) -> Mirror:
+    remove_tree(f"{place}/new")  # of a transfer that was cut off
+    for made in ("new", "tree"):
+        os.makedirs(f"{place}/{made}", 0o700, exist_ok=True)
+    return Mirror(place, lock)
+
+
+def _listed(folder: str) -> "list[str]":
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+
+
+def _note(lock: int, about: "dict[str, object]") -> None:
+    data = jsontext.dumps(about).encode()
+    os.pwrite(lock, data, 0)
+    os.ftruncate(lock, len(data))
 
 
 def _locked(place: str, *, create: bool = False) -> "int | None":
@@ -156,17 +190,8 @@ def usage(folder: str) -> "list[Usage]":
 
 
 def _places(folder: str) -> "Iterator[str]":
-    try:
-        keys = sorted(os.listdir(folder))
-    except FileNotFoundError:
-        return
-    for key in keys:
-        try:
-            slots = sorted(os.listdir(f"{folder}/{key}"))
-        except FileNotFoundError:
-            continue
-        for slot in slots:
-            yield f"{folder}/{key}/{slot}"
+    for key in _listed(folder):
+        yield from (f"{folder}/{key}/{slot}" for slot in _listed(f"{folder}/{key}"))
 
 
 def remove(folder: str, id: str) -> bool:

@@ -78,6 +78,19 @@ def test_builds_side_by_side_have_copies_of_their_own_that_share_files(tmp_path:
     assert {copy.in_use for copy in mirror.usage(str(tmp_path))} == {False}
 
 
+def test_parts_of_a_directory_have_copies_of_their_own_that_share_files(tmp_path: Path) -> None:
+    """A build that reads .dockerignore first, then what it copies, need not fetch anything twice."""
+    listed, contents = [entry("f", size=4)], {"f": b"data"}
+    for again in range(3):
+        for part, files in (("ignore", []), ("all", listed), (f"other {again}", listed)):
+            copy = mirror.acquire(str(tmp_path), "ab12", "context", part)
+            assert transfer(copy, files, contents) == (["f"] if part == "all" and not again else [])
+            copy.release()
+    for number in range(20):
+        mirror.acquire(str(tmp_path), "ab12", "context", f"yet another {number}").release()
+    assert len(mirror.usage(str(tmp_path))) == 8
+
+
 def test_a_transfer_that_was_cut_off_leaves_no_half_file(tmp_path: Path) -> None:
     copy = mirror.acquire(str(tmp_path), "ab12", "context")
     receiver = mirror.Receiver(copy)
