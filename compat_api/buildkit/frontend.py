@@ -6,6 +6,7 @@ an operation that points to it. Any other definition is real LLB, which nobody h
 """
 
 import hashlib
+import re
 
 from google.protobuf.message import DecodeError
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from service.engine.solving import CacheOption, Solved
 
 _RESULT = "moorage-result://"
+# The frontend that is built in, when it is asked for as an image
+_DOCKERFILE = re.compile(r"(docker\.io/)?docker/dockerfile(-upstream)?(:[\w.-]+)?(@sha256:[0-9a-f]{64})?", re.ASCII)
 _SESSION = "local-sessionid:"
 
 
@@ -39,10 +42,14 @@ class Wanted:
 
 async def make(builds: "Builds", build: "Build", wanted: Wanted) -> "Solved":
     """An image, by `dockerfile.v0`. Raises NotImplemented_ for what is not served, by its name, and `SolveFailed`."""
+    foreign = wanted.options.get("build-arg:BUILDKIT_SYNTAX", "")
     if wanted.frontend == "gateway.v0":
-        image = wanted.options.get("source", "")
-        raise NotImplemented_(f"the frontend {image} cannot be used: the built-in one, dockerfile.v0, is the only one")
-    if wanted.frontend != "dockerfile.v0":
+        foreign = wanted.options.get("source", "")
+    if foreign and not _DOCKERFILE.fullmatch(foreign):
+        raise NotImplemented_(
+            f"the frontend {foreign} cannot be used: the built-in one, dockerfile.v0, is the only one"
+        )
+    if wanted.frontend not in ("dockerfile.v0", "gateway.v0"):
         raise NotImplemented_(f"the frontend {wanted.frontend} is not supported: dockerfile.v0 is")
     inputs, needs = {}, []
     for name, definition in wanted.inputs.items():
