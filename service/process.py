@@ -108,9 +108,14 @@ def run(
     environment: "Mapping[str, str]",
     input_bytes: bytes = b"",
     descriptors: "Sequence[tuple[int, int]]" = (),
+    seconds: float = 0.0,
 ) -> Finished:
-    """Run `argv` to its end and collect what it wrote (meant for short outputs: both are kept in memory)."""
+    """Run `argv` to its end and collect what it wrote (meant for short outputs: both are kept in memory).
+
+    Where `seconds` are given and it takes longer, it is killed. Raises SystemFailure then.
+    """
     import select
+    import time
 
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
@@ -136,8 +141,16 @@ def run(
     if in_write >= 0:
         poll.register(in_write, select.POLLOUT)
     open_ends, left = {out_read, err_read}, memoryview(input_bytes)
+    end = time.monotonic() + seconds
     while open_ends:
-        for fd, _ in poll.poll():
+        ready = poll.poll(max(0, end - time.monotonic()) * 1000 if seconds else None)
+        if not ready and seconds and time.monotonic() >= end:
+            os.kill(pid, 9)
+            for fd in (*open_ends, *([in_write] if in_write >= 0 else ())):
+                os.close(fd)
+            wait(pid)
+            raise SystemFailure(f"{os.path.basename(argv[0])} did not end within {seconds:g} seconds")
+        for fd, _ in ready:
             if fd == in_write:
                 try:
                     left = left[os.write(fd, left[:65536]) :]

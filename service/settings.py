@@ -19,13 +19,16 @@ class Settings:
     """
 
     __slots__ = (
+        "auth_files",
         "bridge",
         "cdi_directories",
         "certs_directory",
         "cgroup_driver",
         "cgroup_parent",
         "conmon",
+        "daemon_json",
         "given",
+        "home",
         "http_proxy",
         "https_proxy",
         "idle_window",
@@ -34,6 +37,7 @@ class Settings:
         "nft_table",
         "no_proxy",
         "python",
+        "registries_conf",
         "registry_mirrors",
         "root",
         "run",
@@ -44,7 +48,8 @@ class Settings:
     def __init__(self, environment: "Mapping[str, str] | None" = None) -> None:
         env = os.environ if environment is None else environment
         rootful = os.geteuid() == 0
-        home = env.get("HOME", "/")
+        home = self.home = env.get("HOME") or ("/root" if rootful else "/")
+        configuration = env.get("XDG_CONFIG_HOME") or home + "/.config"
         data = "/var/lib" if rootful else env.get("XDG_DATA_HOME", home + "/.local/share")
         runtime_dir = "/run" if rootful else env.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
         self.given = {name: value for name, value in env.items() if name.startswith("MOORAGE_")}
@@ -64,6 +69,19 @@ class Settings:
         self.insecure_registries = env.get("MOORAGE_INSECURE_REGISTRIES", "")  # "host:port,…": plain HTTP is allowed
         self.registry_mirrors = env.get("MOORAGE_REGISTRY_MIRRORS", "").replace(",", " ").split()  # URLs; of Docker Hub
         self.certs_directory = env.get("MOORAGE_CERTS_DIR", "/etc/docker/certs.d")  # certificates by registry
+        self.daemon_json = env.get(
+            "MOORAGE_DAEMON_JSON", "/etc/docker/daemon.json" if rootful else configuration + "/docker/daemon.json"
+        )
+        listed = env.get("MOORAGE_REGISTRIES_CONF", "/etc/containers/registries.conf").split(":")
+        own = [] if rootful or "MOORAGE_REGISTRIES_CONF" in env else [configuration + "/containers/registries.conf"]
+        self.registries_conf = [*own, *listed]  # the first that exists
+        listed = [env.get("DOCKER_CONFIG", home + "/.docker") + "/config.json", runtime_dir + "/containers/auth.json"]
+        if rootful:
+            listed[1] = "/run/containers/0/auth.json"
+        listed.append(configuration + "/containers/auth.json")
+        self.auth_files = (
+            [env["MOORAGE_AUTH_FILE"]] if "MOORAGE_AUTH_FILE" in env else listed
+        )  # the server's own logins
         # proxies have the names that every program reads, in either case
         self.http_proxy, self.https_proxy, self.no_proxy = (
             env.get(name) or env.get(name.lower(), "") for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")

@@ -17,7 +17,7 @@ from compat_api.buildkit import channel, filesync
 from compat_api.buildkit.wire import attachable_pb2 as attachable
 from compat_api.buildkit.wire.filesync_pb2 import BytesMessage, CredentialsRequest, CredentialsResponse
 from service.content import mirror
-from service.content.registry import Credentials
+from service.content.registry_credentials import Credentials
 from service.engine.solving import Gone
 from service.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 

@@ -95,7 +95,7 @@ async def image_create(
 
 def _pulled(engine: "Engine", name: str, tag: str, platform: str, auth: str) -> "AsyncIterator[dict[str, Any]]":
     from service.content import reference
-    from service.content.registry import Credentials
+    from service.content.registry_credentials import Credentials
     from service.engine import pull
     from service.errors import Forbidden, InvalidParameter
 
@@ -149,7 +149,7 @@ async def image_search(
     auth: str = Header(name="x-registry-auth"),
 ) -> Reply:
     """Search Docker Hub, or the registry that the term names (API: ImageSearch)."""
-    from service.content.registry import Credentials
+    from service.content.registry_credentials import Credentials
     from service.engine import search
     from service.errors import InvalidParameter
 
@@ -194,7 +194,7 @@ async def image_push(
 ) -> Stream:
     """Push an image (API: ImagePush). Without a tag, all tags of the repository."""
     from service.content import reference
-    from service.content.registry import Credentials
+    from service.content.registry_credentials import Credentials
     from service.engine import images, messages, push
     from service.errors import InvalidParameter
 

@@ -8,7 +8,6 @@ Sources: opencontainers/distribution-spec spec.md; distribution/distribution doc
 """
 
 import asyncio
-import base64
 import hashlib
 import os
 import socket
@@ -17,7 +16,8 @@ import ssl
 import aiohttp
 
 from service import jsontext
-from service.content import registry_hosts
+from service.content import registry_auth, registry_hosts
+from service.content.registry_credentials import Credentials
 from service.content.registry_types import INDEXES, MANIFESTS
 from service.errors import InvalidParameter, MoorageError, NotFound, SystemFailure, Unauthorized
 
@@ -59,42 +59,6 @@ class Interrupted(SystemFailure):
         self.after = after
 
 
-class Credentials:
-    """What a client gave for one registry (API: AuthConfig)."""
-
-    __slots__ = ("identity_token", "password", "registry_token", "username")
-
-    def __init__(
-        self, username: str = "", password: str = "", identity_token: str = "", registry_token: str = ""
-    ) -> None:
-        self.username, self.password = username, password
-        self.identity_token, self.registry_token = identity_token, registry_token
-
-    @classmethod
-    def decode(cls, header: str) -> "Credentials":
-        """From X-Registry-Auth: JSON in base64url, padded or not. What cannot be read counts as none, as in dockerd."""
-        try:
-            given = jsontext.loads(base64.urlsafe_b64decode(header.replace("+", "-").replace("/", "_") + "=="))
-        except ValueError:
-            return cls()
-        return cls.from_document(given) if isinstance(given, dict) else cls()
-
-    @classmethod
-    def from_document(cls, given: "dict[str, Any]") -> "Credentials":
-        """From an AuthConfig; `auth` is base64 of user:password."""
-        username, password = str(given.get("username") or ""), str(given.get("password") or "")
-        if given.get("auth") and not username:
-            try:
-                username, _, password = base64.b64decode(given["auth"]).decode().partition(":")
-            except ValueError:
-                pass  # as if none were given
-        return cls(username, password, str(given.get("identitytoken") or ""), str(given.get("registrytoken") or ""))
-
-    def basic(self) -> str:
-        """The Authorization header of basic authentication."""
-        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
-
-
 class Registry:
     """A session with one repository. Use as an async context manager."""
 
@@ -105,13 +69,19 @@ class Registry:
         credentials: Credentials,
         host: "registry_hosts.Host | None" = None,
     ) -> None:
-        """`host`: one of `registry_hosts.hosts`; the registry itself unless given. Mirrors get no credentials."""
+        """`host`: one of `registry_hosts.hosts`; the registry itself unless given.
+
+        What the client gave is for the registry that it named, and for no mirror. Where it gave nothing, the server's
+        own credentials for the host that is really asked are used, unless `is_trial` is set.
+        """
         self.settings = settings
-        self.repository = reference.path
+        self.named = reference.repository
         self.domain = reference.domain
-        self.place = host or registry_hosts.host(settings, reference.domain)
+        self.place = host or registry_hosts.host(settings, reference.domain, reference.path)
+        self.repository = self.place.path or reference.path
         self.host = self.place.name
-        self.credentials = Credentials() if self.place.is_mirror else credentials
+        self.credentials = credentials if self.place.domain == reference.domain else Credentials()
+        self.is_trial = False
         self.base = ""  # scheme and host, once it is known which scheme it speaks
         self.authorization = ""
         self.wants_identity = False  # whether to ask the token service for what replaces the password from now on
@@ -131,9 +101,7 @@ class Registry:
 
     async def open(self) -> None:
         """Begin, and `close` at the end. Raises SystemFailure for certificates that cannot be read."""
-        context = await asyncio.get_running_loop().run_in_executor(
-            None, registry_hosts.ssl_context, self.settings, self.place
-        )
+        context = await asyncio.get_running_loop().run_in_executor(None, self._prepare)
         self.session = aiohttp.ClientSession(
             timeout=_TIMEOUT,
             connector=aiohttp.TCPConnector(ssl=context, limit=16),
@@ -141,6 +109,12 @@ class Registry:
             auto_decompress=False,
             read_bufsize=PIECE,
         )
+
+    def _prepare(self) -> ssl.SSLContext:
+        """What is read from files: certificates, and credentials where the client gave none."""
+        if self.credentials.is_empty and not self.is_trial:
+            self.credentials = registry_auth.find(self.settings, self.place.domain, self.repository)
+        return registry_hosts.ssl_context(self.settings, self.place)
 
     async def close(self) -> None:
         """End the connections."""

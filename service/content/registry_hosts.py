@@ -7,6 +7,8 @@ certificates (*.cert) each with its key (*.key). Proxies are those of the servic
 import ipaddress
 import os
 
+from service import daemon_json
+from service.content import registry_config
 from service.content.reference import DEFAULT_DOMAIN
 from service.errors import SystemFailure
 
@@ -14,40 +16,77 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
 
+    from service.content.reference import Reference
     from service.settings import Settings
 
 OFFICIAL_HOST = "registry-1.docker.io"
 
 
 class Host:
-    """One place to ask for a domain's images. `schemes` are tried in this order."""
+    """One place to ask for images: `domain` is what names and credentials call it, `name` where it really answers.
 
-    __slots__ = ("insecure", "is_mirror", "name", "schemes")
+    `schemes` are tried in this order; `path` is the repository there, where it is another than the one that was named.
+    """
 
-    def __init__(self, name: str, schemes: tuple[str, ...], *, insecure: bool, is_mirror: bool = False) -> None:
-        self.name, self.schemes, self.insecure, self.is_mirror = name, schemes, insecure, is_mirror
+    __slots__ = ("domain", "insecure", "is_mirror", "name", "path", "schemes")
+
+    def __init__(
+        self, domain: str, schemes: tuple[str, ...], *, insecure: bool, is_mirror: bool = False, path: str = ""
+    ) -> None:
+        self.domain, self.schemes, self.insecure, self.is_mirror, self.path = domain, schemes, insecure, is_mirror, path
+        self.name = OFFICIAL_HOST if domain == DEFAULT_DOMAIN else domain
 
 
-def host(settings: "Settings", domain: str) -> Host:
-    """Where the registry of a domain itself answers."""
-    name = OFFICIAL_HOST if domain == DEFAULT_DOMAIN else domain
-    insecure = may_be_insecure(settings, domain)
-    return Host(name, ("https", "http") if insecure else ("https",), insecure=insecure)
+def host(settings: "Settings", domain: str, path: str = "") -> Host:
+    """Where the registry of a domain itself answers. Raises Forbidden when registries.conf blocks it."""
+    rule = registry_config.rule(settings, f"{domain}/{path}".rstrip("/"))
+    return _host(settings, domain, insecure=rule is not None and rule.insecure)
 
 
-def hosts(settings: "Settings", domain: str) -> "list[Host]":
-    """Where to look for an image to be pulled: the mirrors of Docker Hub, then the registry itself."""
+def _host(settings: "Settings", domain: str, *, insecure: bool, is_mirror: bool = False, path: str = "") -> Host:
+    insecure = insecure or may_be_insecure(settings, domain)
+    schemes = ("https", "http") if insecure else ("https",)
+    return Host(domain, schemes, insecure=insecure, is_mirror=is_mirror, path=path)
+
+
+def hosts(settings: "Settings", reference: "Reference") -> "list[Host]":
+    """Where to look for an image: at the mirrors of Docker Hub, those of registries.conf, the registry itself.
+
+    Raises Forbidden when registries.conf blocks it, SystemFailure for a file of settings that cannot be understood.
+    """
+    name = reference.repository
+    rule = registry_config.rule(settings, str(reference)) or registry_config.rule(settings, name)
     found = []
-    for url in settings.registry_mirrors if domain == DEFAULT_DOMAIN else ():
+    for url in mirrors(settings) if reference.domain == DEFAULT_DOMAIN else ():
         scheme, _, rest = url.rpartition("://")
-        name = rest.rstrip("/")
-        found.append(Host(name, (scheme or "https",), insecure=may_be_insecure(settings, name), is_mirror=True))
-    return [*found, host(settings, domain)]
+        domain = rest.rstrip("/")
+        insecure = may_be_insecure(settings, domain)
+        found.append(Host(domain, (scheme or "https",), insecure=insecure, is_mirror=True))
+    if rule is None:
+        return [*found, _host(settings, reference.domain, insecure=False)]
+    rest = rule.rest(name) or ""
+    for mirror in rule.mirrors:
+        if mirror.serves(reference):
+            domain, _, path = (mirror.location + rest).partition("/")
+            found.append(_host(settings, domain, insecure=mirror.insecure, is_mirror=True, path=path))
+    domain, _, path = rule.moved(name).partition("/")
+    return [*found, _host(settings, domain, insecure=rule.insecure, path=path)]
+
+
+def mirrors(settings: "Settings") -> "list[str]":
+    """The URLs of Docker Hub's mirrors, by the environment and by daemon.json."""
+    return [*settings.registry_mirrors, *daemon_json.read(settings.daemon_json).registry_mirrors]
+
+
+def insecure_registries(settings: "Settings") -> "list[str]":
+    """The hosts, host:port and networks that are allowed plain HTTP, by the environment and by daemon.json."""
+    listed = [entry.strip() for entry in settings.insecure_registries.split(",")]
+    return [entry for entry in (*listed, *daemon_json.read(settings.daemon_json).insecure_registries) if entry]
 
 
 def may_be_insecure(settings: "Settings", domain: str) -> bool:
     """Whether plain HTTP and unknown certificates are accepted: this machine itself, and what the settings name."""
-    allowed = [entry.strip() for entry in settings.insecure_registries.split(",") if entry.strip()]
+    allowed = insecure_registries(settings)
     name = _without_port(domain)
     if domain in allowed or name in allowed:
         return True
@@ -56,8 +95,17 @@ def may_be_insecure(settings: "Settings", domain: str) -> bool:
     except ValueError:
         return name == "localhost"
     return address.is_loopback or any(
-        address in ipaddress.ip_network(entry, strict=False) for entry in allowed if "/" in entry
+        address in ipaddress.ip_network(entry, strict=False) for entry in allowed if is_network(entry)
     )
+
+
+def is_network(entry: str) -> bool:
+    """Whether an entry of insecure registries is a network, and not a host's name."""
+    try:
+        ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return False
+    return "/" in entry
 
 
 def _without_port(domain: str) -> str:

@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from service.content.reference import Reference
-    from service.content.registry import Credentials
+    from service.content.registry_credentials import Credentials
 
 
 class Options:
@@ -28,7 +28,7 @@ class Options:
 
     def credentials(self, reference: "Reference") -> "Credentials":
         """What was given for the registry of an image."""
-        from service.content.registry import Credentials
+        from service.content.registry_credentials import Credentials
 
         names = (reference.domain, "index.docker.io", "registry-1.docker.io")
         for name, login in self.logins.items():

@@ -8,17 +8,12 @@ download that broke off goes on where it stopped, in this pull or in a later one
 import asyncio
 import math
 
-from service import bell, timestamps
+from service import bell, daemon_json, timestamps
 from service.content import blobs, image_config, platforms, tarball
 from service.content import layers as unpacking
 from service.content.reference import Reference
-from service.content.registry import (
-    Credentials,
-    Interrupted,
-    Registry,
-    RegistryError,
-    pull_refusal,
-)
+from service.content.registry import Interrupted, Registry, RegistryError, pull_refusal
+from service.content.registry_credentials import Credentials
 from service.content.remote_manifest import Descriptor, RemoteManifest
 from service.engine import flushing, image_events, progress, registry_lookup
 from service.engine.layers import Lease, held_layer, image_row, register
@@ -144,7 +139,9 @@ class _Pull:
     def __init__(self, engine: "Engine", registry: Registry, lease: Lease, manifest: RemoteManifest) -> None:
         self.engine, self.registry, self.lease, self.manifest = engine, registry, lease, manifest
         self.messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        self.downloads = asyncio.Semaphore(DOWNLOADS)
+        said = daemon_json.read(engine.settings.daemon_json)
+        self.downloads = asyncio.Semaphore(said.downloads or DOWNLOADS)
+        self.attempts = said.attempts or ATTEMPTS
         self.unpackings = asyncio.Semaphore(UNPACKING)
 
     async def run(self) -> "tuple[bytes, list[LayerRow]]":
@@ -240,7 +237,7 @@ class _Pull:
                 digest,
                 media_type,
                 size,
-                f"{self.registry.domain}/{self.registry.repository}",
+                self.registry.named,
             )
 
     def _unpack(self, digest: str, size: int, loop: asyncio.AbstractEventLoop) -> "unpacking.Unpacked":
@@ -272,12 +269,12 @@ class _Pull:
             await engine.thread(self.lease.hold, digest)
             if blobs.size(engine.settings, digest) >= 0:
                 return
-            for attempt in range(1, ATTEMPTS + 1):
+            for attempt in range(1, self.attempts + 1):
                 try:
                     await self._attempt(digest, size)
                     break
                 except Interrupted as error:
-                    if attempt == ATTEMPTS:
+                    if attempt == self.attempts:
                         raise SystemFailure(error.message) from error
                     after = max(attempt * RETRY_STEP, math.ceil(error.after))
                 await progress.count_down(self.messages.put_nowait, shown, after)

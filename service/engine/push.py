@@ -8,10 +8,11 @@ its repositories is known to have is mounted from there.
 import asyncio
 import math
 
-from service import bell
+from service import bell, daemon_json
 from service.content import blobs, image_config
 from service.content.reference import Reference, familiar
-from service.content.registry import Credentials, Interrupted, Registry, RegistryError
+from service.content.registry import Interrupted, Registry, RegistryError
+from service.content.registry_credentials import Credentials
 from service.engine import image_events, manifests, progress
 from service.engine.layers import Lease
 from service.engine.manifests import LayerBlob
@@ -94,7 +95,7 @@ class _Push:
     def __init__(self, engine: "Engine", registry: Registry, lease: Lease, image_id: str) -> None:
         self.engine, self.registry, self.image_id = engine, registry, image_id
         self.messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        self.uploads = asyncio.Semaphore(UPLOADS)
+        self.uploads = asyncio.Semaphore(daemon_json.read(engine.settings.daemon_json).uploads or UPLOADS)
         database = engine.store
         with database.write():
             self.row = store.get(database, image_id)

@@ -3,7 +3,8 @@
 from service import jsontext
 from service.content import platforms
 from service.content.reference import Reference
-from service.content.registry import Credentials, Interrupted, Registry, RegistryError
+from service.content.registry import Interrupted, Registry, RegistryError
+from service.content.registry_credentials import Credentials
 from service.content.registry_types import INDEXES
 from service.engine import registry_lookup
 from service.errors import InvalidParameter, NotFound, SystemFailure, Unauthorized
@@ -22,7 +23,7 @@ async def login(engine: "Engine", address: str, given: "dict[str, Any]") -> "dic
         domain = "docker.io"
     registry = Registry(engine.settings, Reference(domain, ""), Credentials.from_document(given))
     registry.scopes = set()
-    registry.wants_identity = True
+    registry.wants_identity = registry.is_trial = True
     async with registry:
         try:
             response = await registry.request("GET", "/v2/")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from service.content.reference import Reference
-    from service.content.registry import Credentials
+    from service.content.registry_credentials import Credentials
     from service.engine.engine import Engine
 
     Answer = TypeVar("Answer")
@@ -26,7 +26,7 @@ async def first(
 
     Raises the registry's own error.
     """
-    for host in hosts(engine.settings, reference.domain):
+    for host in hosts(engine.settings, reference):
         registry = Registry(engine.settings, reference, credentials, host)
         try:
             await registry.open()

@@ -2,7 +2,8 @@
 
 from service.content import registry_hosts
 from service.content.reference import DEFAULT_DOMAIN, Reference
-from service.content.registry import Credentials, Registry, RegistryError, Unreachable
+from service.content.registry import Registry, RegistryError, Unreachable
+from service.content.registry_credentials import Credentials
 from service.engine.image_filters import boolean
 from service.errors import InvalidParameter, SystemFailure
 
@@ -53,7 +54,7 @@ async def _ask(engine: "Engine", term: str, limit: int, credentials: Credentials
     place = registry_hosts.host(engine.settings, domain)
     if domain in (DEFAULT_DOMAIN, _INDEX):
         place = registry_hosts.Host(_INDEX, ("https",), insecure=False)
-    async with Registry(engine.settings, Reference(domain, ""), credentials, place) as registry:
+    async with Registry(engine.settings, Reference(place.domain, ""), credentials, place) as registry:
         try:
             results = await registry.search(words, limit)
         except Unreachable as error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Protocol
 
-    from service.content.registry import Credentials
+    from service.content.registry_credentials import Credentials
 else:
     Protocol = object
 

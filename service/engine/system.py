@@ -2,7 +2,8 @@
 
 import os
 
-from service import timestamps, version
+from service import journal, timestamps, version
+from service.errors import SystemFailure
 from service.kernel import cgroup
 from service.store import containers, images, meta
 
@@ -222,9 +223,15 @@ def _file_system(path: str) -> str:
 
 
 def _registry_config(settings: "Settings") -> "dict[str, Any]":
-    hosts = [host.strip() for host in settings.insecure_registries.split(",") if host.strip()]
-    networks = [host for host in hosts if "/" in host]
-    mirrors = [url.rstrip("/") + "/" for url in settings.registry_mirrors]
+    from service.content import registry_hosts
+
+    try:
+        hosts, urls = registry_hosts.insecure_registries(settings), registry_hosts.mirrors(settings)
+    except SystemFailure as error:  # a pull will fail for it; here it is told and not shown
+        journal.write("error", error.message)
+        hosts, urls = [], []
+    networks = [host for host in hosts if registry_hosts.is_network(host)]
+    mirrors = [url.rstrip("/") + "/" for url in urls]
     named = {
         host: {"Name": host, "Mirrors": [], "Secure": False, "Official": False}
         for host in hosts

@@ -73,6 +73,10 @@ class Instance:
             "MOORAGE_CGROUP_PARENT": self.cgroup_parent,
             "MOORAGE_CGROUP_DRIVER": "cgroupfs",
             "MOORAGE_LOG_LEVEL": "debug",
+            # files of the machine's own do not count
+            "MOORAGE_AUTH_FILE": f"{self.folder}/auth.json",
+            "MOORAGE_DAEMON_JSON": f"{self.folder}/daemon.json",
+            "MOORAGE_REGISTRIES_CONF": f"{self.folder}/registries.conf",
             **(environment or {}),
         }
         self._first: subprocess.Popen[bytes] | None = None
