@@ -184,13 +184,16 @@ class Names:
             found = directory.named(place["NetworkId"], linked(place, question.name))
             if not found and question.name.endswith("." + place["NetworkName"].lower()):
                 short = question.name[: -len(place["NetworkName"]) - 1]
-                found = directory.named(place["NetworkId"], short)
+                found = directory.named(place["NetworkId"], linked(place, short))
             if found:
                 values = _addresses(found, question.kind)
                 if len(values) > 1:
                     first = int.from_bytes(os.urandom(2), "big") % len(values)
                     values = values[first:] + values[:first]
                 return answer(question, values, room=room)
+        bare = question.name and "." not in question.name and question.kind in (A, AAAA)
+        if bare and dns.keeps_bare_names(self.record["HostConfig"].get("DnsOptions") or ()):
+            return answer(question, room=room)
         return None
 
     def servers(self) -> "list[str]":

@@ -80,12 +80,25 @@ def _loopback(server: str) -> bool:
 
 def host_servers() -> "list[str]":
     """Whom this host asks, from the host's own place: servers on its loopback serve as well."""
+    return _host().nameservers or list(_PUBLIC)
+
+
+def keeps_bare_names(options: "Sequence[str]") -> bool:
+    """Whether a container's options (the host's, without any) ask for dots in a name: `ndots:` above 0.
+
+    Then a name without a dot is no one's outside: the client asks again with its search domains (moby:
+    libnetwork/resolver.go, NdotsSet).
+    """
+    wanted = [word.partition(":")[2] for word in options or _host().options if word.startswith("ndots:")]
+    return bool(wanted) and wanted[-1].isdigit() and int(wanted[-1]) > 0
+
+
+def _host() -> Resolver:
     try:
         with open("/etc/resolv.conf", "rb") as file:
-            text = file.read().decode("utf-8", "replace")
+            return Resolver(file.read().decode("utf-8", "replace"))
     except FileNotFoundError:
-        text = ""
-    return Resolver(text).nameservers or list(_PUBLIC)
+        return Resolver()
 
 
 def open_sockets() -> list[int]:

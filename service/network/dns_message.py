@@ -70,7 +70,8 @@ def answer(question: Question, values: "Sequence[bytes]" = (), *, code: int = OK
         size += len(records[fitting])
         fitting += 1
     cut = 2 if fitting < len(records) else 0
-    flags = bytes((0x84 | cut | question.recursion, 0x80 | code))  # a reply, with authority; recursion is to be had
+    recursion_to_be_had = 0 if code == SERVER_FAILURE else 0x80
+    flags = bytes((0x80 | cut | question.recursion, recursion_to_be_had | code))
     counts = b"\0\1" + fitting.to_bytes(2, "big") + b"\0\0\0\0"
     return question.message_id + flags + counts + question.raw + b"".join(records[:fitting])
 

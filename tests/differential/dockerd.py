@@ -46,6 +46,13 @@ class Dockerd:
     ) -> None:
         self.close()
 
+    @property
+    def namespace(self) -> str:
+        """Its network namespace. Raises Unavailable for a given one, whose namespace is not ours to change."""
+        if self.given:
+            raise Unavailable("a dockerd that was there already works in the machine's own network")
+        return f"/proc/{self._processes[-1].pid}/ns/net"
+
     def version(self) -> tuple[int, str]:
         """The engine's major version and its API version."""
         with Wire(self.socket, described=False) as wire:

@@ -54,11 +54,11 @@ def test_no_packet_breaks_the_reader(noise: bytes) -> None:
 
 def test_an_answer() -> None:
     said = dns.answer(parsed(query("wEb")), [b"\x0a\0\0\2", b"\x0a\0\0\3"])
-    assert said[:12] == b"\x12\x34\x85\x80\0\1\0\2\0\0\0\0"
+    assert said[:12] == b"\x12\x34\x81\x80\0\1\0\2\0\0\0\0"
     assert said[12:21] == b"\3wEb\0\0\1\0\1"
     assert said[21:] == b"".join(b"\xc0\x0c\0\1\0\1\0\0\2\x58\0\4\x0a\0\0" + last for last in (b"\2", b"\3"))
     refused = dns.answer(parsed(query("web")), code=dns.REFUSED)
-    assert refused[2:8] == b"\x85\x85\0\1\0\0"
+    assert refused[2:8] == b"\x81\x85\0\1\0\0"
 
 
 def test_what_does_not_fit_is_cut_and_said_so() -> None:
