@@ -44,7 +44,8 @@ def main() -> None:
         given = container["record"]["Config"].get("StopTimeout")
         seconds = _STOP_TIMEOUT if given is None else given
         left = began + (min(seconds, _LONGEST) if seconds >= 0 else _LONGEST) - time.monotonic()
-        if container["state"]["pid"] and not pidfd.wait_gone(container["state"]["pid"], max(0.0, left)):
+        state = container["state"]
+        if state["pid"] and not pidfd.wait_gone(state["pid"], max(0.0, left), state["pid_start"]):
             _signal(engine, container, _KILL)
     end = time.monotonic() + _HOOK_SECONDS
     while containers.newest_first(engine.store, ("running", "paused")) and time.monotonic() < end:

@@ -465,4 +465,4 @@ def _end(engine: "Engine", container_id: str) -> None:
             lifecycle.resume(engine, container_id)
     except (NotFound, Conflict):
         pass  # it has just ended, or goes on already
-    pidfd.wait_gone(state["conmon_pid"], lifecycle.KILL_GRACE)
+    pidfd.wait_gone(state["conmon_pid"], lifecycle.KILL_GRACE, state["conmon_start"])

@@ -92,7 +92,7 @@ def reconcile(settings: "Settings", database: "Database") -> None:
         asked = session["record"]
         if asked.get("Probe"):
             continue  # the keeper's, who lives or sees to them when it comes back
-        if session["conmon_pid"] and pidfd.is_running(session["conmon_pid"], "conmon"):
+        if session["conmon_pid"] and pidfd.is_running(session["conmon_pid"], "conmon", session["conmon_start"]):
             continue
         ended = exits.read_exec(settings, asked["ContainerID"], asked["ID"])
         if ended is not None:
@@ -123,7 +123,7 @@ def _adopt(settings: "Settings", database: "Database", session: "Exec") -> bool:
     if not pidfd.is_running(monitor, "conmon"):
         return bool(pid) and pidfd.is_alive(pid)  # its hook waits for it
     with database.write():
-        execs.set_process(database, asked["ID"], pid, monitor)
+        execs.set_process(database, asked["ID"], **conmon.Created(pid, monitor).state())
     return True
 
 

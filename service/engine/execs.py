@@ -245,7 +245,7 @@ def _spawn(
 def _run(engine: "Engine", record: "ExecRecord", creation: "ExecCreation") -> None:
     created = creation.wait()
     with engine.store.write():
-        execs.set_process(engine.store, record["ID"], created.pid, created.conmon_pid)
+        execs.set_process(engine.store, record["ID"], **created.state())
     bell.ring(engine.settings.bell)  # a resize waits for this
 
 

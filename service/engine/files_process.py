@@ -10,8 +10,8 @@ import fcntl
 import os
 
 from service import jsontext, process
+from service.engine.process_watch import until_ended
 from service.errors import InvalidParameter, NotFound, SystemFailure
-from service.kernel import pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,11 +43,6 @@ def _in_memory(content: bytes) -> int:
 
 def _pipe(fd: int, mode: str) -> "IO[bytes]":
     return open(fd, mode, 0)
-
-
-def _set(over: "asyncio.Future[None]") -> None:
-    if not over.done():
-        over.set_result(None)
 
 
 class NotTaken(Exception):  # noqa: N818 - it says what happened
@@ -178,17 +173,7 @@ class FilesProcess:
         """Its exit code, once it has ended."""
         if not self.pid:
             return 0
-        loop = asyncio.get_running_loop()
-        watched = pidfd.opened(self.pid)
-        try:
-            over: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(watched, _set, over)
-            try:
-                await over
-            finally:
-                loop.remove_reader(watched)
-        finally:
-            os.close(watched)
+        await until_ended(self.pid)
         pid, self.pid = self.pid, 0
         return process.wait(pid)
 

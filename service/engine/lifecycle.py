@@ -79,7 +79,9 @@ def _bury(engine: "Engine", container: "Container") -> bool:
     False when one lives. A hook that is just at it is waited for.
     """
     state, container_id = container["state"], container["record"]["Id"]
-    if pidfd.is_alive(state["pid"]) or pidfd.is_running(state["conmon_pid"], "conmon"):
+    if pidfd.is_alive(state["pid"], state["pid_start"]) or pidfd.is_running(
+        state["conmon_pid"], "conmon", state["conmon_start"]
+    ):
         return False
     try:
         ended.conclude(engine.settings, engine.store, container_id, state["generation"])
@@ -107,7 +109,7 @@ def _signal(engine: "Engine", container: "Container", number: int) -> None:
     except Conflict:
         return  # somebody else let it go on
     except (SystemFailure, NotFound):  # it ended by itself meanwhile: its hook is about to say so
-        if pidfd.is_alive(container["state"]["pid"]):
+        if pidfd.is_alive(container["state"]["pid"], container["state"]["pid_start"]):
             raise
 
 
@@ -331,8 +333,39 @@ class Waiter:
     async def result(self) -> "tuple[int, str]":
         """The exit code, and the error of a start that failed. Returns when the condition holds."""
         if self.condition != "not-running" or self.state["status"] in _UP:
-            await changes(self.engine).until(self._met, float("inf"))
+            import asyncio
+
+            self.started = asyncio.Event()
+            self.started.set()  # for all that we know
+            watching = asyncio.ensure_future(self._watch())
+            try:
+                await changes(self.engine).until(self._met, float("inf"))
+            finally:
+                watching.cancel()
         return self.code, self.error
+
+    async def _watch(self) -> None:
+        """See to it that there is news, also where the exit hook was killed: nobody else may look for days."""
+        import asyncio
+
+        from service.engine.process_watch import until_ended
+
+        while True:
+            await self.started.wait()
+            self.started.clear()
+            try:
+                container = containers.get(self.engine.store, self.container_id)
+                if container["state"]["status"] not in ("running", "paused"):
+                    continue
+                state = container["state"]
+                await until_ended(state["conmon_pid"], state["conmon_start"])
+                await until_ended(state["pid"], state["pid_start"])  # it lives on where its monitor was killed
+                await asyncio.sleep(_MISGIVING)  # in which the hook has done its work, and this is over
+                await _until_down(self.engine, container, float("inf"))
+            except NotFound:
+                return
+            except (MoorageError, OSError) as error:
+                self.engine.log(f"wait: container {self.container_id}: {error}")
 
     def _met(self) -> bool:
         for event in stored_events.of_actor(self.engine.store, self.container_id, self.seen):
@@ -343,6 +376,8 @@ class Waiter:
                     return True
             if event["Action"] == "destroy":
                 return True
+            if event["Action"] == "start":
+                self.started.set()
         return self.condition != "removed" and self.state["status"] == "restarting" and self._rests()
 
     def _rests(self) -> bool:

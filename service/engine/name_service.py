@@ -138,7 +138,8 @@ class Names:
         self.container_id = self.record["Id"]
         self.pending: set[Forwarded] = set()
         self.clients: set[Client] = set()
-        descriptors = conmon.kept_sockets(container["state"]["conmon_pid"], (dns.ADDRESS, dns.PORT))
+        state = container["state"]
+        descriptors = conmon.kept_sockets(state["conmon_pid"], state["conmon_start"], (dns.ADDRESS, dns.PORT))
         if len(descriptors) != 2:  # it joined its first network with names after its start
             for fd in descriptors:
                 os.close(fd)

@@ -227,7 +227,15 @@ class Probe:
             self._kill()
         elif self.session is not None:
             with self.store.write():
-                execs.set_process(self.store, self.session["record"]["ID"], self.pid, 0)
+                start = pidfd.process_start_time(self.pid)
+                execs.set_process(
+                    self.store,
+                    self.session["record"]["ID"],
+                    pid=self.pid,
+                    pid_start=start,
+                    conmon_pid=0,
+                    conmon_start=0,
+                )
 
     def _read(self) -> None:
         """Take output; what is too much is read and dropped, so that no probe waits for us, nor all others for one."""

@@ -72,7 +72,9 @@ def _container(engine: "Engine", container: "Container", this_boot: str) -> None
 
             ended.record(settings, store, container_id, state["generation"], unknown=True)
             _finish(engine, container_id)
-        elif not pidfd.is_running(state["conmon_pid"], "conmon") or _never_started(engine, container):
+        elif not pidfd.is_running(state["conmon_pid"], "conmon", state["conmon_start"]) or _never_started(
+            engine, container
+        ):
             _unwatched(engine, container)
         elif os.path.exists(settings.container_run(container_id) + "/updating"):
             from service.engine import update

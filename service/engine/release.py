@@ -78,7 +78,7 @@ def everything(settings: "Settings", database: "Database", container: "Container
 
     container_id = container["record"]["Id"]
     runc.delete(settings, container_id, force=True)
-    _outlive(container["state"]["conmon_pid"])
+    _outlive(container["state"]["conmon_pid"], container["state"]["conmon_start"])
     endpoints.release(settings, database, container_id)
     rootfs.unmount(settings, container_id)
     shm.unmount(settings, container_id)
@@ -91,12 +91,12 @@ def everything(settings: "Settings", database: "Database", container: "Container
     mount_sources.release_volumes(settings, database, container["record"])
 
 
-def _outlive(conmon_pid: int) -> None:
+def _outlive(conmon_pid: int, start_time: int) -> None:
     """Wait for conmon to end: it keeps the published ports' sockets. It has nothing left to do but end."""
     from service.kernel import pidfd
 
     deadline = time.monotonic() + 5.0
-    while conmon_pid and pidfd.is_running(conmon_pid, "conmon"):
+    while conmon_pid and pidfd.is_running(conmon_pid, "conmon", start_time):
         if time.monotonic() > deadline:
             raise SystemFailure(f"conmon {conmon_pid} does not end")
-        pidfd.wait_gone(conmon_pid, 0.05)
+        pidfd.wait_gone(conmon_pid, 0.05, start_time)

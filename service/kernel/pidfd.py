@@ -34,9 +34,10 @@ def is_alive(pid: int, start_time: int = 0) -> bool:
     return started != 0 and start_time in (0, started)
 
 
-def is_running(pid: int, command: str) -> bool:
-    """Whether the process runs and is (still) called `command`: a reused pid rarely bears the same name."""
-    if not is_alive(pid):
+def is_running(pid: int, command: str, start_time: int = 0) -> bool:
+    """Whether the process runs and is (still) called `command`. Where `start_time` is not known, a reused pid rarely
+    bears the same name."""
+    if not is_alive(pid, start_time):
         return False
     try:
         with open(f"/proc/{pid}/comm", "rb") as file:

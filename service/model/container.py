@@ -55,6 +55,8 @@ if TYPE_CHECKING:
         status: str  # created | running | paused | restarting | removing | exited | dead
         pid: int  # of the container's first process; 0 when none
         conmon_pid: int
+        pid_start: int  # when those two started (clock ticks since boot): a pid alone is given out again; 0: not known
+        conmon_start: int
         exit_code: int
         error: str  # why the last start failed
         oom_killed: bool

@@ -51,7 +51,7 @@ def version(settings: "Settings") -> tuple[str, str]:
     return runc.stated_version(finished.check())
 
 
-def kept_sockets(conmon_pid: int, address: tuple[str, int]) -> list[int]:
+def kept_sockets(conmon_pid: int, start_time: int, address: tuple[str, int]) -> list[int]:
     """Copies of those two of the `reserved_fds` of a start that are bound to `address`; the caller closes them.
 
     Empty when there are none, or that conmon has ended.
@@ -65,7 +65,7 @@ def kept_sockets(conmon_pid: int, address: tuple[str, int]) -> list[int]:
         return found
     fd = -1
     try:
-        if not pidfd.is_running(conmon_pid, "conmon"):
+        if not pidfd.is_running(conmon_pid, "conmon", start_time):
             return found  # its pid is another's by now: those sockets, whatever they are bound to, are not ours
         for number in range(_RESERVED_FROM, 65536):
             fd = pidfd.descriptor_of(process_fd, number)
@@ -86,12 +86,19 @@ def kept_sockets(conmon_pid: int, address: tuple[str, int]) -> list[int]:
 
 
 class Created:
-    """A created container or a started exec: host pids of its first process and of its monitor."""
+    """A created container or a started exec: host pids of its first process and of its monitor, and when they started
+    (clock ticks since boot; 0: it has ended)."""
 
-    __slots__ = ("conmon_pid", "pid")
+    __slots__ = ("conmon_pid", "conmon_start", "pid", "pid_start")
 
     def __init__(self, pid: int, conmon_pid: int) -> None:
         self.pid, self.conmon_pid = pid, conmon_pid
+        self.pid_start = pidfd.process_start_time(pid)
+        self.conmon_start = pidfd.process_start_time(conmon_pid)
+
+    def state(self) -> dict[str, int]:
+        """What is kept of it, by the names of the store."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class Creation:

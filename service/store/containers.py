@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _STATE = (
     "status", "pid", "conmon_pid", "exit_code", "error", "oom_killed", "started_at", "finished_at",
     "restart_count", "stopped_by_user", "generation", "boot_id", "holds", "kept",
-    "duties", "backoff_ms", "restart_due", "restart_canceled",
+    "duties", "backoff_ms", "restart_due", "restart_canceled", "pid_start", "conmon_start",
 )  # fmt: skip
 _BOOLEANS = frozenset(("oom_killed", "stopped_by_user", "holds", "kept", "restart_canceled"))
 _COLUMNS = "record, " + ", ".join(_STATE)

@@ -35,10 +35,12 @@ if TYPE_CHECKING:
         exit_code: int | None  # None until it has ended
         pid: int  # on the host; 0 before the start
         conmon_pid: int
+        pid_start: int  # when those two started, in clock ticks since boot; 0: not known
+        conmon_start: int
 
 
 KEPT_NS = 600 * 1_000_000_000  # how long an ended session can be inspected (dockerd forgets between 5 and 10 minutes)
-_COLUMNS = "record, started, running, exit_code, pid, conmon_pid"
+_COLUMNS = "record, started, running, exit_code, pid, conmon_pid, pid_start, conmon_start"
 
 
 def _exec(row: "tuple[Any, ...]") -> "Exec":
@@ -49,6 +51,8 @@ def _exec(row: "tuple[Any, ...]") -> "Exec":
         "exit_code": row[3],
         "pid": row[4],
         "conmon_pid": row[5],
+        "pid_start": row[6],
+        "conmon_start": row[7],
     }
 
 
@@ -77,9 +81,14 @@ def claim_start(database: Database, exec_id: str) -> bool:
     return bool(database.change("UPDATE execs SET started = 1, running = 1 WHERE id = ? AND started = 0", (exec_id,)))
 
 
-def set_process(database: Database, exec_id: str, pid: int, conmon_pid: int) -> None:
-    """Keep the process ids of a session that runs."""
-    database.change("UPDATE execs SET pid = ?, conmon_pid = ? WHERE id = ?", (pid, conmon_pid, exec_id))
+def set_process(
+    database: Database, exec_id: str, *, pid: int, conmon_pid: int, pid_start: int, conmon_start: int
+) -> None:
+    """Keep the process ids of a session that runs, and when those processes started (clock ticks since boot)."""
+    database.change(
+        "UPDATE execs SET pid = ?, conmon_pid = ?, pid_start = ?, conmon_start = ? WHERE id = ?",
+        (pid, conmon_pid, pid_start, conmon_start, exec_id),
+    )
 
 
 def claim_exit(database: Database, exec_id: str, exit_code: int, finished_ns: int) -> bool:

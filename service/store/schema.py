@@ -150,6 +150,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE layers ADD COLUMN unflushed TEXT NOT NULL DEFAULT ''",
         "CREATE INDEX layers_unflushed ON layers (unflushed) WHERE unflushed <> ''",
     ),
+    (
+        # when the processes of `pid` and `conmon_pid` started, in clock ticks since boot: pids are given out again
+        "ALTER TABLE containers ADD COLUMN pid_start INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE containers ADD COLUMN conmon_start INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE execs ADD COLUMN pid_start INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE execs ADD COLUMN conmon_start INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 # fmt: on
 

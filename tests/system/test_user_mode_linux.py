@@ -14,6 +14,7 @@ from tests.support import user_mode_linux
 _SECONDS = 400.0  # it takes 40 on an idle machine
 
 
+@pytest.mark.timeout(_SECONDS + 120)
 def test_control_groups_v2_with_controllers(tmp_path: Path) -> None:
     groups = cgroup.detect()
     if groups.version == 2 and groups.has("memory"):
