@@ -8,7 +8,7 @@ the way leads somewhere in the container, as it does for the container's own pro
 import os
 import stat
 
-from service.content.tar import BLOCK, Entry, Reader, Source
+from service.content.tar import Entry, Reader, Source
 from service.kernel.tree import remove_tree
 
 _ATTEMPTS = 10  # times that a file which comes back at once is removed again
@@ -36,8 +36,8 @@ class Extractor:
         """Extract everything. Raises Refused, BadArchive, or OSError naming the path."""
         reader = Reader(self.source)
         while (entry := reader.next()) is not None:
-            left = entry.size - self._member(entry)
-            self.source.skip(left + -entry.size % BLOCK)
+            self.source.skip(entry.size - self._member(entry))
+            self.source.pad(entry.size)
         self.source.drain()
         for path, mtime in self.directories.items():
             try:

@@ -108,6 +108,15 @@ class Source:
             self.exactly(step)
             count -= step
 
+    def pad(self, size: int) -> None:
+        """Pass over what fills up the last block of `size` bytes. The archive may end there: the docker CLI sends a
+        Dockerfile from outside its context so."""
+        left = -size % BLOCK
+        while left and not self.at_end():
+            step = min(left, len(self.piece) - self.at)
+            self.at += step
+            left -= step
+
     def drain(self) -> None:
         """Read to the end: the sender hashes the padding too, and must not meet a closed pipe."""
         while self.more():

@@ -104,7 +104,6 @@ class Archive:
             return
         if entry.sparse is not None:
             raise BadArchive(f"sparse member {name}")
-        padding = -entry.size % 512
         digest = "sha256:" + os.path.basename(name)
         if entry.size <= SMALL or (name.endswith(".json") and entry.size <= LARGEST_DOCUMENT):
             self.kept += entry.size
@@ -116,7 +115,7 @@ class Archive:
             source.skip(entry.size)
         else:
             self._layer(name, entry.size, source)
-        source.skip(padding)
+        source.pad(entry.size)
 
     def _layer(self, name: str, size: int, source: "_Pieces") -> None:
         part = _Part(source, size, lambda current: self.progress(name, current, size))

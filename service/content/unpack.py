@@ -18,7 +18,7 @@ if __name__ == "__main__":  # run by path, isolated: the project is not on sys.p
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from service import jsontext
-from service.content.tar import BLOCK, BadArchive, Entry, Reader, Source, clean
+from service.content.tar import BadArchive, Entry, Reader, Source, clean
 from service.kernel.tree import remove_tree
 
 TYPE_CHECKING = False
@@ -54,7 +54,8 @@ class Unpacker:
                 taken = self._write(entry)
             except OSError as error:
                 raise BadArchive(f"{_verb(entry)} /{clean(entry.name)}: {_reason(error)}") from error
-            self.source.skip(left - taken + -left % BLOCK)
+            self.source.skip(left - taken)
+            self.source.pad(left)
         self.source.drain()
         for path, mtime in self.directories.items():
             try:

@@ -93,6 +93,15 @@ def test_a_dockerfile_from_standard_input_and_elsewhere(moorage: Instance, folde
     assert "other" in cli(moorage, "-f", str(folder / "other.Dockerfile"), str(folder)).stdout.decode()
 
 
+def test_a_dockerfile_elsewhere_for_a_context_that_ignores_nothing(moorage: Instance, tmp_path: Path) -> None:
+    """The CLI then ends its archive with the last byte of a file that it has added, and not with a block."""
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context/a").write_text("one")
+    (tmp_path / "elsewhere").write_text("FROM busybox AS first\nCOPY . /c\nRUN ls -a /c >/seen\nCMD cat /seen\n")
+    cli(moorage, "-t", "elsewhere", "--target", "first", "-f", str(tmp_path / "elsewhere"), str(tmp_path / "context"))
+    assert moorage.docker("run", "--rm", "elsewhere").stdout.split() == [".", "..", "a"]
+
+
 def test_a_failing_command(moorage: Instance) -> None:
     failed = cli(moorage, "-", check=False, stdin=b"FROM busybox\nRUN echo wrong >&2; exit 3\n")
     assert failed.returncode == 3

@@ -243,6 +243,16 @@ def test_a_damaged_layer_is_refused_and_leaves_nothing(settings: Settings, damag
     assert os.listdir(f"{settings.root}/layers") == []
 
 
+def test_an_archive_may_end_with_the_last_byte_of_its_last_member(settings: Settings) -> None:
+    """As Go reads it, and Go programs write it."""
+    tar = Tar().add("a", content=b"a" * 5000).add("b", content=b"b" * 700).whole()
+    end = tar.rindex(b"b") + 1
+    for cut in (end, end + 1, end + (-end % 512)):
+        folder = unpack(settings, tar[:cut])
+        with open(f"{folder}/b", "rb") as file:
+            assert file.read() == b"b" * 700
+
+
 def test_a_directory_that_the_tar_does_not_describe_keeps_what_it_was_below(settings: Settings) -> None:
     below = layers.unpack(settings, iter([Tar().add("a", tarfile.DIRTYPE, uid=9, mode=0o700).whole()]))
     above = layers.unpack(settings, iter([Tar().add("a/f", content=b"x").whole()]))
