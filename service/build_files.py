@@ -4,11 +4,12 @@ It mounts the trees that it is told of in a mount namespace of its own and takes
 no path and no symbolic link of a context or an image means anything outside. It ends with its work, or when the service
 does; nothing is left mounted.
 
-Descriptors: 0 what comes in, 3 what to do (JSON), 4 what became of it (lines of JSON).
+Descriptors: 0 what comes in, 1 what goes out, 3 what to do (JSON), 4 what became of it (lines of JSON).
 
     {"do": "unpack"}   the tar on 0 into `folder`                 → {"done": true}
     {"do": "extract"}  the same into `destination` of `target`    → {"done": true}
     {"do": "make"}     the directory `destination` in `target`    → {"done": true}
+    {"do": "pack"}     `target` as a tar to 1                     → {"done": true}
     {"do": "copy"}     → {"found": [[path, hash], …]}; then a line on 0 that says what of it: {"wanted": [number, …]}
                        → {"done": true}
     any of them        → {"error": "…", "kind": "missing" | "refused" | "failed"}
@@ -21,7 +22,9 @@ if __name__ == "__main__":  # run by path, isolated: the project is not on sys.p
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from service import jsontext
-from service.content import copying, extract, rootfs
+from service.builder import ignore
+from service.content import copying, copying_later, extract, rootfs
+from service.content.pack import Packer
 from service.content.tar import BadArchive, Source
 from service.kernel import mount, mountns
 from service.kernel.openat2 import read_in_root
@@ -50,6 +53,9 @@ if TYPE_CHECKING:
         owner: NotRequired[str]  # --chown
         keeps_owner: NotRequired[bool]
         mode: NotRequired[int]  # --chmod; -1: none
+        later: NotRequired[bool]  # by BuildKit's rules
+        exclude: NotRequired[list[str]]  # --exclude
+        parents: NotRequired[bool]  # --parents
 
 
 JOB, ANSWERS = 3, 4
@@ -112,7 +118,16 @@ def make(job: "Job") -> None:
     path = copying.resolved(TARGET, job["destination"])
     if os.path.lexists(path) and not os.path.isdir(path):
         raise ValueError(f"Cannot mkdir: {job['destination']} is not a directory")
-    os.makedirs(path, 0o755, exist_ok=True)
+    owner = copying.owner_of(_read("etc/passwd"), _read("etc/group"), job["owner"]) if job.get("owner") else None
+    missing = []
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for folder in reversed(missing):
+        os.mkdir(folder, 0o755)
+        os.chmod(folder, 0o755)  # noqa: S103 - what a working directory has
+        if owner is not None:
+            os.chown(folder, *owner)
 
 
 def copy(job: "Job") -> None:
@@ -135,6 +150,16 @@ def copy(job: "Job") -> None:
     elif job.get("keeps_owner"):
         owner = None
     copier = copying.Copier(TARGET, job["destination"], owner, job.get("mode", -1))
+    if job.get("later"):
+        excluded = job.get("exclude")
+        copier = copying_later.LaterCopier(
+            TARGET,
+            job["destination"],
+            owner,
+            job.get("mode", -1),
+            left_out=(lambda path: ignore.leaves_out(excluded, path)) if excluded else None,
+            parents=job.get("parents", False),
+        )
     copying.copy_all(copier, [found[number] for number in wanted])
 
 
@@ -145,7 +170,16 @@ def _read(path: str) -> bytes:
         return b""
 
 
-WORK = {"unpack": unpack, "extract": expand, "make": make, "copy": copy}
+def pack(_: "Job") -> None:
+    """A whole tree as a tar, to standard output."""
+    os.chroot(TARGET)
+    os.chdir("/")
+    packer = Packer(1, every_attribute=True)
+    packer.tree(b"/", b"", with_top=False)
+    packer.finish()
+
+
+WORK = {"unpack": unpack, "extract": expand, "make": make, "copy": copy, "pack": pack}
 
 
 def main() -> int:

@@ -45,7 +45,7 @@ class Heredoc:
 class Line:
     """One instruction as written: `word` RUN, `flags` --mount=…, `arguments` split as its form has them."""
 
-    __slots__ = ("arguments", "code", "flags", "heredocs", "is_json", "number", "trigger", "word")
+    __slots__ = ("arguments", "code", "end", "flags", "heredocs", "is_json", "number", "trigger", "word")
 
     def __init__(self, word: str, code: str) -> None:
         self.word, self.code = word, code
@@ -54,7 +54,7 @@ class Line:
         self.is_json = False
         self.heredocs: list[Heredoc] = []
         self.trigger: Line | None = None  # ONBUILD's own
-        self.number = 0  # where it begins, from 1
+        self.number = self.end = 0  # the first of its lines, and the last; from 1
 
     @property
     def name(self) -> str:
@@ -68,7 +68,9 @@ class Dockerfile:
     def __init__(self) -> None:
         self.lines: list[Line] = []
         self.escape = "\\"
+        self.check = ""  # what the directive `check` says
         self.warnings: list[str] = []
+        self.empty_continuations: list[int] = []  # the lines in which instructions with empty ones begin
 
 
 def parse(text: "bytes | str") -> Dockerfile:
@@ -133,6 +135,8 @@ class _Parser:
         self.directives.add(name)
         if name == "escape":
             self._set_escape(found[2])
+        elif name == "check":
+            self.result.check = found[2]
 
     def _cut(self, line: str) -> "tuple[str, bool]":
         """The line without its continuation mark; whether it has one."""
@@ -156,6 +160,7 @@ class _Parser:
             parts.append(more)
         whole = "".join(parts)
         if empty:
+            self.result.empty_continuations.append(start)
             self.result.warnings.append(f"Empty continuation line found in: {whole}")
         read = read_line(whole, self.result.escape)
         read.number = start
@@ -163,6 +168,7 @@ class _Parser:
             for heredoc in _heredocs(whole):
                 self._content(heredoc)
                 read.heredocs.append(heredoc)
+        read.end = self.number
         self.result.lines.append(read)
 
     def _content(self, heredoc: Heredoc) -> None:

@@ -35,10 +35,13 @@ _MILLISECOND = 1_000_000
 class Instruction:
     """One instruction, checked. `code` is its source as it is shown."""
 
-    __slots__ = ("arguments", "code", "flags", "health", "heredocs", "is_json", "literal", "name", "pairs")
+    __slots__ = (
+        "arguments", "code", "end", "flags", "health", "heredocs", "is_json", "literal", "name", "number", "pairs",
+    )  # fmt: skip
 
     def __init__(self, line: Line) -> None:
         self.name, self.code, self.is_json, self.heredocs = line.name, line.code, line.is_json, line.heredocs
+        self.number, self.end = line.number, line.end
         self.arguments = list(line.arguments)
         self.flags: dict[str, list[str]] = {}
         self.pairs: list[tuple[str, str | None]] = []  # ARG, ENV, LABEL
@@ -74,6 +77,7 @@ class Stage:
 
     def __init__(self, instruction: Instruction) -> None:
         self.base, self.code = instruction.arguments[0], instruction.code
+        self.number, self.end = instruction.number, instruction.end
         self.name = instruction.arguments[2].lower() if len(instruction.arguments) == 3 else ""
         self.platform = instruction.flag("platform")
         self.instructions: list[Instruction] = []

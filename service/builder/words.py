@@ -47,6 +47,16 @@ def split(text: str, variables: "Mapping[str, str]", escape: str = "\\", *, raw:
     return lexer.run()[1]
 
 
+def shown(text: str, variables: "Mapping[str, str]", escape: str = "\\") -> str:
+    """A text for people: what is known of variables is put in, everything else stays as it is written."""
+    lexer = _Lexer(text, variables, escape)
+    lexer.raw_quotes = lexer.raw_escapes = lexer.keeps_unset = True
+    try:
+        return lexer.run()[0]
+    except BadWord:
+        return text
+
+
 def expanded_plainly(text: str, variables: "Mapping[str, str]", escape: str = "\\") -> str:
     """A heredoc's content with its variables replaced; quotes are signs as others are. Raises BadWord."""
     lexer = _Lexer(text, variables, escape)

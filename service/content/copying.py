@@ -102,13 +102,13 @@ def _hash(root: str, path: str) -> str:
     if not stat.S_ISDIR(status.st_mode):
         return f"file:{_hash_one(full, path, status)}"
     hashes = []
-    for below, name in _below(full):
-        hashes.append(_hash_one(below, f"{full[len(root) + 1 :]}/{name}".lstrip("/"), os.lstat(below)))
+    for each, name in below(full):
+        hashes.append(_hash_one(each, f"{full[len(root) + 1 :]}/{name}".lstrip("/"), os.lstat(each)))
     hashes.sort()
     return f"dir:{hashlib.sha256(','.join(hashes).encode()).hexdigest()}"
 
 
-def _below(folder: str) -> "Iterator[tuple[str, str]]":
+def below(folder: str) -> "Iterator[tuple[str, str]]":
     """(full path, path from `folder`) of everything below, a directory before its content."""
     levels: list[tuple[str, Iterator[str]]] = [("", iter(_names(folder)))]
     while levels:
@@ -188,7 +188,7 @@ class Copier:
             os.chmod(target, self.mode)
         seen: dict[tuple[int, int], str] = {}
         folders: list[tuple[str, os.stat_result]] = []
-        for full, name in _below(source):
+        for full, name in below(source):
             status = self._entry(full, f"{target}/{name}", seen)
             if stat.S_ISDIR(status.st_mode):
                 folders.append((f"{target}/{name}", status))

@@ -20,10 +20,11 @@ def is_repository(place: str) -> bool:
     return url.startswith(("git://", "github.com/", "git@", "ssh://"))
 
 
-def fetched(settings: "Settings", checkout: str, home: str, place: str) -> str:
+def fetched(settings: "Settings", checkout: str, home: str, place: str, *, keeps_git: bool = False) -> str:
     """Fetch `URL#reference:directory` into the empty directory `checkout`; where that directory is.
 
-    `home` stands for the user's. Raises InvalidParameter, SystemFailure with git's words.
+    `home` stands for the user's; `keeps_git`: the directory .git stays. Raises InvalidParameter, SystemFailure with
+    git's words.
     """
     url, _, part = place.partition("#")
     reference, _, folder = part.partition(":")
@@ -50,7 +51,8 @@ def fetched(settings: "Settings", checkout: str, home: str, place: str) -> str:
         if done.code:
             said = done.stderr.decode("utf-8", "replace").strip()
             raise SystemFailure(f"error fetching: {said or f'exit code {done.code}'}")
-    remove_tree(f"{checkout}/.git")
+    if not keeps_git:
+        remove_tree(f"{checkout}/.git")
     chosen = os.path.realpath(f"{checkout}/{folder}")
     if chosen != checkout and not chosen.startswith(checkout + "/"):
         raise InvalidParameter(f"error setting git context, {folder!r} not within git root")

@@ -14,7 +14,17 @@ from service.builder.dockerfile import BadDockerfile, heredoc_of
 from service.builder.words import BadWord, expanded
 from service.content import platforms
 from service.content import reference as references
-from service.engine import build_context, build_files, child_image, container_config, create, images, lifecycle, pull
+from service.engine import (
+    build_context,
+    build_files,
+    build_run,
+    child_image,
+    container_config,
+    create,
+    images,
+    lifecycle,
+    pull,
+)
 from service.engine.build_copy import copied
 from service.engine.build_files import BuildFiles
 from service.engine.layers import Lease
@@ -136,12 +146,7 @@ class Build:
 
     async def thread(self, work: "Callable[..., Result]", *arguments: "Any") -> "Result":
         """As the engine's, but work that was begun is waited for even when the build is given up."""
-        doing = asyncio.ensure_future(self.engine.thread(work, *arguments))
-        try:
-            return await asyncio.shield(doing)
-        except asyncio.CancelledError:
-            await asyncio.gather(doing, return_exceptions=True)
-            raise
+        return await build_run.finished(self.engine.thread(work, *arguments))
 
     # ── the whole ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -354,21 +359,13 @@ class Build:
         """Run a container to its end, telling what it writes; its exit code, and why it did not start."""
         import codecs
 
-        from service.engine import attach
-
-        attachment, _ = await attach.attach(self.engine, container_id, stdin=False, stdout=True, stderr=True)
         decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in (1, 2)}
-        try:
-            waiter = lifecycle.Waiter(self.engine, container_id, "next-exit")
-            await lifecycle.start(self.engine, container_id)
-            while pieces := await attachment.read():
-                for stream, data in pieces:
-                    text = decoders[stream].decode(data)
-                    if text:
-                        await (self.complain(text) if stream == attach.STDERR else self.say(text))
-            return await waiter.result()
-        finally:
-            attachment.leave()
+
+        async def told(stream: int, data: bytes) -> None:
+            if text := decoders[stream].decode(data):
+                await (self.say(text) if stream == 1 else self.complain(text))
+
+        return await build_run.ran(self.engine, container_id, told)
 
     async def container(self, config: "dict[str, Any]", folder: str = "") -> str:
         """Create the container of a step, with a directory in it. A directory that cannot be made: no container."""

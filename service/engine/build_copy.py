@@ -8,9 +8,12 @@ from service.errors import InvalidParameter, MoorageError, NotFound, SystemFailu
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from service.build_files import Job, Tree
     from service.builder.instructions import Instruction
     from service.engine.build import Build
+    from service.engine.build_files import BuildFiles
 
 _UNNAMED = "__unnamed__"
 
@@ -28,10 +31,10 @@ async def copied(build: "Build", instruction: "Instruction") -> None:
         "staging": build.files.staging,
         "target": target,
         "sources": sources,
-        "destination": _absolute(build.state.config.get("WorkingDir") or "", destination),
+        "destination": absolute(build.state.config.get("WorkingDir") or "", destination),
         "owner": chown,
         "keeps_owner": bool(instruction.flag("from")),
-        "mode": _mode(chmod),
+        "mode": mode(chmod),
     }
     try:
         async with Copy(build.files, job, f"{name} failed: ") as copying:
@@ -67,7 +70,8 @@ async def copied(build: "Build", instruction: "Instruction") -> None:
     await build.commit_files(config, upper)
 
 
-def _absolute(working: str, destination: str) -> str:
+def absolute(working: str, destination: str) -> str:
+    """A destination as a path from the root."""
     if destination.startswith("/"):
         return destination
     path = os.path.normpath(f"/{working}/{destination}")
@@ -75,7 +79,8 @@ def _absolute(working: str, destination: str) -> str:
     return path + "/" if destination.endswith("/") and path != "/" else path
 
 
-def _mode(text: str) -> int:
+def mode(text: str) -> int:
+    """What --chmod says; -1 for nothing. Raises InvalidParameter."""
     if not text:
         return -1
     if text.strip("01234567") or len(text) > 5 or int(text, 8) > 0o7777:
@@ -101,7 +106,7 @@ async def _sources(build: "Build", instruction: "Instruction", destination: str)
             raise SystemFailure("COPY failed: source can't be a URL for COPY")
         else:
             folder, file = await _downloaded(build, word, destination)
-            sources.append((tree(path=folder), [_literal(file)]))
+            sources.append((tree(path=folder), [literal(file)]))
     for heredoc in instruction.inline:
         folder = build.files.folder()
         text = heredoc.text
@@ -111,19 +116,20 @@ async def _sources(build: "Build", instruction: "Instruction", destination: str)
             text = expanded_plainly(text, build.state.variables(), build.escape)
         if "/" in heredoc.name or heredoc.name in ("", ".", ".."):
             raise InvalidParameter(f"{name} cannot make a file named {heredoc.name!r}")
-        await build.thread(_write, f"{folder}/{heredoc.name}", text.encode("utf-8", "replace"))
-        sources.append((tree(path=folder), [_literal(heredoc.name)]))
+        await build.thread(write, f"{folder}/{heredoc.name}", text.encode("utf-8", "replace"))
+        sources.append((tree(path=folder), [literal(heredoc.name)]))
     if not sources:
         raise SystemFailure(f"{name} failed: no source files were specified")
     return sources
 
 
-def _literal(name: str) -> str:
+def literal(name: str) -> str:
     """A file's name as a pattern that means it alone."""
     return "".join(f"\\{sign}" if sign in "\\*?[" else sign for sign in name) if set(name) & set("*?[") else name
 
 
-def _write(path: str, content: bytes, mode: int = 0o644, mtime: int = 0) -> None:
+def write(path: str, content: bytes, mode: int = 0o644, mtime: int = 0) -> None:
+    """Make a file. Blocking."""
     with open(path, "wb") as file:
         file.write(content)
     os.chmod(path, mode)
@@ -161,29 +167,50 @@ async def _archives(
         return []
     archives = []
     for number, (path, hash) in enumerate(found):
-        if hash.startswith("file:") and await build.thread(build_files.is_archive, build.files, path):
+        if hash.startswith("file:") and await build.thread(build_files.is_archive, build.files.context, path):
             archives.append(number)
     return archives
 
 
 async def _downloaded(build: "Build", url: str, destination: str) -> "tuple[str, str]":
-    """Fetch a file; the directory that it is in, and its name."""
+    """Fetch a file, telling how far it is; the directory that it is in, and its name."""
+    from service.engine import progress
+
+    async def told(current: int, total: int) -> None:
+        await build.tell(progress.bar("", "Downloading", current, total))
+
+    found = await downloaded(build.files, url, destination, told, failing="ADD failed: ")
+    await build.say("\n")
+    return found
+
+
+async def downloaded(
+    files: "BuildFiles",
+    url: str,
+    destination: str,
+    told: "Callable[[int, int], Awaitable[None]]",
+    *,
+    failing: str,
+) -> "tuple[str, str]":
+    """Fetch a file; the directory that it is in, and its name. `told` takes bytes so far, and in all.
+
+    Raises SystemFailure, beginning with `failing`.
+    """
     import email.message
     import email.utils
     from urllib.parse import unquote, urlsplit
 
     import aiohttp
 
-    from service.engine import progress
-
+    thread = files.engine.thread
     path = unquote(urlsplit(url).path)
-    folder = build.files.folder()
+    folder = files.folder()
     try:
         async with aiohttp.ClientSession(auto_decompress=False) as session, session.get(url) as response:
             if response.status >= 400:
                 said = (await response.content.read(4096)).decode("utf-8", "replace").strip()
                 raise SystemFailure(
-                    f"ADD failed: failed to GET {url} with status {response.status} {response.reason}: {said}"
+                    f"{failing}failed to GET {url} with status {response.status} {response.reason}: {said}"
                 )
             name = "" if path.endswith("/") else os.path.basename(path)
             if not name and response.headers.get("Content-Disposition"):
@@ -191,21 +218,20 @@ async def _downloaded(build: "Build", url: str, destination: str) -> "tuple[str,
                 header["Content-Disposition"] = response.headers["Content-Disposition"]
                 name = os.path.basename(header.get_filename() or "")
             if not name and destination.endswith("/"):
-                raise SystemFailure(f"ADD failed: cannot determine filename for source {url}")
+                raise SystemFailure(f"{failing}cannot determine filename for source {url}")
             name = name or _UNNAMED
             if name in (".", ".."):
-                raise SystemFailure(f"ADD failed: cannot determine filename for source {url}")
+                raise SystemFailure(f"{failing}cannot determine filename for source {url}")
             total, current = response.content_length or 0, 0
             async for piece in response.content.iter_chunked(1 << 20):
-                await build.thread(_append, f"{folder}/{name}", piece)
+                await thread(_append, f"{folder}/{name}", piece)
                 current += len(piece)
-                await build.tell(progress.bar("", "Downloading", current, total))
+                await told(current, total)
             if not current:
-                await build.thread(_append, f"{folder}/{name}", b"")
+                await thread(_append, f"{folder}/{name}", b"")
             stated = response.headers.get("Last-Modified") or ""
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise SystemFailure(f'ADD failed: Get "{url}": {error}') from None
-    await build.say("\n")
+        raise SystemFailure(f'{failing}Get "{url}": {error}') from None
     try:
         mtime = int(email.utils.parsedate_to_datetime(stated).timestamp()) if stated else 0
     except ValueError:

@@ -69,17 +69,17 @@ class BuildFiles:
         os.chmod(path, 0o755)  # noqa: S103 - may become the "/" of a layer; nobody enters the one above it
         return path
 
-    def open(self, path: str) -> int:
-        """A file of the context, for reading; no link leads out. Raises OSError."""
-        return open_in_root(self.context, path, os.O_RDONLY | os.O_NONBLOCK)
+    def open(self, path: str, folder: str = "") -> int:
+        """A file of the context (or of `folder`), for reading; no link leads out. Raises OSError."""
+        return open_in_root(folder or self.context, path, os.O_RDONLY | os.O_NONBLOCK)
 
     async def unpack(self, tar: "AsyncIterator[bytes]") -> None:
         """Fill the context. Raises SystemFailure for a bad tar."""
         await self._fed({"do": "unpack", "staging": self.staging, "folder": self.context}, tar)
 
-    async def extract(self, target: "Tree", destination: str, path: str) -> None:
-        """Extract an archive of the context into a directory of the target."""
-        file = self.open(path)
+    async def extract(self, target: "Tree", destination: str, path: str, folder: str = "") -> None:
+        """Extract an archive of the context (or of `folder`) into a directory of the target."""
+        file = self.open(path, folder)
         try:
             job: Job = {"do": "extract", "staging": self.staging, "target": target, "destination": destination}
             await self._fed(job, _pieces(self.engine, file))
@@ -93,7 +93,10 @@ class BuildFiles:
 
     async def make(self, target: "Tree", destination: str) -> None:
         """Make a directory in the target, with those above it."""
-        job: Job = {"do": "make", "staging": self.staging, "target": target, "destination": destination}
+        await self.done({"do": "make", "staging": self.staging, "target": target, "destination": destination})
+
+    async def done(self, job: "Job") -> None:
+        """Do a job that takes no input."""
         async with FilesProcess(self.engine, job, program=PROGRAM) as program:
             await program.answer()
 
@@ -135,8 +138,8 @@ async def _pieces(engine: "Engine", file: int) -> "AsyncIterator[bytes]":
         yield piece
 
 
-def is_archive(files: BuildFiles, path: str) -> bool:
-    """Whether a file of the context is a tar, compressed or not. Blocking."""
+def is_archive(folder: str, path: str) -> bool:
+    """Whether a file in a directory is a tar, compressed or not. Blocking."""
     from service.content import layers
     from service.content.tar import BadArchive, Reader, Source
 
@@ -145,7 +148,7 @@ def is_archive(files: BuildFiles, path: str) -> bool:
             return next(pieces, b"")
 
     try:
-        with open(files.open(path), "rb", 0) as file:
+        with open(open_in_root(folder, path, os.O_RDONLY | os.O_NONBLOCK), "rb", 0) as file:
             pieces = layers.decompressed(file.read)
             return Reader(Pieces(-1)).next() is not None
     except (BadArchive, SystemFailure, InvalidParameter, OSError):

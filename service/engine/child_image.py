@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from service.content.reference import Reference
+    from service.content.tarball import ArchiveLayer
     from service.engine.engine import Engine
     from service.store.images import ImageRow, LayerRow
 
@@ -38,10 +39,12 @@ class Base:
 
         Raises SystemFailure.
         """
+        packed = writable.store(self.engine.settings, directory)
+        return None if packed is None else self.registered(packed)
+
+    def registered(self, packed: "ArchiveLayer") -> "LayerRow":
+        """A layer that was unpacked just now, known under its chain. Raises SystemFailure."""
         engine = self.engine
-        packed = writable.store(engine.settings, directory)
-        if packed is None:
-            return None
         unpacked, packed.unpacked = packed.unpacked, None
         assert unpacked is not None
         try:

@@ -19,7 +19,12 @@ def record(database: "Database", kind: str, action: str, actor_id: str, attribut
 def container(
     database: "Database", about: "ContainerRecord", action: str, more: "Mapping[str, str] | None" = None
 ) -> None:
-    """Record an event of a container: its labels, image and name are the attributes, and what `more` adds."""
+    """Record an event of a container: its labels, image and name are the attributes, and what `more` adds.
+
+    Of a build's own containers nothing is told.
+    """
+    if about.get("Hidden"):
+        return
     attributes = {
         **(about["Config"].get("Labels") or {}),
         "image": about["Config"].get("Image") or "",

@@ -44,10 +44,11 @@ def at_start(engine: "Engine") -> None:
 
         flushing.at_start(engine)
     if images.unfinished(store):
-        from service.engine import build, commit, layers
+        from service.engine import build, commit, layers, solve
 
         commit.reconcile(engine)
         build.reconcile(engine)
+        solve.reconcile(engine)
         layers.reconcile(engine)
     if events.overdue(store):
         with store.write():

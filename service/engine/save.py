@@ -29,9 +29,11 @@ _PIECE = 1 << 20
 class _Saved:
     """One image to be saved, and the canonical names that were asked for."""
 
-    def __init__(self, engine: "Engine", row: "ImageRow", names: "list[str]") -> None:
+    def __init__(
+        self, engine: "Engine", row: "ImageRow", names: "list[str]", layers: "list[LayerBlob] | None" = None
+    ) -> None:
         self.row, self.names = row, names
-        self.layers: list[LayerBlob] = manifests.layer_blobs(engine, row.id)
+        self.layers = manifests.layer_blobs(engine, row.id) if layers is None else layers
         self.config = row.config.encode()
         self.media_type, self.manifest = manifests.manifest(engine, row, self.layers, oci=True)
 
@@ -66,6 +68,16 @@ async def stream(engine: "Engine", names: "Sequence[str]", platform: str = "") -
         async for piece in _archive(engine, saved):
             yield piece
         await engine.thread(_announce, engine, saved)
+
+
+def unregistered(engine: "Engine", row: "ImageRow", diff_ids: "Sequence[str]", names: "list[str]") -> "_Saved":
+    """An image that the store does not know, made of layers that it knows. `names`: canonical. Blocking."""
+    return _Saved(engine, row, names, [manifests.layer_blob(engine, diff_id) for diff_id in diff_ids])
+
+
+def archive(engine: "Engine", saved: "_Saved") -> "AsyncIterator[bytes]":
+    """The archive of one image."""
+    return _archive(engine, [saved])
 
 
 def _hold(engine: "Engine", lease: Lease, names: "Sequence[str]", platform: str) -> "list[_Saved]":

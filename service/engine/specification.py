@@ -47,6 +47,9 @@ def write(settings: "Settings", database: "Database", record: "ContainerRecord",
     known.hostname = named["Config"]["Hostname"] or ids.short(named["Id"])
     known.domainname = named["Config"]["Domainname"]
     made = spec.build_spec(record, known)
+    for path in record.get("SecretEnvironment") or ():
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            made["process"]["env"].append(file.read())
     _write_probe(settings, record, made["process"])
     return bundle.write(settings, record["Id"], made)
 

@@ -47,6 +47,10 @@ if TYPE_CHECKING:
         Mounts: list[MountPoint]
         Layers: list[str]  # layer directories of the image below the writable layer, lowest first (content.rootfs)
         Platform: str  # "linux"
+        Hidden: NotRequired[bool]  # a step of a build runs in it: no client is told of it
+        SecretEnvironment: NotRequired[
+            list[str]
+        ]  # files that hold variables (NAME=value) which are written nowhere else
         VolumesGo: NotRequired[bool]  # it is being removed, and its anonymous volumes with it
 
     class ContainerState(TypedDict):

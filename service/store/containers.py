@@ -36,8 +36,15 @@ def insert(database: Database, record: "ContainerRecord", created_ns: int) -> No
     """Register a created container. Raises Conflict when its name is taken."""
     try:
         database.change(
-            "INSERT INTO containers (id, name, created_ns, image_id, record) VALUES (?, ?, ?, ?, ?)",
-            (record["Id"], record["Name"], created_ns, record["Image"], jsontext.dumps(record)),
+            "INSERT INTO containers (id, name, created_ns, image_id, record, hidden) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                record["Id"],
+                record["Name"],
+                created_ns,
+                record["Image"],
+                jsontext.dumps(record),
+                bool(record.get("Hidden")),
+            ),
         )
     except IntegrityError:
         raise name_taken(record["Name"], name_owner(database, record["Name"]) or "") from None
@@ -80,7 +87,7 @@ def resolve(database: Database, reference: str) -> str:
     if not reference:
         raise InvalidParameter(f"invalid name or ID supplied: {reference!r}".replace("'", '"'))
     row = database.row("SELECT id FROM containers WHERE id = ?", (reference,)) or database.row(
-        "SELECT id FROM containers WHERE name = ?", (reference.removeprefix("/"),)
+        "SELECT id FROM containers WHERE name = ? AND NOT hidden", (reference.removeprefix("/"),)
     )
     parent, slash, alias = reference.removeprefix("/").partition("/")
     if slash:  # what a link calls it
@@ -93,7 +100,9 @@ def resolve(database: Database, reference: str) -> str:
         return str(row[0])
     if is_hex(reference):
         # a range on the primary key, not LIKE: hexadecimal digits end before "g"
-        rows = database.rows("SELECT id FROM containers WHERE id >= ? AND id < ? LIMIT 2", (reference, reference + "g"))
+        rows = database.rows(
+            "SELECT id FROM containers WHERE id >= ? AND id < ? AND NOT hidden LIMIT 2", (reference, reference + "g")
+        )
         if len(rows) == 1:
             return str(rows[0][0])
         if rows:
@@ -115,7 +124,7 @@ def find(database: Database, reference: str) -> "Container":
 
 
 def newest_first(database: Database, statuses: "Sequence[str]" = ()) -> "list[Container]":
-    """All containers, the youngest first; only those in one of `statuses` when given."""
+    """All containers but the hidden ones, the youngest first; only those in one of `statuses` when given."""
     return [_container(row) for row in _newest_first(database, statuses)]
 
 
@@ -125,8 +134,10 @@ def texts_newest_first(database: Database, statuses: "Sequence[str]" = ()) -> "l
 
 
 def _newest_first(database: Database, statuses: "Sequence[str]") -> "list[tuple[Any, ...]]":
-    where = f" WHERE status IN ({', '.join('?' * len(statuses))})" if statuses else ""
-    return database.rows(f"SELECT {_COLUMNS} FROM containers{where} ORDER BY created_ns DESC, id", statuses)
+    where = f" AND status IN ({', '.join('?' * len(statuses))})" if statuses else ""
+    return database.rows(
+        f"SELECT {_COLUMNS} FROM containers WHERE NOT hidden{where} ORDER BY created_ns DESC, id", statuses
+    )
 
 
 def ids_of_image(database: Database, image_id: str) -> list[str]:
@@ -170,6 +181,11 @@ def volumes_of(database: Database, container_id: str) -> list[str]:
 def all_ids(database: Database) -> list[str]:
     """The ids of all containers, in no order."""
     return [row[0] for row in database.rows("SELECT id FROM containers")]
+
+
+def hidden(database: Database) -> "list[str]":
+    """The ids of the containers of builds, which no client is told of."""
+    return [row[0] for row in database.rows("SELECT id FROM containers WHERE hidden")]
 
 
 def kept(database: Database) -> "list[tuple[str, str, int, str, int]]":

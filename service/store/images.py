@@ -295,15 +295,17 @@ def layer_directories(database: Database) -> set[str]:
 
 
 def drop_unused_layers(database: Database) -> list[LayerRow]:
-    """Forget the layers that no image, no container and no lease needs; their directories are to be removed after.
+    """Forget the layers that no image, container, lease or build needs; their directories are to be removed after.
 
     An image removed by force may have left containers behind that still stand on its layers, or mount them.
     """
     _drop_dead_leases(database)
     gone = database.rows(
+        "WITH RECURSIVE built(chain_id) AS (SELECT chain_id FROM build_cache UNION "
+        "SELECT layers.parent FROM layers JOIN built ON layers.chain_id = built.chain_id) "
         "SELECT chain_id, diff_id, parent, directory, size FROM layers "
         "WHERE chain_id NOT IN (SELECT chain_id FROM image_layers) AND chain_id NOT IN "
-        "(SELECT object FROM leases) AND directory NOT IN "
+        "(SELECT object FROM leases) AND chain_id NOT IN (SELECT chain_id FROM built) AND directory NOT IN "
         "(SELECT held.value FROM containers, json_each(containers.record, '$.Layers') AS held) AND directory NOT IN "
         "(SELECT held.value FROM containers, json_each(containers.record, '$.Mounts') AS mount, "
         "json_each(mount.value, '$.Layers') AS held)"

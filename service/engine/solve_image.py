@@ -1,0 +1,123 @@
+"""The configuration of an image as BuildKit's frontend writes it, step by step. Pure.
+
+Source: behaviour of buildkit's frontend/dockerfile/dockerfile2llb and exporter/containerimage.
+"""
+
+from service import jsontext, timestamps
+from service.builder import configuration
+from service.builder.arguments import Arguments
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from service.builder.instructions import Instruction
+    from service.store.images import LayerRow
+
+COMMENT = "buildkit.dockerfile.v0"
+_CONFIG = (
+    "User",
+    "ExposedPorts",
+    "Env",
+    "Entrypoint",
+    "Cmd",
+    "Volumes",
+    "WorkingDir",
+    "Labels",
+    "StopSignal",
+    "ArgsEscaped",
+    "Healthcheck",
+    "OnBuild",
+    "Shell",
+)  # fmt: skip - the keys of an image's config, in the order in which BuildKit writes them
+
+
+class Built:
+    """A stage as far as it has come: its layers, and all that its configuration will say."""
+
+    def __init__(self, state: configuration.State, base: "dict[str, Any]", layers: "Sequence[LayerRow]") -> None:
+        """`base`: the whole configuration of the image that it begins with; empty for none."""
+        self.state, self.base = state, base
+        self.layers = list(layers)
+        self.author: str = base.get("author") or ""
+        self.history: list[dict[str, Any]] = [dict(entry) for entry in base.get("history") or ()]
+        self._undated: list[dict[str, Any]] = []
+        self.stage_name = ""
+        self.epoch: int | None = None  # seconds since 1970 that no time in the configuration may be later than
+        self.created = ""  # of the last step that made a layer
+
+    def next(self, arguments: Arguments) -> "Built":
+        """A stage that begins where this one ended."""
+        state = configuration.State(jsontext.loads(jsontext.dumps(self.state.config)), arguments, self.state.escape)
+        fresh = Built(state, {**self.base, "author": self.author}, self.layers)
+        fresh.history = [dict(entry) for entry in self.history]
+        fresh._undated = [entry for entry in fresh.history if not entry.get("created")]
+        fresh.created = self.created
+        return fresh
+
+    def step(self, created_by: str, layer: "LayerRow | None" = None, created: str = "") -> None:
+        """Note a step; one without a layer has the time of the next one that has one."""
+        entry: dict[str, Any] = {"created": created, "created_by": created_by, "comment": COMMENT}
+        if layer is None:
+            entry["created"] = self.created
+            entry["empty_layer"] = True
+            if not self.created:
+                self._undated.append(entry)
+        else:
+            self.layers.append(layer)
+            self.created = created
+            for earlier in self._undated:
+                earlier["created"] = created
+            self._undated = []
+        self.history.append(entry)
+
+    def configure(self, instruction: "Instruction") -> None:
+        """Apply an instruction that changes the configuration only. Raises BadDockerfile, InvalidParameter."""
+        name, state = instruction.name, self.state
+        if name == "arg":
+            for variable, default in instruction.pairs:
+                state.arguments.define(variable, default)
+                value = state.arguments.known().get(variable)
+                self.step(f"ARG {variable}" if value is None else f"ARG {variable}={value}")
+            return
+        if name == "expose":
+            configuration.apply(state, instruction)
+            self.step(f"EXPOSE {_ports(state.config.get('ExposedPorts') or {})}")
+            return
+        told = configuration.apply(state, instruction)
+        state.notes = []
+        if name == "cmd":
+            state.config["ArgsEscaped"] = True
+        elif name == "maintainer":
+            self.author = state.author
+        self.step(told)
+
+    def document(self, platform: "Sequence[str]") -> bytes:
+        """The whole configuration."""
+        system, architecture, variant = (*platform, "", "", "")[:3]
+        variant = self.base.get("variant") or variant if self.base else variant
+        created = self.created or self.base.get("created") or timestamps.now()
+        history = [{**entry, "created": entry["created"] or created} for entry in self.history] if self.history else []
+        if self.epoch is not None:
+            latest = timestamps.rfc3339(self.epoch * 1_000_000_000)
+            created = min(created, latest)
+            history = [{**entry, "created": min(entry["created"], latest)} for entry in history]
+        config = self.state.config
+        document = {
+            "architecture": self.base.get("architecture") or architecture,
+            **({"variant": variant} if variant else {}),
+            **({"author": self.author} if self.author else {}),
+            "config": {key: config[key] for key in _CONFIG if config.get(key)},
+            "created": created,
+            "history": history,
+            "os": self.base.get("os") or system,
+            **{key: self.base[key] for key in ("os.version", "os.features") if self.base.get(key)},
+            "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in self.layers]},
+        }
+        return jsontext.dump_bytes(document)
+
+
+def _ports(ports: "dict[str, Any]") -> str:
+    """Go's %v of a map of ports."""
+    return f"map[{' '.join(f'{port}:{{}}' for port in sorted(ports))}]"

@@ -1,0 +1,387 @@
+"""What a build has to do, decided before anything is done: stages, what they need, what is fetched for them."""
+
+import csv
+import os
+
+from service import jsontext
+from service.builder import checks, instructions, run_mounts
+from service.builder.dockerfile import BadDockerfile
+from service.builder.words import BadWord, expanded, stripped
+from service.content import reference as references
+from service.engine import solving
+from service.errors import InvalidParameter, MoorageError, SystemFailure
+from service.kernel.openat2 import read_in_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from service.builder.dockerfile import Dockerfile
+    from service.builder.instructions import Instruction
+    from service.engine.solve import Solve
+
+_URLS = ("http://", "https://", "git://", "ssh://", "git@", "github.com/")
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def file_in(folder: str, name: str) -> "bytes | None":
+    """A file of a directory, wherever links inside lead; None when it is not there. Blocking."""
+    try:
+        return read_in_root(folder, name)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise SystemFailure(f"failed to read {name}: {os.strerror(error.errno or 0).lower()}") from None
+
+
+def inside(path: str) -> str:
+    """A path of the client's below the directory that it is meant in."""
+    return os.path.normpath("/" + path)[1:]
+
+
+def host_of(attributes: "Mapping[str, str]") -> "dict[str, Any]":
+    """Docker's HostConfig for the containers of a build's steps. Raises InvalidParameter."""
+    host: dict[str, Any] = {}
+    if attributes.get("add-hosts"):
+        hosts = []
+        for entry in next(csv.reader([attributes["add-hosts"]])):
+            name, equals, address = entry.partition("=")
+            if not equals:
+                raise InvalidParameter(f"invalid key-value pair {entry}")
+            hosts.append(f"{name}:{address}")
+        host["ExtraHosts"] = sorted(hosts)
+    if attributes.get("shm-size"):
+        text = attributes["shm-size"].lower().removesuffix("b")
+        number = text.rstrip("kmg")
+        if not number.isascii() or not number.isdigit() or text[len(number) :] not in _UNITS:
+            raise InvalidParameter(f"failed to parse shm size: {attributes['shm-size']}")
+        host["ShmSize"] = int(number) * _UNITS[text[len(number) :]]
+    if attributes.get("ulimit"):
+        host["Ulimits"] = [_ulimit(entry) for entry in next(csv.reader([attributes["ulimit"]]))]
+    if attributes.get("cgroup-parent"):
+        host["CgroupParent"] = attributes["cgroup-parent"]
+    return host
+
+
+def _ulimit(text: str) -> "dict[str, Any]":
+    name, _, limits = text.partition("=")
+    soft, _, hard = limits.partition(":")
+    try:
+        return {"Name": name, "Soft": int(soft), "Hard": int(hard or soft)}
+    except ValueError:
+        raise InvalidParameter(f"failed to parse ulimit: {text}") from None
+
+
+class Plan:
+    """The stages of a Dockerfile, and how they hang together."""
+
+    def __init__(self, solve: "Solve", before: "Sequence[Instruction]") -> None:
+        self.solve, self.stages = solve, solve.stages
+        self.opened: dict[str, str] = {}  # named contexts of the client that are here
+        arguments = solve.arguments
+        for instruction in before:
+            known = arguments.known_to_from()
+            for name, default in instruction.pairs:
+                value = None if default is None else expanded(default, known, solve.escape)
+                arguments.define(expanded(name, known, solve.escape), value, before=True)
+        known = arguments.known_to_from()
+        self.bases: list[tuple[str, str]] = []
+        for stage in self.stages:
+            try:
+                name, platform = (expanded(text, known, solve.escape) for text in (stage.base, stage.platform))
+            except BadWord as error:
+                raise solve.failed(str(error), stage.number, end=stage.end) from None
+            self._check_platform(stage.number, stage.end, platform)
+            self.bases.append((name, platform))
+        self.wanted: list[int] = []  # what the target needs, and itself
+
+    def _check_platform(self, line: int, end: int, platform: str) -> None:
+        from service.content import platforms
+
+        if not platform:
+            return
+        try:
+            wanted = platforms.parse(platform)
+        except MoorageError as error:
+            raise self.solve.failed(f"failed to parse platform {platform}: {error.message}", line, end=end) from None
+        if tuple(wanted[:2]) != tuple(self.solve.here[:2]):
+            raise self.solve.failed(
+                f"no match for platform {platforms.text(wanted)}: builds are for this machine's own "
+                f"({platforms.text(self.solve.here)}) only",
+                line,
+                end=end,
+            )
+
+    def target(self) -> int:
+        """The stage that is asked for. Raises SolveFailed."""
+        if not self.stages:
+            raise self.solve.failed("dockerfile contains no stages to build")
+        asked = self.solve.attributes.get("target") or ""
+        number = len(self.stages) - 1
+        if asked:
+            found = self.stage_of(asked)
+            if found is None:
+                raise self.solve.failed(f'target stage "{asked}" could not be found')
+            number = found
+        self.wanted = self.needed(number)
+        return number
+
+    def stage_of(self, origin: str, before: "int | None" = None) -> "int | None":
+        """The stage that a name or a number means; with `before`, one of those before it. Raises SolveFailed."""
+        if before is None and origin.isascii() and origin.isdigit() and len(origin) < 10:
+            if int(origin) >= len(self.stages):
+                raise self.solve.failed(f"invalid stage index {origin}")
+            return int(origin)
+        last = len(self.stages) if before is None else before
+        for number in range(last - 1, -1, -1):
+            if self.stages[number].name and self.stages[number].name == origin.lower():
+                return number
+        return None
+
+    def named(self, name: str) -> "tuple[str, str] | None":
+        """A named context: (image | local | input | remote, what). Raises SolveFailed."""
+        value = self.solve.attributes.get(f"context:{name}")
+        if value is None:
+            try:
+                stored = references.parse(name).with_default_tag()
+            except MoorageError:
+                return None
+            for spelled in (stored.familiar, stored.stored):
+                value = self.solve.attributes.get(f"context:{spelled}")
+                if value is not None:
+                    break
+            else:
+                return None
+        kind, _, rest = value.partition(":")
+        if kind == "docker-image":
+            return "image", rest.removeprefix("//")
+        if kind in ("local", "input"):
+            return kind, rest
+        if value.startswith(_URLS):
+            return "remote", value
+        raise self.solve.failed(f"unsupported context source {kind} for {name}")
+
+    def base_of(self, number: int) -> "tuple[str, str]":
+        """What a stage begins with, and the platform that is asked for."""
+        return self.bases[number]
+
+    def origins(self, number: int) -> "list[str]":
+        """All --from of a stage, as written."""
+        return [origin for instruction in self.stages[number].instructions for origin in self.origins_of(instruction)]
+
+    def origins_of(self, instruction: "Instruction") -> "list[str]":
+        """Those of an instruction."""
+        if instruction.name in ("copy", "add") and instruction.flag("from"):
+            return [instruction.flag("from")]
+        if instruction.name == "run":
+            return [mount.origin for mount in self.mounts(instruction) if mount.origin]
+        return []
+
+    def mounts(self, instruction: "Instruction") -> "list[run_mounts.RunMount]":
+        """The mounts of a RUN, their variables not replaced. Raises SolveFailed."""
+        try:
+            return [run_mounts.parse(text, str) for text in instruction.flags.get("mount", ()) if "$" not in text]
+        except BadDockerfile as error:
+            text = f"dockerfile parse error on line {instruction.number}: {error}"
+            raise self.solve.failed(text, instruction.number, end=instruction.end) from None
+
+    def needs(self, number: int) -> "list[int]":
+        """The stages that a stage needs, its base first."""
+        base = self.stage_of(self.bases[number][0], before=number)
+        found = [] if base is None else [base]
+        for origin in self.origins(number):
+            if self.solve.attributes.get(f"context:{origin}") is None:
+                other = self.stage_of(origin)
+                if other is not None and other not in found:
+                    found.append(other)
+        return found
+
+    def needed(self, target: int) -> "list[int]":
+        """The stages that the target needs, and itself. Raises SolveFailed when they go round in circles."""
+        found: list[int] = []
+        above: list[int] = []
+
+        def visit(number: int) -> None:
+            if number in above:
+                name = self.stages[number].name or str(number)
+                raise self.solve.failed(f"circular dependency detected on stage: {name}")
+            if number in found:
+                return
+            above.append(number)
+            for other in self.needs(number):
+                visit(other)
+            above.pop()
+            found.append(number)
+
+        visit(target)
+        return found
+
+    def label(self, number: int) -> str:
+        """How a stage's steps are told apart from those of others."""
+        images = any(self.stage_of(origin) is None for each in range(len(self.stages)) for origin in self.origins(each))
+        caches = any(
+            mount.type == run_mounts.CACHE and not mount.origin
+            for stage in self.stages
+            for instruction in stage.instructions
+            if instruction.name == "run"
+            for mount in self.mounts(instruction)
+        )
+        if len(self.stages) == 1 and not images and not caches:
+            return ""
+        return f"{self.stages[number].name or f'stage-{number}'} "
+
+    def is_waiting(self, instruction: "Instruction") -> bool:
+        """Whether an instruction needs the build context."""
+        if instruction.name in ("copy", "add"):
+            return not instruction.flag("from") and any(not source.startswith(_URLS) for source in instruction.sources)
+        if instruction.name == "run":
+            return any(mount.type == run_mounts.BIND and not mount.origin for mount in self.mounts(instruction))
+        return False
+
+    def followed(self, triggers: "Sequence[str]" = ()) -> "list[str]":
+        """The paths of the build context that are wanted; none: all of it."""
+        wanted: set[str] = set()
+        every = [instruction for number in self.wanted for instruction in self.stages[number].instructions]
+        for text in triggers:
+            try:
+                every.append(instructions.one(text))
+            except BadDockerfile:
+                continue  # told where it is executed
+        for instruction in every:
+            if instruction.name == "run":
+                texts = instruction.flags.get("mount", ())
+                if any("$" in text for text in texts):
+                    return []
+                sources = [
+                    mount.source or "."
+                    for mount in self.mounts(instruction)
+                    if mount.type == run_mounts.BIND and not mount.origin
+                ]
+            elif instruction.name in ("copy", "add") and not instruction.flag("from"):
+                sources = [source for source in instruction.sources if not source.startswith(_URLS)]
+            else:
+                continue
+            for source in sources:
+                path = inside(source)
+                if not path or "$" in source:
+                    return []
+                wanted.add(path)
+        return sorted(wanted)
+
+
+def shown_code(instruction: "Instruction") -> str:
+    """An instruction as it is shown: of a heredoc, how it begins."""
+    code = instruction.code
+    if instruction.name == "run" and instruction.heredocs:
+        lines = stripped(instruction.heredocs[0].text).split("\n")
+        more = "..." if len(lines) > 1 else ""
+        return f"{code} ({lines[0]}{more})"
+    return code
+
+
+def shown_base(solve: "Solve", name: str) -> str:
+    """An image as it is shown."""
+    named = solve.plan.named(name)
+    if named is not None and named[0] != "image":
+        return f"{named[0]}:{named[1]}"
+    return references.parse(named[1] if named else name).with_default_tag().stored
+
+
+async def warn(solve: "Solve", dockerfile: "Dockerfile") -> None:
+    """Tell what the checks find."""
+    found = checks.found(dockerfile, solve.stages)
+    if not found:
+        return
+    for finding in found:
+        await solve.progress.tell(
+            solving.Warning(
+                solve.definition,
+                finding.shown(),
+                1,
+                (finding.rule.description,),
+                finding.rule.url,
+                solve.filename,
+                solve.text,
+                (solving.SourceRange(finding.line, finding.end),),
+            )
+        )
+    if checks.is_error(dockerfile):
+        raise solve.failed(f"lint violation found for rules: {', '.join(sorted({each.rule.name for each in found}))}")
+
+
+async def answer(solve: "Solve", dockerfile: "Dockerfile") -> "dict[str, bytes] | None":
+    """The answer to what is asked for instead of a build; None: a build is asked for. Raises SolveFailed."""
+    asked = solve.attributes.get("requestid")
+    if not asked:
+        return None
+    stages, before = instructions.stages(dockerfile)
+    if asked == solving.TARGETS:
+        targets = [
+            {
+                **({"name": stage.name} if stage.name else {}),
+                **({"default": True} if number == len(stages) - 1 else {}),
+                "base": stage.base,
+                "platform": stage.platform,
+                "location": _location(stage.number, stage.end),
+            }
+            for number, stage in enumerate(stages)
+        ]
+        shown = "TARGET\n" + "".join(f"{target.get('name', '')}\n" for target in targets)
+        return _answered({"targets": targets, "sources": [_source(solve)]}, shown)
+    if asked == solving.LINT:
+        found = checks.found(dockerfile, stages)
+        warnings = [
+            {
+                "ruleName": finding.rule.name,
+                "description": finding.rule.description,
+                "url": finding.rule.url,
+                "detail": finding.detail,
+                "location": _location(finding.line, finding.end),
+            }
+            for finding in found
+        ]
+        shown = "".join(f"{finding.shown()} (line {finding.line})\n" for finding in found)
+        return _answered({"warnings": warnings or None, "sources": [_source(solve)]}, shown)
+    if asked == solving.OUTLINE:
+        target = solve.attributes.get("target", "").lower()
+        chosen = next((stage for stage in stages if stage.name == target), stages[-1]) if stages else None
+        defined = [
+            instruction
+            for instruction in (*before, *(chosen.instructions if chosen else ()))
+            if instruction.name == "arg"
+        ]
+        arguments = [
+            {
+                "name": name,
+                "value": solve.arguments.given.get(name) or default or "",
+                "location": _location(instruction.number, instruction.end),
+            }
+            for instruction in defined
+            for name, default in instruction.pairs
+        ]
+        shown = "BUILD ARG VALUE\n" + "".join(f"{each['name']} {each['value']}\n" for each in arguments)
+        name = chosen.name if chosen else ""
+        return _answered({"name": name, "args": arguments, "sources": [_source(solve)]}, shown)
+    raise SolveFailedUnsupported(asked)
+
+
+class SolveFailedUnsupported(solving.SolveFailed):
+    """A `requestid` that is not served."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(f"unsupported request {asked}", code=12)
+
+
+def _source(solve: "Solve") -> "dict[str, Any]":
+    import base64
+
+    return {"filename": solve.filename, "language": "Dockerfile", "data": base64.b64encode(solve.text).decode()}
+
+
+def _location(line: int, end: int) -> "dict[str, Any]":
+    return {"ranges": [{"start": {"line": line}, "end": {"line": max(line, end)}}]}
+
+
+def _answered(document: "dict[str, Any]", text: str) -> "dict[str, bytes]":
+    return {"result.json": jsontext.dump_bytes(document), "result.txt": text.encode(), "version": b"1.0.0"}
