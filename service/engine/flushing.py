@@ -22,6 +22,7 @@ from service.engine import layers
 from service.errors import MoorageError, SystemFailure
 from service.kernel import pidfd
 from service.kernel.tree import remove_tree
+from service.store import build_cache
 from service.store import images as store
 
 TYPE_CHECKING = False
@@ -130,6 +131,7 @@ def _give_up(engine: "Engine", row: "LayerRow", reason: str) -> None:
     """The layer cannot be had again: let go of the images on it that nothing was made from."""
     with engine.store.write():
         store.set_flushed(engine.store, [row.chain_id])
+        build_cache.remove_above(engine.store, row.chain_id)
         for image_id in store.of_layer(engine.store, row.chain_id):
             names = ", ".join(store.tags_of(engine.store, image_id)) or "untagged"
             if store.container_using(engine.store, image_id) is not None:

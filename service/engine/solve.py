@@ -20,6 +20,7 @@ from service.content.rootfs import layer_path
 from service.engine import (
     build_run,
     container_config,
+    flushing,
     images,
     pull,
     solve_cache,
@@ -80,7 +81,7 @@ async def solve(
                 raise work.failed(error.message) from None
             finally:
                 if work.made:
-                    await work.thread(solve_cache.settle, engine)
+                    flushing.soon(engine)
             try:
                 yield result
             finally:

@@ -1,16 +1,13 @@
 """What BuildKit builds keep for later ones: layers of steps, directories of cache mounts, mirrors of contexts.
 
-A step's layer is found by its key alone (`solve_steps` says what goes into it). Rows whose layer may not be on the disk
-after a power cut count in this boot only; `settle` makes them count for good. Everything here blocks.
+A step's layer is found by its key alone (`solve_steps` says what goes into it). Everything here blocks.
 """
 
 import fcntl
 import os
 
 from service import bell, timestamps
-from service.content import blobs
 from service.engine import layers as engine_layers
-from service.kernel import pidfd
 from service.kernel.tree import remove_tree
 from service.store import build_cache as rows
 from service.store import images as store
@@ -39,7 +36,7 @@ def found(engine: "Engine", lease: "Lease", key: str) -> "tuple[LayerRow, CacheR
         return None
     with engine.store.write():
         row = rows.by_key(engine.store, key)
-        if row is None or row.boot_id not in ("", pidfd.boot_id()):
+        if row is None:
             return None
         layer = store.layer(engine.store, row.chain_id)
         if layer is None:
@@ -63,17 +60,9 @@ def keep(engine: "Engine", key: str, layer: "LayerRow", description: str, create
         created_ns,
         timestamps.now_ns(),
         1,
-        pidfd.boot_id(),
     )
     with engine.store.write():
         rows.put(engine.store, row)
-
-
-def settle(engine: "Engine") -> None:
-    """What builds of this boot have kept is on the disk from now on."""
-    blobs.flush(engine.settings)
-    with engine.store.write():
-        rows.durable(engine.store, pidfd.boot_id())
 
 
 class Directory:
@@ -224,13 +213,8 @@ def trim(engine: "Engine", most: int = KEPT_AT_MOST) -> None:
 
 
 def reconcile(engine: "Engine") -> None:
-    """At start: forget steps of an earlier boot that may not be whole, and directories that no row names."""
-    kept = rows.least_recently_used_first(engine.store)
-    lost = [row.id for row in kept if row.boot_id not in ("", pidfd.boot_id())]
-    if lost:
-        with engine.store.write():
-            rows.remove(engine.store, lost)
-    known = {row.directory for row in kept}
+    """At start: remove directories that no row names."""
+    known = {row.directory for row in rows.least_recently_used_first(engine.store)}
     home = folder(engine.settings)
     for name in os.listdir(home) if os.path.isdir(home) else ():
         if name in known:

@@ -1,7 +1,7 @@
 """What a built result becomes: an image here, files or an archive for the client."""
 
 from service import bell, timestamps
-from service.content import blobs, image_config
+from service.content import image_config
 from service.content import reference as references
 from service.engine import image_events, save, solve_told
 from service.engine.build_files import PROGRAM
@@ -90,7 +90,6 @@ def _register(engine: "Engine", result: "Result", config: bytes, names: "list[Re
     assert result.built is not None
     layers = result.built.layers
     row = image_row(config, layers)
-    blobs.flush(engine.settings)
     with engine.store.write():
         fresh = store.insert(engine.store, row, [layer.chain_id for layer in layers])
         result.solve.lease.hold(row.id)

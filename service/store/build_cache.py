@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 STEP, LOCAL, MOUNT = "regular", "source.local", "exec.cachemount"  # types, in BuildKit's words
-_COLUMNS = "id, key, type, parent, chain_id, directory, description, size, created_ns, used_ns, uses, boot_id"
+_COLUMNS = "id, key, type, parent, chain_id, directory, description, size, created_ns, used_ns, uses"
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -17,7 +17,7 @@ class CacheRow:
     """One thing that is kept. `size` in bytes: what its removal gives back, unless an image needs its layer."""
 
     __slots__ = (
-        "boot_id", "chain_id", "created_ns", "description", "directory", "id", "key", "parent", "size", "type",
+        "chain_id", "created_ns", "description", "directory", "id", "key", "parent", "size", "type",
         "used_ns", "uses",
     )  # fmt: skip
 
@@ -34,11 +34,10 @@ class CacheRow:
         created_ns: int = 0,
         used_ns: int = 0,
         uses: int = 0,
-        boot_id: str = "",
     ) -> None:
         self.id, self.key, self.type, self.parent, self.chain_id = id, key, type, parent, chain_id
         self.directory, self.description, self.size = directory, description, size
-        self.created_ns, self.used_ns, self.uses, self.boot_id = created_ns, used_ns, uses, boot_id
+        self.created_ns, self.used_ns, self.uses = created_ns, used_ns, uses
 
 
 def new_id() -> str:
@@ -56,7 +55,7 @@ def put(database: Database, row: CacheRow) -> None:
     """Keep something, instead of what was kept under the same key."""
     database.change("DELETE FROM build_cache WHERE key = ?", (row.key,))
     database.change(
-        f"INSERT INTO build_cache ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO build_cache ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             row.id,
             row.key,
@@ -69,14 +68,8 @@ def put(database: Database, row: CacheRow) -> None:
             row.created_ns,
             row.used_ns,
             row.uses,
-            row.boot_id,
         ),
     )
-
-
-def durable(database: Database, boot_id: str) -> None:
-    """Note that all that was written in this boot is on the disk."""
-    database.change("UPDATE build_cache SET boot_id = '' WHERE boot_id = ?", (boot_id,))
 
 
 def used(database: Database, id: str, now_ns: int) -> None:
@@ -100,6 +93,16 @@ def remove(database: Database, ids: "Iterable[str]") -> None:
     """Forget those."""
     for id in ids:
         database.change("DELETE FROM build_cache WHERE id = ?", (id,))
+
+
+def remove_above(database: Database, chain_id: str) -> None:
+    """Forget what stands on a layer, and the layer itself."""
+    database.change(
+        "WITH RECURSIVE above(chain_id) AS (SELECT ? UNION SELECT layers.chain_id FROM layers "
+        "JOIN above ON layers.parent = above.chain_id) "
+        "DELETE FROM build_cache WHERE chain_id IN (SELECT chain_id FROM above)",
+        (chain_id,),
+    )
 
 
 def image_chains(database: Database) -> "set[str]":

@@ -161,13 +161,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # containers of a BuildKit build's steps: no client is told of them
         "ALTER TABLE containers ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0",
         # what builds keep: a step's layer (`chain_id`), or a directory (`directory`: of cache mounts, contexts).
-        # `key` says what it is the result of; `parent` is the chain that it stands on;
-        # `boot_id` the boot in which it was written, until it is known to be on the disk.
+        # `key` says what it is the result of; `parent` is the chain that it stands on.
         """CREATE TABLE build_cache (
             id TEXT PRIMARY KEY, key TEXT NOT NULL UNIQUE, type TEXT NOT NULL, parent TEXT NOT NULL,
             chain_id TEXT NOT NULL, directory TEXT NOT NULL, description TEXT NOT NULL, size INTEGER NOT NULL,
-            created_ns INTEGER NOT NULL, used_ns INTEGER NOT NULL, uses INTEGER NOT NULL,
-            boot_id TEXT NOT NULL
+            created_ns INTEGER NOT NULL, used_ns INTEGER NOT NULL, uses INTEGER NOT NULL
         ) WITHOUT ROWID""",
         "CREATE INDEX build_cache_by_chain ON build_cache (chain_id)",
     ),

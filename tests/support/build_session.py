@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from service.builder import ignore
-from service.content.registry import Credentials
+from service.content.registry_credentials import Credentials
 from service.engine import solve, solving
 from service.engine.engine import Engine
 from service.engine.solving import Exporter, Log, SolveRequest, Status, Transferred, Vertex
