@@ -1,6 +1,6 @@
 """Which images a list or a prune is about: Docker's image filters."""
 
-from service.content.reference import familiar
+from service.content.reference import DEFAULT_DOMAIN, familiar
 from service.errors import InvalidParameter
 from service.patterns import glob
 
@@ -28,7 +28,7 @@ class Selection:
         self.all = all
         self.dangling = boolean(filters, "dangling")
         try:
-            self.patterns = [glob(pattern) for pattern in filters.get("reference", ())]
+            self.patterns = [(glob(pattern), pattern) for pattern in filters.get("reference", ())]
         except ValueError as error:
             raise InvalidParameter(str(error)) from None
         self.labels = filters.get("label", [])
@@ -68,8 +68,12 @@ class Selection:
 
     def _named(self, name: str) -> bool:
         repository = name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
-        targets = (familiar(name), familiar(repository), name, repository)
-        return any(pattern.matches(target) for pattern in self.patterns for target in targets)
+        short, whole = (familiar(name), familiar(repository)), (name, repository)
+        return any(
+            pattern.matches(target)
+            for pattern, text in self.patterns
+            for target in (whole if text.startswith(f"{DEFAULT_DOMAIN}/") else short)
+        )
 
 
 def boolean(filters: "Mapping[str, list[str]]", name: str) -> "bool | None":

@@ -245,8 +245,8 @@ def with_descendants(engine: "Engine", image: Image) -> "set[str]":
 
 
 def usage(engine: "Engine") -> "list[dict[str, Any]]":
-    """Docker's ImageSummary of every image, as `system df` shows it."""
-    return listing(engine, all=True, shared_size=True)
+    """Docker's ImageSummary of every image that is not intermediate, as `system df` shows it."""
+    return listing(engine, shared_size=True)
 
 
 def tag(engine: "Engine", name: str, target: Reference) -> None:

@@ -1,6 +1,6 @@
 """`load`: images from an archive (API: ImageLoad)."""
 
-from service import bell, timestamps
+from service import bell, jsontext, timestamps
 from service.content import image_config, tarball
 from service.content.reference import parse
 from service.engine import flushing, image_events
@@ -30,6 +30,7 @@ def load(
     Raises MoorageError when the archive is damaged; images before the damaged one stay loaded, as with dockerd.
     """
     ids: list[str] = []
+    parents: list[tuple[str, str]] = []
     named = 0
     with Lease(engine) as lease:
         archive = tarball.Archive(
@@ -44,9 +45,11 @@ def load(
                 layers = _layers(engine, lease, archive, config, image.layers)
                 image_id, messages = _register(engine, image, layers)
                 ids.append(image_id)
+                parents.append((image_id, image.parent))
                 named += len(messages)
                 for message in messages:
                     report({"stream": message})
+            _link(engine, parents)
         finally:
             archive.close()
     if not named:
@@ -105,7 +108,7 @@ def _register(engine: "Engine", image: tarball.ArchiveImage, layers: "list[Layer
             raise InvalidParameter(f'invalid tag "{name}"')
         references.append(reference)
     manifest = blobs.put(engine.settings, image.manifest) if image.manifest else ""
-    row = image_row(image.config, layers, manifest, image.parent if image.parent.startswith("sha256:") else "")
+    row = image_row(image.config, layers, manifest)
     messages: list[str] = []
     with engine.store.write():
         store.insert(engine.store, row, [layer.chain_id for layer in layers])
@@ -121,6 +124,47 @@ def _register(engine: "Engine", image: tarball.ArchiveImage, layers: "list[Layer
     flushing.soon(engine)
     bell.ring(engine.settings.bell)
     return row.id, messages
+
+
+def _link(engine: "Engine", parents: "list[tuple[str, str]]") -> None:
+    """Let the images of an archive, (id, parent) each, know their parents, where those came along.
+
+    Raises InvalidParameter for an image that cannot have been made from the one that is said to be its parent.
+    """
+    known = {image_id for image_id, _ in parents}
+    for image_id, parent in parents:
+        if parent not in known:
+            continue
+        with engine.store.write():
+            if not (store.exists(engine.store, image_id) and store.exists(engine.store, parent)):
+                continue  # removed meanwhile
+            if not _may_be_parent(engine, parent, image_id):
+                raise InvalidParameter(f"image {parent} is not a valid parent for {image_id}")
+            store.set_parent(engine.store, image_id, parent)
+
+
+def _may_be_parent(engine: "Engine", parent: str, image_id: str) -> bool:
+    """Whether an image is another one but for its last step, and no descendant of it (moby: image/tarexport)."""
+    histories = []
+    for each in (parent, image_id):
+        steps = jsontext.loads(store.get(engine.store, each).config).get("history") or []
+        if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+            return False
+        histories.append([{**step, "created": _moment(step)} for step in steps])
+    above, below = histories
+    if (above or below) and below[:-1] != above:
+        return False
+    ancestor = parent
+    while ancestor and ancestor != image_id and store.exists(engine.store, ancestor):
+        ancestor = store.get(engine.store, ancestor).parent
+    return ancestor != image_id
+
+
+def _moment(step: "dict[str, Any]") -> int:
+    try:
+        return timestamps.nanoseconds(step.get("created") or timestamps.NEVER)
+    except ValueError:
+        return 0
 
 
 def _progress(report: "Callable[[dict[str, Any]], None]", *, quiet: bool) -> "Callable[[str, int, int], None]":
