@@ -113,6 +113,8 @@ class Build:
         self.returned: asyncio.Future[gateway.Result] = asyncio.get_running_loop().create_future()
         self.images: dict[str, Image] = {}  # those made so far, by the id of their result
         self.making: list[Image] = []
+        self.session: Any = None  # who serves it, once that is known
+        self.task: asyncio.Task[Any] | None = None  # that makes it, where nobody waits for it in a call
         self.failed: Exception | None = None  # why the last image could not be made
         self.started_ns = time.time_ns()
 
@@ -133,6 +135,7 @@ class Builds:
     def __init__(self, engine: "Engine", solver: "Solver") -> None:
         self.engine, self.solver = engine, solver
         self.sessions = Sessions()
+        self.uploads: Any = None  # rest.Uploads
         self._running: dict[str, Build] = {}
         self._images: dict[str, Image] = {}  # of all builds, by the id of their result
         self._changed = asyncio.Event()
@@ -176,9 +179,21 @@ class Builds:
                 raise NotFound(f"no such job {ref}") from None
         return self._running[ref]
 
+    async def session(self, build: Build) -> "Any":
+        """Who serves a build (`solving.Session`). Raises SystemFailure when its session does not come."""
+        if build.session is None:
+            build.session = await self.sessions.get(build.request.Session)
+        return build.session
+
+    def cancel(self, ref: str) -> None:
+        """End a build that was asked for by REST; any other ends with the calls of its client."""
+        build = self._running.get(ref)
+        if build is not None and build.task is not None:
+            build.task.cancel()
+
     async def make(self, build: Build, request: "SolveRequest", needs: "list[Image]") -> "Solved":
         """Have an image made within a build. Raises what making it raises; ends when its caller does."""
-        session: Any = await self.sessions.get(build.request.Session)
+        session = await self.session(build)
         image = Image(self.engine, self.solver)
         for other in needs:
             other.use()

@@ -3,12 +3,12 @@
 import re
 import time
 
-from compat_api.buildkit import frontend, tunnel, worker
+from compat_api.buildkit import frontend, outputs, tunnel, worker
 from compat_api.buildkit.progress import moment
 from compat_api.buildkit.session import Session
 from compat_api.buildkit.wire import control_pb2 as control
 from service.content import mirror
-from service.engine.solving import CacheOption, Exporter
+from service.engine.solving import CacheOption
 from service.errors import InvalidParameter, NotImplemented_
 
 TYPE_CHECKING = False
@@ -68,6 +68,7 @@ class Control:
         if request.SourcePolicy:
             raise NotImplemented_("source policies are not supported")
         check_entitlements(request.Entitlements)
+        outputs.check(request)
         async with self.builds.run(request) as build:
             if request.Frontend:
                 wanted = frontend.Wanted(
@@ -82,7 +83,7 @@ class Control:
                 raise NotImplemented_("LLB definitions are not supported: only the frontend dockerfile.v0 is")
             else:
                 solved, metadata = self._returned(build, await build.returned)
-            answer = await self._export(build, solved, metadata) if solved is not None else {}
+            answer = await outputs.export(self.builds, build, solved, metadata) if solved is not None else {}
         await stream.send_message(control.SolveResponse(ExporterResponse=answer))
 
     def _returned(self, build: "Build", result: "Any") -> "tuple[Solved | None, dict[str, bytes]]":
@@ -97,27 +98,6 @@ class Control:
         if not id:
             return None, {}
         return frontend.result_of(build, id), dict(result.metadata)
-
-    async def _export(self, build: "Build", solved: "Solved", metadata: dict[str, bytes]) -> dict[str, str]:
-        """Give the result to all outputs; what they say about it."""
-        request = build.request
-        outputs = list(request.Exporters)
-        if not outputs and request.ExporterDeprecated:
-            outputs = [control.Exporter(Type=request.ExporterDeprecated, Attrs=request.ExporterAttrsDeprecated)]
-        inline = False
-        for cache in request.Cache.Exports:
-            if cache.Type != "inline":
-                raise NotImplemented_(f"cache export of type {cache.Type} is not supported: inline is")
-            inline = True
-        answer: dict[str, str] = {}
-        if solved.is_answer:
-            return answer
-        for number, output in enumerate(outputs):
-            exporter = Exporter(output.Type, dict(output.Attrs), number, inline, metadata)
-            session = await self.builds.sessions.get(request.Session)
-            told = await self.builds.solver.export(self.builds.engine, solved, exporter, session, build.progress)
-            answer.update(told)
-        return answer
 
     # the cache
 

@@ -3,6 +3,7 @@
 import logging
 
 from grpclib.const import Cardinality, Handler, Status
+from grpclib.encoding.proto import ProtoCodec
 from grpclib.exceptions import GRPCError, ProtocolError
 from grpclib.server import Server
 
@@ -11,6 +12,8 @@ from compat_api.buildkit import channel
 from compat_api.buildkit.bridge import Bridge
 from compat_api.buildkit.builds import Builds, Solver
 from compat_api.buildkit.control import Control
+from compat_api.buildkit.failure import Details, excerpt
+from compat_api.buildkit.rest import Uploads
 from compat_api.buildkit.wire.attachable_pb2 import HealthCheckRequest, HealthCheckResponse
 from service.engine.solving import SolveFailed
 from service.errors import MoorageError, NotFound
@@ -41,8 +44,9 @@ class Services:
 
     def __init__(self, engine: "Engine", solver: Solver) -> None:
         self.builds = Builds(engine, solver)
+        self.builds.uploads = Uploads()
         self._window = engine.settings.idle_window
-        self._server = Server([self], config=channel.CONFIGURATION)
+        self._server = Server([self], codec=ProtoCodec(), status_details_codec=Details(), config=channel.CONFIGURATION)
         # grpclib asks it for the method of every call
         self._server._mapping = _Methods(self._server._mapping)
 
@@ -123,7 +127,8 @@ def _answered(serve: "Method") -> "Method":
         except (GRPCError, ProtocolError, *channel.LOST):
             raise
         except MoorageError as error:
-            raise GRPCError(_status(error), error.message) from None
+            details = excerpt(error) if isinstance(error, SolveFailed) else None
+            raise GRPCError(_status(error), error.message, details) from None
         except Exception as error:  # noqa: BLE001 - whatever a method does, the client gets an answer
             errors.report(error)
             raise GRPCError(

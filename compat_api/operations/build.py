@@ -1,4 +1,4 @@
-"""/build: the classic builder; and the cache of BuildKit, which is empty."""
+"""/build: by the classic builder, or (`version=2`) by BuildKit's; and what builds keep."""
 
 from compat_api.declaration import STREAM, ApiVersion, Filters, Flag, Header, Int, Text, Texts, post
 from compat_api.reply import Reply, Stream
@@ -47,11 +47,13 @@ async def image_build(
     isolation: str = Text(),
     securityopt: "list[str]" = Texts(),
     version: str = Text(),
+    buildid: str = Text(),
+    session: str = Text(),
     registries: str = Header(name="x-registry-config"),
     *,
     body: "AsyncIterator[bytes]",
 ) -> Stream:
-    """Build an image from a Dockerfile, as the classic builder does (API: ImageBuild)."""
+    """Build an image from a Dockerfile, as the classic builder does, or BuildKit with `version=2` (API: ImageBuild)."""
     from service.engine import build, messages
     from service.engine.build_options import Options
 
@@ -61,10 +63,38 @@ async def image_build(
         raise InvalidParameter(f'unsupported isolation: "{isolation}"')
     if version not in ("", "1", "2"):
         raise InvalidParameter(f'invalid version "{version}"')
-    if version == "2" or outputs:
-        raise InvalidParameter("BuildKit is not offered here: build with the classic builder (DOCKER_BUILDKIT=0)")
     if squash:
         raise InvalidParameter("squash is only supported with experimental mode")
+    if outputs and version != "2":
+        raise InvalidParameter("custom outputs are only supported with BuildKit")
+    if version == "2":
+        from compat_api.buildkit import rest, server
+
+        builds = server.services(engine).builds
+        if buildid.startswith(rest.UPLOAD):
+            await builds.uploads.give(buildid.removeprefix(rest.UPLOAD), body)
+            return Stream(_nothing())
+        names = [str(tag) for tag in _tags(t)]
+        settings = {
+            "filename": dockerfile,
+            "target": target,
+            "platform": platform,
+            "add-hosts": ",".join(host.replace(":", "=", 1) for host in extrahosts),
+            "force-network-mode": "" if networkmode == "default" else networkmode,
+            "image-resolve-mode": "pull" if pull else "local",
+            "cgroup-parent": cgroupparent,
+            "shm-size": shmsize if _number(shmsize) else "",
+            "ulimit": ",".join(f"{one['Name']}={one['Soft']}:{one['Hard']}" for one in _ulimits(ulimits) or ()),
+            "cache-from": ",".join(str(name) for name in _read(cachefrom, list, "cache-from")),
+            **{f"label:{name}": text for name, text in _texts(labels, "labels").items()},
+        }
+        attributes = {name: text for name, text in settings.items() if text or name.startswith("label:")}
+        given = _texts(buildargs, "build args", empty=True)
+        attributes |= {f"build-arg:{name}": text for name, text in given.items() if text is not None}
+        if nocache:
+            attributes["no-cache"] = ""
+        request = rest.Request(buildid, session, remote, attributes, _outputs(outputs, names))
+        return Stream(rest.build(builds, request, body))
     options = Options()
     options.dockerfile, options.remote, options.target = dockerfile or "Dockerfile", remote, target
     options.tags, options.platform = _tags(t), platform
@@ -97,6 +127,33 @@ async def image_build(
         "Ulimits": _ulimits(ulimits),
     }
     return Stream(await messages.begun(build.build(engine, options, body)))
+
+
+async def _nothing() -> "AsyncIterator[bytes]":
+    nothing: list[bytes] = []
+    for piece in nothing:
+        yield piece
+
+
+def _outputs(text: str, names: "Sequence[str]") -> "list[tuple[str, dict[str, str]]]":
+    """What is to become of the result (`outputs`: JSON); an image here, when nothing is said."""
+    given = _read(text, list, "outputs")
+    if len(given) > 1:
+        raise InvalidParameter("multiple outputs not supported")
+    found = []
+    for output in given:
+        attributes = output.get("Attrs") or {} if isinstance(output, dict) else None
+        if not isinstance(attributes, dict) or not isinstance(output.get("Type"), str):
+            raise InvalidParameter("error reading outputs: json: cannot unmarshal into Go value")
+        kind = {"image": "moby", "docker": "moby", "cacheonly": ""}.get(output["Type"], output["Type"])
+        if kind:
+            found.append((kind, {name: str(value) for name, value in attributes.items()}))
+    if not given:
+        found.append(("moby", {}))
+    for kind, attributes in found:
+        if kind == "moby":
+            attributes.setdefault("name", ",".join(names))
+    return found
 
 
 def _number(text: str) -> int:
@@ -203,8 +260,10 @@ def _bytes(name: str, text: str) -> int:
 
 
 @post("/build/cancel")
-async def build_cancel(id: str = Text()) -> Reply:
+async def build_cancel(engine: "Engine", id: str = Text()) -> Reply:
     """End a build of BuildKit's by its id (API: BuildCancel); the classic builder's end with their client."""
     if not id:
         raise InvalidParameter("build ID not provided")
+    if engine.building is not None:
+        engine.building.builds.cancel(id)
     return Reply(content_type=b"application/json")
