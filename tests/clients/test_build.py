@@ -177,8 +177,25 @@ def test_a_quiet_build_that_fails_tells_all(moorage: Instance) -> None:
 def test_what_needs_buildkit_says_so(client: docker.DockerClient) -> None:
     with pytest.raises(BuildError, match="the --mount option requires BuildKit"):
         build(client, "FROM busybox\nRUN --mount=type=tmpfs,target=/x true\n")
-    with pytest.raises(docker.errors.APIError, match="BuildKit is not offered here"):
-        client.api._result(client.api._post(client.api._url("/build?version=2"), data=tar({"Dockerfile": "FROM x"})))
+
+
+def test_buildkit_by_rest_takes_the_context_of_the_request(client: docker.DockerClient) -> None:
+    """As Go programs without a session of their own ask for it."""
+    context = tar(
+        {"Dockerfile": "FROM busybox\nCOPY --chmod=741 a /\nRUN --mount=type=tmpfs,target=/x stat -c %a /a\n", "a": "x"}
+    )
+    url = client.api._url("/build?version=2&t=by-rest&labels={}", '{"l":"1"}')
+    told = client.api._post(url, data=context, headers={"Content-Type": "application/x-tar"}).text
+    messages = [json.loads(line) for line in told.splitlines()]
+    assert messages[0]["id"] == "moby.buildkit.trace"
+    assert any(
+        b"\x0a741\x0a" in base64.b64decode(found["aux"]) or b"741" in base64.b64decode(found["aux"])
+        for found in messages[:-1]
+    )
+    assert messages[-1] == {"id": "moby.image.id", "aux": {"ID": client.images.get("by-rest").id}}
+    assert client.images.get("by-rest").labels == {"l": "1"}
+    failed = client.api._post(url, data=tar({"Dockerfile": "FROM busybox\nRUN exit 3\n"})).text
+    assert "did not complete successfully: exit code: 3" in json.loads(failed.splitlines()[-1])["error"]
 
 
 def test_limits_reach_the_command(client: docker.DockerClient, limits_enforced: None) -> None:
