@@ -1,13 +1,10 @@
 """`moby.buildkit.v1.Control`: workers, builds, their progress, the cache."""
 
-import re
-import time
-
 from compat_api.buildkit import frontend, outputs, tunnel, worker
 from compat_api.buildkit.progress import moment
 from compat_api.buildkit.session import Session
 from compat_api.buildkit.wire import control_pb2 as control
-from service.content import mirror
+from service.engine import build_cache
 from service.engine.solving import CacheOption
 from service.errors import InvalidParameter, NotImplemented_
 
@@ -104,45 +101,43 @@ class Control:
     async def disk_usage(self, stream: "Any") -> None:
         """What builds keep."""
         request = await stream.recv_message()
-        found = await self.builds.engine.thread(self._records)
-        kept = [record for record in found if _matches(record, request.filter)]
+        wanted = build_cache.matching(request.filter)
+        found = await self.builds.engine.thread(build_cache.records, self.builds.engine)
+        kept = [_usage(record) for record in found if wanted(record)]
         await stream.send_message(control.DiskUsageResponse(record=kept))
 
     async def prune(self, stream: "Any") -> None:
         """Remove what builds keep, except what is younger, or within what is to be left."""
         request = await stream.recv_message()
-        engine = self.builds.engine
-        found = [record for record in await engine.thread(self._records) if _matches(record, request.filter)]
-        found.sort(key=lambda record: record.LastUsedAt.ToNanoseconds(), reverse=True)
-        left = request.reservedSpace or request.maxUsedSpace
-        for record in found:
-            left -= record.Size
-            young = time.time_ns() - record.LastUsedAt.ToNanoseconds() < request.keepDuration
-            if record.InUse or young or (left >= 0 and (request.reservedSpace or request.maxUsedSpace)):
-                continue
-            if await engine.thread(self._remove, record):
-                await stream.send_message(record)
-
-    def _records(self) -> list[control.UsageRecord]:
-        engine = self.builds.engine
-        found = []
-        for copy in mirror.usage(engine.settings.mirrors):
-            record = control.UsageRecord(
-                ID=copy.id,
-                Mutable=True,
-                InUse=copy.in_use,
-                Size=copy.size,
-                UsageCount=copy.uses,
-                Description=f"local source for {copy.name}",
-                RecordType="source.local",
+        wanted = build_cache.matching(request.filter)
+        gone = await self.builds.engine.thread(
+            lambda: build_cache.remove(
+                self.builds.engine,
+                wanted,
+                shared=request.all,
+                keep_bytes=request.reservedSpace or request.maxUsedSpace,
+                keep_ns=request.keepDuration,
             )
-            moment(int(copy.created * 1e9), record.CreatedAt)
-            moment(int(copy.used * 1e9), record.LastUsedAt)
-            found.append(record)
-        return found
+        )
+        for record in gone:
+            await stream.send_message(_usage(record))
 
-    def _remove(self, record: control.UsageRecord) -> bool:
-        return mirror.remove(self.builds.engine.settings.mirrors, record.ID)
+
+def _usage(found: build_cache.Record) -> control.UsageRecord:
+    record = control.UsageRecord(
+        ID=found.id,
+        Mutable=found.mutable,
+        InUse=found.in_use,
+        Size=found.size,
+        UsageCount=found.uses,
+        Description=found.description,
+        RecordType=found.type,
+        Shared=found.shared,
+        Parents=found.parents,
+    )
+    moment(found.created_ns, record.CreatedAt)
+    moment(found.used_ns, record.LastUsedAt)
+    return record
 
 
 def check_entitlements(asked: "Iterable[str]") -> None:
@@ -150,36 +145,3 @@ def check_entitlements(asked: "Iterable[str]") -> None:
     for name in asked:
         if name not in ("network.host", "security.insecure", "device") and not name.startswith("device="):
             raise InvalidParameter(f"unknown entitlement {name}")
-
-
-def _matches(record: control.UsageRecord, filters: "Iterable[str]") -> bool:
-    """Whether any of containerd's filters fits; without one, everything does."""
-    given = [text for text in filters if text]
-    return not given or any(all(_fits(record, part) for part in text.split(",")) for text in given)
-
-
-def _fits(record: control.UsageRecord, condition: str) -> bool:
-    parts = re.fullmatch(r"([a-z]+)(?:(==|!=|~=)(.*))?", condition.strip())
-    if parts is None:
-        raise InvalidParameter(f"parse error: filter {condition!r}")
-    values: dict[str, str | bool] = {
-        "id": record.ID,
-        "type": record.RecordType,
-        "description": record.Description,
-        "inuse": record.InUse,
-        "mutable": record.Mutable,
-        "immutable": not record.Mutable,
-        "shared": record.Shared,
-        "private": not record.Shared,
-        "parents": ";".join(record.Parents),
-    }
-    if parts[1] not in values:
-        return False
-    value = values[parts[1]]
-    if parts[2] is None:
-        return bool(value)
-    text = str(value).lower() if isinstance(value, bool) else value
-    wanted = parts[3].strip("\"'")
-    if parts[2] == "~=":
-        return wanted in text
-    return (text == wanted) is (parts[2] == "==")

@@ -10,7 +10,7 @@ import uuid
 from compat_api.buildkit import frontend, outputs
 from compat_api.buildkit.wire import control_pb2 as control
 from service import jsontext
-from service.content.registry import Credentials
+from service.content.registry_credentials import Credentials
 from service.engine.messages import error_message
 from service.engine.solving import Gone
 from service.errors import Conflict, MoorageError, NotFound, SystemFailure

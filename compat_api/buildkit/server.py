@@ -16,7 +16,7 @@ from compat_api.buildkit.failure import Details, excerpt
 from compat_api.buildkit.rest import Uploads
 from compat_api.buildkit.wire.attachable_pb2 import HealthCheckRequest, HealthCheckResponse
 from service.engine.solving import SolveFailed
-from service.errors import MoorageError, NotFound
+from service.errors import MoorageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,12 +92,9 @@ class Services:
 def services(engine: "Engine") -> Services:
     """Those of this process, made at their first use."""
     if engine.building is None:
-        try:
-            solve: Any = __import__("service.engine.solve", fromlist=("solve",))
-            export: Any = __import__("service.engine.solve_export", fromlist=("export",))
-        except ModuleNotFoundError:
-            raise NotFound("page not found") from None  # clients then bring a BuildKit of their own
-        engine.building = Services(engine, Solver(solve.solve, export.export))
+        from service.engine import solve, solve_export
+
+        engine.building = Services(engine, Solver(solve.solve, solve_export.export))
     made: Services = engine.building
     return made
 

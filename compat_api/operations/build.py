@@ -242,13 +242,12 @@ async def build_prune(
     """Remove what builds left behind (API: BuildPrune): `docker system prune` asks for it too."""
     from service.engine import build_cache
 
-    del all
+    keep = _bytes("keep-storage", keep_storage)
     if has("build prune space", version):
-        _bytes("reserved-space", reserved_space)
-        _bytes("max-used-space", max_used_space)
+        most = _bytes("max-used-space", max_used_space)
         _bytes("min-free-space", min_free_space)
-    _bytes("keep-storage", keep_storage)
-    gone, freed = await engine.thread(build_cache.prune, engine, filters)
+        keep = _bytes("reserved-space", reserved_space) or most or keep
+    gone, freed = await engine.thread(lambda: build_cache.prune(engine, filters, all=all, keep_bytes=keep))
     return Reply.json({"CachesDeleted": gone or None, "SpaceReclaimed": freed})
 
 

@@ -4,7 +4,7 @@ from compat_api.declaration import get, head
 from compat_api.reply import Reply
 
 HEADERS = (
-    (b"Builder-Version", b"1"),  # 1: the classic builder; 2 would announce BuildKit
+    (b"Builder-Version", b"2"),  # BuildKit; 1 would ask for the classic builder
     (b"Cache-Control", b"no-cache, no-store, must-revalidate"),
     (b"Pragma", b"no-cache"),
     (b"Swarm", b"inactive"),

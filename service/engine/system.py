@@ -324,5 +324,7 @@ def data_usage(engine: "Engine", kinds: "frozenset[str]" = frozenset()) -> "dict
             if not volume["Options"]  # what is kept elsewhere takes no place here
         ]
     if not kinds or "build-cache" in kinds:
-        document["BuildCache"] = []
+        from service.engine import build_cache
+
+        document["BuildCache"] = build_cache.describe(engine)
     return document

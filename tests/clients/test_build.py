@@ -340,8 +340,14 @@ def test_a_killed_build_leaves_nothing(moorage: Instance, client: docker.DockerC
 
 
 def test_prune_cancel_and_usage(moorage: Instance, client: docker.DockerClient) -> None:
-    assert client.api.prune_builds() == {"CachesDeleted": None, "SpaceReclaimed": 0}
+    context = tar({"Dockerfile": "FROM busybox\nRUN touch /pruned\n"})
+    client.api._post(client.api._url("/build?version=2"), data=context).close()
+    kept = {record["ID"]: record for record in client.api.df()["BuildCache"]}
+    assert any("touch /pruned" in record["Description"] for record in kept.values())
+    gone = client.api._result(client.api._post(client.api._url("/build/prune?all=1")), json=True)
+    assert set(gone["CachesDeleted"]) == kept.keys()
     assert client.api.df()["BuildCache"] == []
+    assert client.api.prune_builds() == {"CachesDeleted": None, "SpaceReclaimed": 0}
     with Wire(moorage.socket, 60) as wire:
         wire.send(request("POST /v1.51/build/cancel?id=x", connection="close"))
         assert wire.answer().status == 200

@@ -1,0 +1,432 @@
+"""docker buildx, bake, `docker build` and compose by BuildKit's protocol, against an instance."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.instance import Instance
+
+SECONDS = 120.0  # the longest that a client may take, on a machine with much else to do
+DOCKERFILE = """\
+FROM busybox AS build
+ARG GREETING=hello
+COPY hello.txt /src/
+COPY sub /src/sub
+RUN echo $GREETING >/greeting
+FROM scratch AS final
+COPY --from=build /src /out
+FROM build AS secret
+RUN --mount=type=secret,id=tok cat /run/secrets/tok | tr a-z A-Z
+FROM build AS needs
+RUN --mount=type=secret,id=nope,required=true true
+FROM build AS agent
+RUN --mount=type=ssh test -S "$SSH_AUTH_SOCK" && echo the agent is there
+FROM build AS bad
+RUN echo before; exit 3
+FROM build AS slow
+RUN echo begun; sleep 3600
+FROM scratch AS named
+COPY --from=extra n /n
+FROM build
+RUN cat /greeting
+"""
+
+
+class Buildx:
+    """The docker CLI with its plugin, in a folder with contexts."""
+
+    def __init__(self, moorage: Instance, plugins: Path, folder: Path) -> None:
+        self.moorage, self.folder = moorage, folder
+        self.environment = {
+            **moorage.client_environment,
+            "DOCKER_CONFIG": str(plugins.parent),
+            "BUILDX_METADATA_WARNINGS": "0",
+            "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+        }
+
+    def __call__(self, *arguments: str, code: int = 0, stdin: bytes = b"", **environment: str) -> str:
+        """Run it to its end; both its outputs. Raises AssertionError when it does not end with `code`."""
+        done = subprocess.run(
+            ["docker", *arguments],
+            env={**self.environment, **environment},
+            cwd=self.folder,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=SECONDS,
+            check=False,
+        )
+        said = done.stdout.decode("utf-8", "replace")
+        assert done.returncode == code, f"docker {' '.join(arguments)}\n{said}\n--- log\n{self.moorage.log(40)}"
+        return said
+
+    def build(self, *arguments: str, code: int = 0, stdin: bytes = b"", **environment: str) -> str:
+        """`docker buildx build` with plain progress."""
+        return self("buildx", "build", "--progress=plain", *arguments, code=code, stdin=stdin, **environment)
+
+    def popen(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start it; its outputs are one pipe."""
+        return subprocess.Popen(
+            ["docker", *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+@pytest.fixture(scope="module")
+def buildx(moorage: Instance, tmp_path_factory: pytest.TempPathFactory) -> Buildx:
+    """buildx, and contexts for it."""
+    program = shutil.which("docker-buildx")
+    if program is None:
+        pytest.skip("no docker buildx here")
+    folder: Path = tmp_path_factory.mktemp("buildx")
+    plugins = folder / "config/cli-plugins"
+    plugins.mkdir(parents=True)
+    for name in ("docker-buildx", "docker-compose"):
+        found = shutil.which(name)
+        if found:
+            (plugins / name).symlink_to(found)
+    context = folder / "ctx"
+    (context / "sub/deep").mkdir(parents=True)
+    (context / "hello.txt").write_text("hi\n")
+    (context / "sub/deep/f").write_text("s\n")
+    (context / "sub/deep/f").chmod(0o1640)
+    (context / "sub/link").symlink_to("deep/f")
+    os.link(context / "hello.txt", context / "sub/hard")
+    (context / "sub/ümläut é").write_text("u\n")
+    (context / "sub/empty").touch()
+    (context / "sub/x.log").write_text("ignored\n")
+    (context / ".dockerignore").write_text("*/*.log\n")
+    (context / "Dockerfile").write_text(DOCKERFILE)
+    (folder / "other").mkdir()
+    (folder / "other/n").write_text("named\n")
+    (folder / "tok").write_text("s3cret\n")
+    return Buildx(moorage, plugins, folder)
+
+
+def test_what_builds_here(buildx: Buildx) -> None:
+    listed = buildx("buildx", "ls")
+    assert "default" in listed
+    assert "running" in listed
+    said = buildx("buildx", "inspect")
+    assert "Driver:" in said
+    assert "linux/" in said
+
+
+def test_an_image_is_built_named_and_runs(buildx: Buildx, moorage: Instance) -> None:
+    said = buildx.build("-t", "x", "-t", "y:1", "--label", "a=b", "--build-arg", "GREETING=moin", "ctx")
+    assert "[build 4/4] RUN echo " in said
+    assert any(line.endswith(" moin") for line in said.splitlines())
+    assert "naming to docker.io/library/y:1" in said
+    assert moorage.docker("run", "--rm", "x", "ls", "-A", "/src/sub").stdout.split("\n")[:2] == ["deep", "empty"]
+    assert moorage.docker("run", "--rm", "y:1", "stat", "-c", "%a %U", "/src/sub/deep/f").stdout == "1640 root\n"
+    assert moorage.docker("inspect", "-f", '{{index .Config.Labels "a"}}', "x").stdout == "b\n"
+    again = buildx.build("-t", "x", "--label", "a=b", "--build-arg", "GREETING=moin", "ctx")
+    assert again.count("CACHED") >= 4
+
+
+def test_docker_build_is_buildkit(buildx: Buildx, moorage: Instance) -> None:
+    said = buildx("build", "--progress=plain", "-t", "z", "--target", "final", "ctx")
+    assert "naming to docker.io/library/z" in said
+    assert moorage.docker("image", "inspect", "-f", "{{.Os}}", "z").stdout == "linux\n"
+
+
+def test_ids_and_metadata_files(buildx: Buildx, moorage: Instance) -> None:
+    buildx.build("-t", "ids", "--iidfile", "iid", "--metadata-file", "meta.json", "ctx")
+    identity = moorage.docker("image", "inspect", "-f", "{{.Id}}", "ids").stdout.strip()
+    assert (buildx.folder / "iid").read_text() == identity
+    told = json.loads((buildx.folder / "meta.json").read_text())
+    assert told["containerimage.config.digest"] == identity
+    assert told["image.name"].endswith("ids") or "library/ids" in told["image.name"]
+    assert buildx("buildx", "build", "-q", "-t", "ids", "ctx").strip() == identity
+
+
+def test_progress_in_json(buildx: Buildx) -> None:
+    said = buildx("buildx", "build", "--progress=rawjson", "--no-cache", "--target", "build", "ctx")
+    events, at = [], said.index("{")
+    while at >= 0:
+        event, end = json.JSONDecoder().raw_decode(said, at)
+        events.append(event)
+        at = said.find("{", end)
+    vertices: dict[str, dict[str, Any]] = {}
+    for event in events:
+        for vertex in event.get("vertexes") or ():
+            assert vertex["digest"].startswith("sha256:")
+            vertices.setdefault(vertex["digest"], {}).update(vertex)
+    run = next(vertex for vertex in vertices.values() if "RUN echo" in vertex["name"])
+    assert run["started"] <= run["completed"]
+    assert not run.get("cached")
+    statuses = [status for event in events for status in event.get("statuses") or ()]
+    assert any(status["id"].startswith("transferring context") for status in statuses)
+
+
+def test_failures_are_told_in_buildkits_words(buildx: Buildx) -> None:
+    said = buildx.build("--target", "bad", "ctx", code=1)
+    assert "before" in said
+    assert 'process "/bin/sh -c echo before; exit 3" did not complete successfully: exit code: 3' in said
+    assert 'target stage "zz" could not be found' in buildx.build("--target", "zz", "ctx", code=1)
+    assert "nope.txt" in buildx.build("-f", "-", "ctx", code=1, stdin=b"FROM scratch\nCOPY nope.txt /\n")
+    assert "failed to read dockerfile" in buildx.build("-f", "missing", "ctx", code=1)
+
+
+def test_what_is_not_served_is_named(buildx: Buildx) -> None:
+    said = buildx.build("--build-arg", "BUILDKIT_SYNTAX=example.com/other/frontend:1", "ctx", code=1)
+    assert "example.com/other/frontend:1" in said
+
+
+def test_secrets_reach_the_step_and_nothing_else(buildx: Buildx, moorage: Instance) -> None:
+    said = buildx.build("-t", "sec", "--secret", "id=tok,src=tok", "--target", "secret", "ctx")
+    assert "S3CRET" in said
+    said = buildx.build("--no-cache", "--secret", "id=tok,env=TOK", "--target", "secret", "ctx", TOK="abc")
+    assert "ABC" in said
+    assert "nope" in buildx.build("--target", "needs", "ctx", code=1)
+    told = moorage.docker("image", "inspect", "sec").stdout + moorage.docker("history", "--no-trunc", "sec").stdout
+    assert "s3cret" not in told
+    assert "s3cret" not in moorage.log()
+
+
+def test_an_agent_is_forwarded(buildx: Buildx) -> None:
+    path = str(buildx.folder / "agent")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    try:
+        assert "the agent is there" in buildx.build("--target", "agent", "--ssh", f"default={path}", "ctx")
+    finally:
+        listener.close()
+    said = buildx.build("--target", "agent", "--no-cache-filter", "agent", "ctx", code=1)
+    assert "default" in said
+
+
+def test_results_are_sent_to_the_client(buildx: Buildx) -> None:
+    buildx.build("-o", "type=local,dest=out", "--target", "final", "ctx")
+    out, context = buildx.folder / "out/out", buildx.folder / "ctx"
+    assert (out / "hello.txt").read_text() == "hi\n"
+    assert sorted(os.listdir(out / "sub")) == sorted(set(os.listdir(context / "sub")) - {"x.log"})
+    assert (out / "sub/deep/f").stat().st_mode & 0o7777 == 0o1640
+    assert os.readlink(out / "sub/link") == "deep/f"
+    buildx.build("-o", "type=tar,dest=out.tar", "--target", "final", "ctx")
+    with tarfile.open(buildx.folder / "out.tar") as archive:
+        assert "out/hello.txt" in {member.name.removeprefix("./") for member in archive}
+
+
+def test_contexts_of_every_kind(buildx: Buildx) -> None:
+    buildx.build("--build-context", "extra=other", "--target", "named", "-o", "type=local,dest=nout", "ctx")
+    assert (buildx.folder / "nout/n").read_text() == "named\n"
+    packed = subprocess.run(
+        ["tar", "-C", str(buildx.folder / "ctx"), "-c", "."], capture_output=True, timeout=SECONDS, check=True
+    ).stdout
+    buildx.build("-t", "tarred", "-", stdin=packed)
+    buildx.build("-t", "stdin", "-", stdin=b"FROM scratch\nENV a=b\n")
+    buildx.build("-t", "both", "-f", "-", "ctx", stdin=b"FROM scratch\nCOPY hello.txt /\n")
+
+
+class Counted:
+    """A socket in front of an instance's that counts what clients send."""
+
+    def __init__(self, moorage: Instance, path: str) -> None:
+        self.moorage, self.path, self.sent = moorage, path, 0
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Counted":
+        self._thread.start()
+        assert self._ready.wait(SECONDS)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(asyncio.start_unix_server(self._carry, self.path))
+        self._ready.set()
+        self._loop.run_forever()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_unix_connection(self.moorage.socket)
+
+        async def up() -> None:
+            while data := await reader.read(1 << 20):
+                self.sent += len(data)
+                ours.write(data)
+                await ours.drain()
+            ours.write_eof()
+
+        going = asyncio.ensure_future(up())
+        try:
+            while data := await theirs.read(1 << 20):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            going.cancel()
+            writer.close()
+            ours.close()
+
+
+def test_only_what_changed_is_sent_again(buildx: Buildx, moorage: Instance) -> None:
+    context = buildx.folder / "large"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    for number in range(8):
+        (context / f"f{number}").write_bytes(os.urandom(1 << 20))
+    with Counted(moorage, f"{moorage.folder}/counted") as counted:
+
+        def sent() -> int:
+            before = counted.sent
+            buildx.build("-o", "type=cacheonly", "large", DOCKER_HOST=f"unix://{counted.path}")
+            return counted.sent - before
+
+        assert sent() > 8 << 20
+        assert sent() < 1 << 18
+        (context / "f3").write_bytes(os.urandom(1 << 20))
+        assert 1 << 20 < sent() < 2 << 20
+
+
+def test_ctrl_c_ends_the_build(buildx: Buildx, moorage: Instance) -> None:
+    client = buildx.popen("buildx", "build", "--progress=plain", "--target", "slow", "ctx")
+    assert client.stdout is not None
+    try:
+        for line in client.stdout:
+            if line.endswith("begun\n") and "RUN" not in line:
+                break
+        else:
+            raise AssertionError("the step did not begin")
+        client.send_signal(signal.SIGINT)
+        rest = client.communicate(timeout=SECONDS)[0]
+        assert client.returncode != 0
+        assert "cancel" in rest.lower()
+    finally:
+        client.kill()
+        client.wait()
+    moorage.until(lambda: not moorage.leftovers(), SECONDS, "the step goes on")
+
+
+def test_a_client_that_is_killed_leaves_nothing(buildx: Buildx, moorage: Instance) -> None:
+    client = buildx.popen("buildx", "build", "--progress=plain", "--target", "slow", "ctx")
+    assert client.stdout is not None
+    for line in client.stdout:
+        if line.endswith("begun\n") and "RUN" not in line:
+            break
+    plugin = subprocess.run(
+        ["pgrep", "-P", str(client.pid)], capture_output=True, text=True, timeout=SECONDS, check=False
+    ).stdout.split()
+    for pid in (client.pid, *map(int, plugin)):
+        os.kill(pid, signal.SIGKILL)
+    client.wait()
+    moorage.until(lambda: not moorage.leftovers(), SECONDS, "the step goes on")
+    moorage.wait_idle(SECONDS)
+
+
+def test_builds_side_by_side(buildx: Buildx) -> None:
+    running = [
+        buildx.popen(
+            "buildx", "build", "--progress=plain", "-t", f"p{number}", "--build-arg", f"GREETING={number}", "ctx"
+        )
+        for number in range(4)
+    ]
+    for number, client in enumerate(running):
+        said = client.communicate(timeout=SECONDS)[0]
+        assert client.returncode == 0, said
+        assert f"naming to docker.io/library/p{number}" in said
+
+
+def test_disk_usage_and_prune(buildx: Buildx) -> None:
+    buildx.build("-t", "du", "ctx")
+    assert "Total:" in buildx("buildx", "du")
+    assert "local source" in buildx("buildx", "du", "--verbose")
+    assert "Total:" in buildx("buildx", "prune", "-f", "--filter", "type=source.local")
+    assert "local source" not in buildx("buildx", "du", "--verbose")
+    buildx.build("-t", "du", "ctx")
+
+
+BAKE = """\
+group "default" { targets = ["a", "b"] }
+target "a" {
+  context = "ctx"
+  target = "final"
+  tags = ["bake-a"]
+}
+target "b" {
+  context = "ctx"
+  dockerfile-inline = "FROM linked\\nCOPY hello.txt /added\\n"
+  contexts = { linked = "target:a" }
+  output = ["type=local,dest=bout"]
+}
+"""
+
+
+def test_bake_and_targets_that_are_linked(buildx: Buildx, moorage: Instance) -> None:
+    (buildx.folder / "bake.hcl").write_text(BAKE)
+    buildx("buildx", "bake", "--progress=plain", "-f", "bake.hcl", "--metadata-file", "bake.json")
+    assert (buildx.folder / "bout/added").read_text() == (buildx.folder / "bout/out/hello.txt").read_text() == "hi\n"
+    identity = moorage.docker("image", "inspect", "-f", "{{.Id}}", "bake-a").stdout.strip()
+    assert json.loads((buildx.folder / "bake.json").read_text())["a"]["containerimage.config.digest"] == identity
+
+
+def test_compose_builds(buildx: Buildx, moorage: Instance) -> None:
+    if not (buildx.folder / "config/cli-plugins/docker-compose").exists():
+        pytest.skip("no docker compose here")
+    (buildx.folder / "compose.yaml").write_text(
+        "services:\n"
+        "  web: {build: {context: ctx, target: secret, secrets: [tok]}, image: comp-web}\n"
+        "  two: {build: {context: ctx, target: final}, image: comp-two}\n"
+        "secrets: {tok: {file: ./tok}}\n"
+    )
+    said = buildx("compose", "--progress", "plain", "build", "--no-cache", DOCKER_BUILDKIT="1")
+    assert "S3CRET" in said
+    for name in ("comp-web", "comp-two"):
+        moorage.docker("image", "inspect", name)
+
+
+def test_the_process_leaves_when_nothing_is_built(buildx: Buildx, moorage: Instance) -> None:
+    buildx.build("-t", "x", "ctx")
+    moorage.wait_idle(SECONDS)
+    assert "CACHED" in buildx.build("-t", "x", "ctx")
+
+
+def test_idle_connections_do_not_hold_the_process(buildx: Buildx, moorage: Instance) -> None:
+    """A client that keeps its connection, and one that speaks HTTP/2 at once."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+    upgrade = b"POST /grpc HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        for connection, hello in ((first, preface), (second, upgrade + preface)):
+            connection.settimeout(SECONDS)
+            connection.connect(moorage.socket)
+            connection.sendall(hello)
+        for connection, hello in ((first, preface), (second, upgrade + preface)):
+            got = b""
+            while piece := connection.recv(65536):
+                got += piece
+            assert got.startswith(b"HTTP/1.1 101 ") is (hello != preface)
+            assert got[-17:-14] == b"\0\0\x08"  # the last frame has eight bytes …
+            assert got[-14] == 7  # … and is a GOAWAY
+    moorage.wait_idle(SECONDS)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(moorage: Instance) -> Iterator[None]:
+    """A build leaves no mount, no container, no process."""
+    yield
+    moorage.until(lambda: not moorage.leftovers(), SECONDS, "a build left something")
