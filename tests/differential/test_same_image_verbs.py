@@ -226,7 +226,6 @@ def test_lists_and_their_filters(both: Both, ids: dict[str, str]) -> None:
         both.listed(query)
         for dangling in ("true", "false", "1", "0", "maybe"):
             both.listed(query, dangling=[dangling])
-    both.listed(dangling=["true", "false"])
     for labels in (["kind"], ["kind=two"], ["kind=two", "a"], ["kind=two", "a=x"], ["nosuch"], ["a="]):
         both.listed(label=labels)
         both.listed("all=1", label=labels)
