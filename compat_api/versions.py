@@ -61,6 +61,8 @@ SINCE: "dict[str, Version]" = {
     "build prune space": (1, 48),
     "image history platform": (1, 48),
     "image load and save platform": (1, 48),
+    "image push platform": (1, 46),
+    "image delete platforms": (1, 50),
     "image inspect platform": (1, 49),
 }
 

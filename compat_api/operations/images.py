@@ -35,7 +35,7 @@ def image_list(
 async def image_load(
     engine: "Engine",
     quiet: bool = Flag(default=True),
-    platform: str = Text(),
+    platform: "list[str]" = Texts(),
     version: tuple[int, int] = ApiVersion(),
     *,
     body: "AsyncIterator[bytes]",
@@ -45,7 +45,8 @@ async def image_load(
     from service.engine import load, messages
 
     source = messages.Body(body)
-    wanted = platforms.from_json(platform) if platform and has("image load and save platform", version) else None
+    only = _only(platform, version)
+    wanted = platforms.from_json(only) if only else None
 
     def fits(stated: "dict[str, object]") -> bool:
         return wanted is None or platforms.matches(wanted, stated)
@@ -117,18 +118,34 @@ def _pulled(engine: "Engine", name: str, tag: str, platform: str, auth: str) -> 
 
 @get("/images/get")
 async def image_get_all(
-    engine: "Engine", names: "list[str]" = Texts(), platform: str = Text(), version: tuple[int, int] = ApiVersion()
+    engine: "Engine",
+    names: "list[str]" = Texts(),
+    platform: "list[str]" = Texts(),
+    version: tuple[int, int] = ApiVersion(),
 ) -> Stream:
     """Save images into one archive (API: ImageGetAll)."""
-    return await _saved(engine, names, platform if has("image load and save platform", version) else "")
+    return await _saved(engine, names, _only(platform, version))
 
 
 @get("/images/{name*}/get")
 async def image_get(
-    engine: "Engine", name: str, platform: str = Text(), version: tuple[int, int] = ApiVersion()
+    engine: "Engine", name: str, platform: "list[str]" = Texts(), version: tuple[int, int] = ApiVersion()
 ) -> Stream:
     """Save one image (API: ImageGet)."""
-    return await _saved(engine, [name], platform if has("image load and save platform", version) else "")
+    return await _saved(engine, [name], _only(platform, version))
+
+
+def _only(given: "list[str]", version: tuple[int, int]) -> str:
+    """The platform of a load or save; empty where none is given, or the version knows none. Raises InvalidParameter."""
+    from service.errors import InvalidParameter
+
+    if not has("image load and save platform", version):
+        return ""
+    if len(given) > 1:
+        raise InvalidParameter(
+            "multiple platform parameters are not supported in this API version; use API version 1.52 or later"
+        )
+    return given[0] if given else ""
 
 
 async def _saved(engine: "Engine", names: "Sequence[str]", platform: str) -> Stream:
@@ -162,12 +179,19 @@ async def image_search(
 
 @get("/images/{name*}/json")
 def image_inspect(
-    engine: "Engine", name: str, platform: str = Text(), version: tuple[int, int] = ApiVersion()
+    engine: "Engine",
+    name: str,
+    manifests: bool = Flag(),
+    platform: str = Text(),
+    version: tuple[int, int] = ApiVersion(),
 ) -> Reply:
-    """Inspect an image (API: ImageInspect)."""
+    """Inspect an image (API: ImageInspect). As with dockerd's classic store there are no other manifests to tell of."""
     from service.content import platforms
     from service.engine import images
+    from service.errors import InvalidParameter
 
+    if manifests and platform and has("image inspect platform", version):
+        raise InvalidParameter("conflicting options: manifests and platform options cannot both be set")
     wanted = (
         platforms.text(platforms.from_json(platform)) if platform and has("image inspect platform", version) else ""
     )
@@ -190,7 +214,12 @@ def image_history(
 
 @post("/images/{name*}/push")
 async def image_push(
-    engine: "Engine", name: str, tag: str = Text(), auth: str = Header(name="x-registry-auth")
+    engine: "Engine",
+    name: str,
+    tag: str = Text(),
+    platform: str = Text(),
+    auth: str = Header(name="x-registry-auth"),
+    version: tuple[int, int] = ApiVersion(),
 ) -> Stream:
     """Push an image (API: ImagePush). Without a tag, all tags of the repository."""
     from service.content import reference
@@ -201,6 +230,10 @@ async def image_push(
     named = images.parse_repo_tag(name, tag) if tag else reference.parse(name)
     if named is None:
         raise InvalidParameter("invalid reference format")
+    if platform and has("image push platform", version):
+        from service.content import platforms
+
+        images.find(engine, named.familiar, platforms.text(platforms.from_json(platform)))
     return Stream(await messages.begun(push.push(engine, named, Credentials.decode(auth))))
 
 
@@ -218,10 +251,26 @@ async def image_tag(engine: "Engine", name: str, repo: str = Text(), tag: str = 
 
 
 @delete("/images/{name*}")
-async def image_delete(engine: "Engine", name: str, force: bool = Flag(), noprune: bool = Flag()) -> Reply:
-    """Untag or remove an image (API: ImageDelete)."""
+async def image_delete(
+    engine: "Engine",
+    name: str,
+    force: bool = Flag(),
+    noprune: bool = Flag(),
+    platforms: "list[str]" = Texts(),
+    version: tuple[int, int] = ApiVersion(),
+) -> Reply:
+    """Untag or remove an image (API: ImageDelete). One platform of it is here: that must be the one asked for."""
     from service.engine import image_remove
 
+    if platforms and has("image delete platforms", version):
+        from service.content import platforms as known
+        from service.engine import images
+        from service.errors import InvalidParameter
+
+        wanted = [known.text(known.from_json(text)) for text in platforms]
+        if len(wanted) > 1:
+            raise InvalidParameter("multiple platforms are not supported")
+        images.find(engine, name, wanted[0])
     return Reply.json(await engine.thread(lambda: image_remove.remove(engine, name, force=force, prune=not noprune)))
 
 

@@ -12,6 +12,7 @@ import hashlib
 import os
 import socket
 import ssl
+from functools import partial
 
 import aiohttp
 
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
     from service.content.reference import Reference
     from service.settings import Settings
 
+    Pieces = Callable[[int, int], AsyncIterator[bytes]]  # of a blob, from an offset on, so many bytes
+
 PIECE = 1 << 20
+CHUNK = 8 << 20  # bytes of one part of an upload that cannot go in one
+_TOO_LARGE = (405, 411, 413, 415, 501)  # how an upload in one request is refused
+_OCTETS = {"Content-Type": "application/octet-stream"}
 LARGEST_DOCUMENT = 16 << 20  # bytes of a manifest, a configuration, a token answer
 _ACCEPT = ", ".join((*MANIFESTS, *INDEXES))
 LONGEST_WAIT = 60.0  # seconds: a registry that asks for more patience is not waited for longer
@@ -57,6 +63,7 @@ class Interrupted(SystemFailure):
     def __init__(self, message: str, after: float = 0.0) -> None:
         super().__init__(message)
         self.after = after
+        self.location = ""  # of an upload that may go on
 
 
 class Registry:
@@ -386,21 +393,78 @@ class Registry:
         path = f"/v2/{self.repository}/blobs/uploads/?mount={digest}&from={source}"
         response = await self.request("POST", path, accepted=(201, 202))
         response.release()
-        return None if response.status == 201 else response.headers["Location"]
+        return None if response.status == 201 else response.headers.get("Location", "")
 
-    async def upload(
-        self, digest: str, pieces: "Callable[[], AsyncIterator[bytes]]", size: int, location: str = ""
-    ) -> None:
-        """Upload a blob in one piece; `pieces` gives its content anew each time it is called."""
-        if not location:
-            response = await self.request("POST", f"/v2/{self.repository}/blobs/uploads/", accepted=(202,))
+    async def upload(self, digest: str, pieces: "Pieces", size: int, location: str = "") -> None:
+        """Upload a blob: in one request, or in several when the registry (or a proxy before it) takes none so large.
+
+        `pieces(offset, length)` gives a part of its content, anew each time. Raises as `request`; an Interrupted one
+        says in `location` where `resume` may go on.
+        """
+        location = location or await self._begin()
+        try:
+            await self._finish(digest, pieces, 0, size, self._absolute(location))
+        except RegistryError as error:
+            if error.status not in _TOO_LARGE:
+                raise
+            await self.resume(digest, pieces, size, location)
+        except Interrupted as error:
+            error.location = location
+            raise
+
+    async def resume(self, digest: str, pieces: "Pieces", size: int, location: str) -> None:
+        """Go on with an upload where the registry says that it stands, part by part.
+
+        Source: distribution-spec spec.md, "Pushing a blob in chunks". An upload that it knows no more begins anew.
+        Raises as `upload`.
+        """
+        part = CHUNK
+        try:
+            response = await self.request("GET", location, accepted=(204, 202))
             response.release()
-            location = response.headers["Location"]
-        url = location if "://" in location else self.base + location
-        url += ("&" if "?" in url else "?") + f"digest={digest}"
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        response = await self.request("PUT", url, headers=headers, data=pieces, accepted=(201,))
+            location, offset = (
+                response.headers.get("Location") or location,
+                _received(response.headers.get("Range", "")),
+            )
+            least = response.headers.get("OCI-Chunk-Min-Length", "")
+            part = max(part, int(least) if least.isdigit() else 0)
+        except RegistryError:
+            location, offset = await self._begin(), 0
+        if offset > size:
+            location, offset = await self._begin(), 0
+        try:
+            while offset < size:
+                length = min(part, size - offset)
+                headers = {**_OCTETS, "Content-Length": str(length), "Content-Range": f"{offset}-{offset + length - 1}"}
+                response = await self.request(
+                    "PATCH", location, headers=headers, data=partial(pieces, offset, length), accepted=(201, 202, 204)
+                )
+                response.release()
+                location, offset = response.headers.get("Location") or location, offset + length
+            await self._finish(digest, pieces, size, 0, self._absolute(location))
+        except Interrupted as error:
+            error.location = location
+            raise
+
+    async def _begin(self) -> str:
+        """Where a new upload goes."""
+        response = await self.request("POST", f"/v2/{self.repository}/blobs/uploads/", accepted=(202,))
         response.release()
+        place: str = response.headers.get("Location", "")
+        if not place:
+            raise SystemFailure(f"the registry {self.host} does not say where to upload to")
+        return place
+
+    async def _finish(self, digest: str, pieces: "Pieces", offset: int, length: int, url: str) -> None:
+        """The request that ends an upload, with the last (or only) part of the blob."""
+        url += ("&" if "?" in url else "?") + f"digest={digest}"
+        headers = {**_OCTETS, "Content-Length": str(length)}
+        data = partial(pieces, offset, length) if length else None
+        response = await self.request("PUT", url, headers=headers, data=data, accepted=(201, 204))
+        response.release()
+
+    def _absolute(self, location: str) -> str:
+        return location if "://" in location else self.base + location
 
     async def put_manifest(self, name: str, media_type: str, content: bytes) -> None:
         """Store a manifest under a tag or a digest."""
@@ -412,6 +476,12 @@ class Registry:
             accepted=(200, 201),
         )
         response.release()
+
+
+def _received(text: str) -> int:
+    """How many bytes of an upload a registry has, by its Range (0-LAST; 0-0 is what it says of nothing)."""
+    last = text.removeprefix("bytes=").partition("-")[2]
+    return int(last) + 1 if last.isdigit() and int(last) else 0
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

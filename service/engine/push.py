@@ -7,6 +7,7 @@ its repositories is known to have is mounted from there.
 
 import asyncio
 import math
+from functools import partial
 
 from service import bell, daemon_json
 from service.content import blobs, image_config
@@ -124,7 +125,7 @@ class _Push:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if not await self.registry.has_blob(self.image_id):
-            await self.registry.upload(self.image_id, lambda: _whole(self.config), len(self.config))
+            await self.registry.upload(self.image_id, self._of_config, len(self.config))
         media_type, content = await self.engine.thread(
             lambda: manifests.manifest(self.engine, self.row, self.blobs, oci=False)
         )
@@ -135,20 +136,27 @@ class _Push:
         if self.uploads.locked():
             self.messages.put_nowait(progress.update(_shown(blob), "Waiting"))
         async with self.uploads:
+            location = ""
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    await self._attempt(blob)
+                    await self._attempt(blob, location)
                     break
                 except Interrupted as error:
                     if attempt == ATTEMPTS:
                         raise SystemFailure(error.message) from error
+                    location = error.location
                     after = max(attempt * RETRY_STEP, math.ceil(error.after))
                 await progress.count_down(self.messages.put_nowait, _shown(blob), after)
         await self.engine.thread(self._note, blob)
 
-    async def _attempt(self, blob: LayerBlob) -> None:
+    async def _attempt(self, blob: LayerBlob, begun: str = "") -> None:
+        """Let the registry have a blob; `begun` is where an upload of it broke off."""
         if await self.registry.has_blob(blob.digest):
             self.messages.put_nowait(progress.update(_shown(blob), "Layer already exists"))
+            return
+        if begun:
+            await self.registry.resume(blob.digest, partial(self._pieces, blob), blob.size, begun)
+            self.messages.put_nowait(progress.update(_shown(blob), "Pushed"))
             return
         location = ""
         for repository in blob.repositories:
@@ -163,15 +171,16 @@ class _Push:
                 self.messages.put_nowait(progress.update(_shown(blob), f"Mounted from {source}"))
                 return
             location = place
-        await self.registry.upload(blob.digest, lambda: self._pieces(blob), blob.size, location)
+        await self.registry.upload(blob.digest, partial(self._pieces, blob), blob.size, location)
         self.messages.put_nowait(progress.update(_shown(blob), "Pushed"))
 
-    async def _pieces(self, blob: LayerBlob) -> "AsyncIterator[bytes]":
+    async def _pieces(self, blob: LayerBlob, offset: int, length: int) -> "AsyncIterator[bytes]":
         loop = asyncio.get_running_loop()
-        sent, told = 0, 0.0
+        sent, end, told = offset, offset + length, 0.0
         file = await self.engine.thread(blobs.opened, self.engine.settings, blob.digest)
         try:
-            while piece := await self.engine.thread(file.read, _PIECE):
+            file.seek(offset)
+            while sent < end and (piece := await self.engine.thread(file.read, min(_PIECE, end - sent))):
                 yield piece
                 sent += len(piece)
                 if loop.time() - told > _SHOWN_EVERY or sent == blob.size:
@@ -180,15 +189,14 @@ class _Push:
         finally:
             file.close()
 
+    async def _of_config(self, offset: int, length: int) -> "AsyncIterator[bytes]":
+        yield self.config[offset : offset + length]
+
     def _note(self, blob: LayerBlob) -> None:
         """Remember that the registry has it, for mounting from there."""
         with self.engine.store.write():
             where = f"{self.registry.domain}/{self.registry.repository}"
             store.add_layer_blob(self.engine.store, blob.diff_id, blob.digest, blob.media_type, blob.size, where)
-
-
-async def _whole(content: bytes) -> "AsyncIterator[bytes]":
-    yield content
 
 
 def _shown(blob: LayerBlob) -> str:

@@ -78,11 +78,15 @@ def container_counts(database: Database) -> "dict[str, int]":
 
 
 def container_using(database: Database, image_id: str, *, running: "bool | None" = None) -> "str | None":
-    """A container made from an image: any, or one that is (not) running. None when there is none."""
+    """A container that is made from an image or has it mounted: any, or one that is (not) running; None for none."""
     state = {None: "", True: "AND status IN ('running', 'paused', 'restarting')"}.get(
         running, "AND status NOT IN ('running', 'paused', 'restarting')"
     )
-    row = database.row(f"SELECT id FROM containers WHERE image_id = ? {state} LIMIT 1", (image_id,))
+    row = database.row(
+        "SELECT id FROM containers WHERE (image_id = ? OR EXISTS (SELECT 1 FROM json_each(record, '$.Mounts') AS mount "
+        f"WHERE json_extract(mount.value, '$.Image') = ?)) {state} LIMIT 1",
+        (image_id, image_id),
+    )
     return row[0] if row else None
 
 
