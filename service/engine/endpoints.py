@@ -119,18 +119,20 @@ def _predefined(settings: "Settings", database: "Database", name: str, driver: s
     return record
 
 
-def free_subnet(settings: "Settings", database: "Database", own_bridge: str = "") -> ipam.Subnet:
+def free_subnet(settings: "Settings", database: "Database", own_bridge: str = "", *, bits: int = 32) -> ipam.Subnet:
     """A subnet from the pools that neither a network of ours nor a route of this machine uses.
 
-    Routes by `own_bridge` do not count: that is the bridge of an instance whose store was lost.
+    Routes by `own_bridge` do not count: that is the bridge of an instance whose store was lost. `bits`: of an address
+    (32, 128). Raises InvalidParameter when all are in use, or no pool is of that family.
     """
     used = used_subnets(database)
     with netlink.Channel() as channel:
         own = netlink.link(channel, own_bridge) if own_bridge else None
-        for destination, prefix, index in netlink.routes(channel):
+        for destination, prefix, index in netlink.routes(channel, netlink.AF_INET if bits == 32 else netlink.AF_INET6):
             if own is None or index != own.index:
-                used.add(ipam.Subnet(int.from_bytes(destination, "big"), prefix))
-    return ipam.choose_subnet(ipam.pools(settings.subnets or ipam.DEFAULT_POOLS), used)
+                used.add(ipam.Subnet(int.from_bytes(destination, "big"), prefix, bits))
+    given = settings.subnets if bits == 128 or "." in settings.subnets else ipam.DEFAULT_POOLS
+    return ipam.choose_subnet(ipam.pools(given, bits), used)
 
 
 def used_subnets(database: "Database") -> "set[ipam.Subnet]":

@@ -177,7 +177,7 @@ def _subnets(settings: "Settings", database: "Database", record: "NetworkRecord"
         subnet = endpoints.free_subnet(settings, database)
         pools.append({"Subnet": str(subnet)})
     if record["EnableIPv6"] and 128 not in families:
-        pools.append(_unique_local(record["Id"]))
+        pools.append(_of_ipv6(settings, database, record["Id"]))
     for pool in pools:
         bits = ipam.parse_subnet(pool["Subnet"]).bits
         if record["Driver"] == "bridge" and not network_options.is_isolated(record, bits):
@@ -253,8 +253,11 @@ def _reserve(pool: "IPAMConfig") -> None:
         taken.add(address)
 
 
-def _unique_local(network_id: str) -> "IPAMConfig":
-    """A /64 of unique local addresses (RFC 4193) for a network that wants IPv6 and names no subnet."""
+def _of_ipv6(settings: "Settings", database: "Database", network_id: str) -> "IPAMConfig":
+    """For a network that wants IPv6 and names no subnet: one of the pools', or, where none is of IPv6, a /64 of unique
+    local addresses (RFC 4193)."""
+    if ":" in settings.subnets:
+        return {"Subnet": str(endpoints.free_subnet(settings, database, bits=128))}
     base = (0xFD << 120) | (int(network_id[:14], 16) << 64)
     return {"Subnet": f"{ipam.address_text(base, 128)}/64"}
 

@@ -80,8 +80,11 @@ def parse_subnet(text: str) -> Subnet:
     return Subnet(number >> (bits - prefix) << (bits - prefix), prefix, bits)
 
 
-def pools(text: str) -> "Iterator[Subnet]":
-    """The subnets that a list of pools gives, in order: "10.10.0.0/16/24" is 256 subnets of /24. Raises ValueError."""
+def pools(text: str, bits: int = 32) -> "Iterator[Subnet]":
+    """The subnets that a list of pools gives, in order: "10.10.0.0/16/24" is 256 subnets of /24. Raises ValueError.
+
+    `bits`: of the family that is wanted; pools of the other one are passed over.
+    """
     for pool in text.split(","):
         if not pool.strip():
             continue
@@ -89,7 +92,7 @@ def pools(text: str) -> "Iterator[Subnet]":
         outer, prefix = parse_subnet(whole), int(size)
         if not outer.prefix <= prefix <= outer.bits:
             raise ValueError(f"invalid pool: {pool}")
-        for base in range(outer.base, outer.last + 1, 1 << (outer.bits - prefix)):
+        for base in () if outer.bits != bits else range(outer.base, outer.last + 1, 1 << (outer.bits - prefix)):
             yield Subnet(base, prefix, outer.bits)
 
 

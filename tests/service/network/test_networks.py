@@ -386,3 +386,41 @@ def test_counters_of_addresses(host: Host, pool: dict[str, Any], containers: int
     started[0].release()
     assert counted()[pool["Subnet"]]["IPsInUse"] == used - 1
     assert network_status.subnets(host.engine.store, networks.find(host.settings, host.engine.store, "none")) == {}
+
+
+def test_addresses_from_pools_of_ones_own(host: Host) -> None:
+    host.settings.subnets = "10.19.0.0/24/24,10.20.0.0/23/24,fd00:20::/63/64"
+    shown = []
+    assert inspect(host, "bridge")["IPAM"]["Config"][0]["Subnet"] == "10.19.0.0/24"
+    for name in ("one", "two"):
+        host.network(name, EnableIPv6=True)
+        shown.append([pool["Subnet"] for pool in inspect(host, name)["IPAM"]["Config"]])
+    assert shown == [["10.20.0.0/24", "fd00:20::/64"], ["10.20.1.0/24", "fd00:20:0:1::/64"]]
+    with pytest.raises(InvalidParameter, match="all predefined address pools have been fully subnetted"):
+        host.network("three")
+    remove(host, "one")
+    host.network("three", EnableIPv6=True)
+    assert [pool["Subnet"] for pool in inspect(host, "three")["IPAM"]["Config"]] == shown[0]
+
+
+def test_the_default_route_goes_to_the_highest_priority(host: Host) -> None:
+    for name, number in (("a", 7), ("b", 8), ("c", 9)):
+        host.network(name, **ipam(f"10.{number}.0.0/24"))
+
+    def gateway() -> str:
+        return web.run("ip", "route", "show", "default").split()[2]
+
+    web = host.container("web", "a", endpoints={"a": {}, "b": {"GwPriority": 5}}, ports=WEB)
+    assert gateway() == "10.8.0.1"
+    assert web.plan.ports[0]["ContainerIP"] == "10.8.0.2"
+    connect(host, "c", "web", GwPriority=9, IPAMConfig={"IPv4Address": "10.9.0.77"}, MacAddress="02:00:00:00:00:77")
+    assert gateway() == "10.9.0.1"
+    said = web.run("ip", "addr", "show", "eth2")
+    assert "10.9.0.77/24" in said
+    assert "02:00:00:00:00:77" in said
+    assert "8080 : 10.9.0.77 . 80" in host.run("nft", "list", "map", "inet", "mtest", "published_any4")
+    disconnect(host, "c", "web")
+    assert gateway() == "10.8.0.1"
+    disconnect(host, "b", "web")
+    assert gateway() == "10.7.0.1"
+    assert "8080 : 10.7.0.2 . 80" in host.run("nft", "list", "map", "inet", "mtest", "published_any4")

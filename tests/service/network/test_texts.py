@@ -13,6 +13,12 @@ def test_the_default_pools() -> None:
     assert len(subnets) == 31
 
 
+def test_pools_of_both_families() -> None:
+    mixed = "fd00:1::/62/64,10.0.0.0/23/24"
+    assert [str(subnet) for subnet in ipam.pools(mixed)] == ["10.0.0.0/24", "10.0.1.0/24"]
+    assert [str(subnet) for subnet in ipam.pools(mixed, 128)][-1] == "fd00:1:0:3::/64"
+
+
 def test_a_subnet_in_use_is_passed_over() -> None:
     used = {ipam.parse_subnet("172.16.0.0/12")}
     assert str(ipam.choose_subnet(ipam.pools(ipam.DEFAULT_POOLS), used)) == "192.168.0.0/20"
