@@ -14,7 +14,7 @@ descriptors and children; all callbacks run in one thread, so none may block for
 keeper goes on.
 """
 
-from service.engine import health, log_config, network_mode
+from service.engine import health, log_config, network_mode, relay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def wanted(record: "ContainerRecord") -> str:
         names.append("log")
     if network_mode.has_names(record):
         names.append("names")
+    if relay.wanted(record):
+        names.append("relay")
     return " ".join(names)
 
 
@@ -59,4 +61,6 @@ def begin(name: str, keeper: "Keeper", container: "Container") -> "Duty":
         from service.engine.name_service import Names
 
         return Names(keeper, container)
+    if name == "relay":
+        return relay.Relay(keeper, container)
     raise ValueError(f"no duty is called {name!r}")

@@ -263,7 +263,7 @@ def _copy(endpoint: "Endpoint") -> "Endpoint":
 def _moved(port: "Port", carrier: "Endpoint | None") -> "Port":
     if carrier is None or carrier["Driver"] != "bridge":
         return port  # nowhere to go: as it was, the container may come back to a network
-    address = carrier["IPv6"] if ":" in port["HostIP"] else carrier["IPv4"]
+    address = carrier["IPv6"] if ":" in port["ContainerIP"] else carrier["IPv4"]
     return {**port, "ContainerIP": address} if address else port
 
 

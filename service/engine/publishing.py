@@ -27,7 +27,9 @@ def take_ports(
         for wish in ports.wishes(record["HostConfig"], record["Config"]):
             if not wish.host_ip and default not in ("0.0.0.0", "::"):
                 wish.host_ip = default
-            meant = [host_ip for host_ip in _meant(carrier, wish) if not _is_routed(network, host_ip)]
+            meant = [
+                host_ip for host_ip in _meant(carrier, wish) if not _is_routed(network, _address(carrier, host_ip))
+            ]
             if meant:
                 taken.extend(_take_port(database, record, carrier, wish, meant, held))
     except ports.PortTaken as refused:
@@ -42,11 +44,17 @@ def _meant(carrier: "Endpoint", wish: ports.Wish) -> "list[str]":
     has."""
     if not wish.host_ip:
         return ["0.0.0.0", "::"] if carrier["IPv6"] and carrier["IPv4"] else ["::"] if carrier["IPv6"] else ["0.0.0.0"]
-    if not carrier["IPv6" if ":" in wish.host_ip else "IPv4"]:
+    relayed = ":" in wish.host_ip and not carrier["IPv6"] and wish.protocol != "sctp"
+    if not carrier["IPv6" if ":" in wish.host_ip and not relayed else "IPv4"]:
         raise ports.PortTaken(
             f"cannot publish on {ports.shown(wish.host_ip, wish.first)}: the endpoint has no address of that family"
         )
     return [wish.host_ip]
+
+
+def _address(carrier: "Endpoint", host_ip: str) -> str:
+    """The container's address that an address of the host leads to: of its family, or IPv4 by the relay."""
+    return carrier["IPv6"] or carrier["IPv4"] if ":" in host_ip else carrier["IPv4"]
 
 
 def _is_routed(network: "NetworkRecord", address: str) -> bool:
@@ -77,6 +85,7 @@ def _take_port(
     held: "list[int]",
 ) -> "list[Port]":
     """The first host port of a wish that is free on every address that is meant."""
+    relayed = {host_ip for host_ip in meant if (":" in host_ip) != (":" in _address(carrier, host_ip))}
     refusal = ports.PortTaken("all ports are allocated")
     for number in ports.candidates(wish, stored.cursor(database) if not wish.first else 0):
         taken = next((ip for ip in meant if stored.port_owner(database, wish.protocol, ip, number) is not None), None)
@@ -84,7 +93,7 @@ def _take_port(
             refusal = ports.PortTaken(f"Bind for {ports.shown(taken, number)} failed: port is already allocated")
             continue
         try:
-            held.extend(ports.bind_all(wish.protocol, meant, number))
+            held.extend(ports.bind_all(wish.protocol, meant, number, relayed))
         except ports.PortTaken as refused:
             refusal = refused
             continue
@@ -96,7 +105,7 @@ def _take_port(
                 "HostIP": host_ip,
                 "HostPort": number,
                 "ContainerPort": wish.container_port,
-                "ContainerIP": carrier["IPv6"] if ":" in host_ip else carrier["IPv4"],
+                "ContainerIP": _address(carrier, host_ip),
                 "ContainerId": record["Id"],
             }
             for host_ip in meant

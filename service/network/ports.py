@@ -11,11 +11,14 @@ from service.errors import InvalidParameter, MoorageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from typing import Any
+
+    from service.model.network import Port
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _KINDS = {"tcp": _socket.SOCK_STREAM, "udp": _socket.SOCK_DGRAM, "sctp": _socket.SOCK_STREAM}
+_BACKLOG = 1024  # connections that wait for the keeper (engine.relay)
 EADDRINUSE, EADDRNOTAVAIL, EPROTONOSUPPORT = 98, 99, 93
 
 
@@ -92,8 +95,15 @@ def candidates(wish: Wish, cursor: int) -> "Iterator[int]":
     yield from range(first, start)
 
 
-def bind(protocol: str, host_ip: str, port: int) -> "_socket.socket | None":
+def is_relayed(port: "Port") -> bool:
+    """Whether the host's address is of another family than the container's: packets cannot be redirected then."""
+    return (":" in port["HostIP"]) != (":" in port["ContainerIP"])
+
+
+def bind(protocol: str, host_ip: str, port: int, *, relayed: bool = False) -> "_socket.socket | None":
     """A socket that occupies a host port. None where the kernel does not know the protocol (sctp as a module).
+
+    `relayed`: it is listened on. The keeper may hold the one of the container's last start for a moment longer.
 
     SO_REUSEADDR lets us in beside connections that are winding down; switched off afterwards, it keeps a later
     listener out even when that one sets it.
@@ -108,11 +118,15 @@ def bind(protocol: str, host_ip: str, port: int) -> "_socket.socket | None":
     try:
         if protocol == "tcp":
             held.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        if relayed:
+            held.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
         if family == _socket.AF_INET6:
             held.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
         held.bind((host_ip, port))
         if protocol == "tcp":
             held.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 0)
+        if protocol == "tcp" and relayed:
+            held.listen(_BACKLOG)
     except OSError as error:
         held.close()
         if error.errno == EADDRINUSE:
@@ -127,12 +141,15 @@ def bind(protocol: str, host_ip: str, port: int) -> "_socket.socket | None":
     return held
 
 
-def bind_all(protocol: str, host_ips: "Sequence[str]", port: int) -> "list[int]":
-    """The descriptors that occupy a host port on all the addresses. Raises PortTaken; then none is occupied."""
+def bind_all(protocol: str, host_ips: "Sequence[str]", port: int, relayed: "Collection[str]" = ()) -> "list[int]":
+    """The descriptors that occupy a host port on all the addresses. Raises PortTaken; then none is occupied.
+
+    `relayed`: the addresses that are listened on.
+    """
     held = []
     try:
         for host_ip in host_ips:
-            one = bind(protocol, host_ip, port)
+            one = bind(protocol, host_ip, port, relayed=host_ip in relayed)
             if one is not None:
                 held.append(one)
     except BaseException:

@@ -23,7 +23,7 @@ from service.errors import SystemFailure
 from service.kernel import nftables
 from service.kernel.nftables import INET, Element
 from service.network import ipam
-from service.network.ports import PROTOCOLS
+from service.network.ports import PROTOCOLS, is_relayed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -196,6 +196,8 @@ def render(
         for name, values in _network_elements(network).items():
             elements.setdefault(name, []).extend(values)
     for port in ports:
+        if is_relayed(port):
+            continue
         name, value = _port_text(port)
         elements.setdefault(name, []).append(value)
     for endpoint in opened:
@@ -255,7 +257,8 @@ def withdraw(table: str, ports: "Sequence[Port]", opened: "Sequence[Endpoint]" =
 
 
 def _all_elements(ports: "Sequence[Port]", opened: "Sequence[Endpoint]") -> "list[Element]":
-    return [*map(port_element, ports), *(element for endpoint in opened for element in open_elements(endpoint))]
+    redirected = [port_element(port) for port in ports if not is_relayed(port)]
+    return [*redirected, *(element for endpoint in opened for element in open_elements(endpoint))]
 
 
 def _forget_flows(ports: "Sequence[Port]") -> None:

@@ -51,7 +51,7 @@ def version(settings: "Settings") -> tuple[str, str]:
     return runc.stated_version(finished.check())
 
 
-def kept_sockets(conmon_pid: int, start_time: int, address: tuple[str, int]) -> list[int]:
+def kept_sockets(conmon_pid: int, start_time: int, address: "tuple[str, int] | tuple[str, int, int, int]") -> list[int]:
     """Copies of those two of the `reserved_fds` of a start that are bound to `address`; the caller closes them.
 
     Empty when there are none, or that conmon has ended.
