@@ -8,16 +8,16 @@ does meanwhile, and however the program ends nothing is left mounted. What a run
 
 import os
 
-from service import process
 from service.content import rootfs
-from service.kernel import mount, mountns
+from service.kernel import fstab, mount, mountns
 from service.kernel.openat2 import open_beneath, open_in_root
-from service.settings import PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypedDict
+
+    from service.kernel.fstab import Device
 
     class Bind(TypedDict):
         """One directory or file of the machine, shown at `destination`."""
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         writable: bool
         recursive: bool
         part: str  # what of the source is shown; empty for all of it
-        mount: list[str]  # the command that mounts something on the source first, unless it is mounted
+        device: Device | None  # what is mounted on the source first, unless something is
         layers: list[str] | None  # an image's layers, the uppermost first, instead of a source
 
     class View(TypedDict):
@@ -49,7 +49,7 @@ _EINVAL, _ELOOP = 22, 40
 def enter(view: "View") -> bool:
     """Make the view, and make it this process's root. Whether it is the mount that the container itself uses.
 
-    Raises OSError, and SystemFailure when a volume's file system cannot be mounted.
+    Raises OSError, also when a volume's file system cannot be mounted.
     """
     mountns.unshare()
     staging = view["staging"]
@@ -68,8 +68,8 @@ def enter(view: "View") -> bool:
         source = bind["source"]
         if bind["layers"] is not None:
             source = _image(bind["layers"], stage)
-        elif bind["mount"] and not mount.is_mounted(source):
-            process.run(bind["mount"], environment={"PATH": PATH}).check()
+        elif bind["device"] and not mount.is_mounted(source):
+            fstab.mount(bind["device"], source)
         _bind(bind, source, root, stage)
     mountns.restrict(root, mountns.NODEV | mountns.NOSUID)
     if not view["writable"]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from service.container_files import Job, PathStat
     from service.content.view import Bind, View
     from service.engine.engine import Engine
+    from service.kernel.fstab import Device
     from service.model.container import Container, ContainerRecord, MountPoint
     from service.settings import Settings
 
@@ -272,22 +273,22 @@ def _binds(engine: "Engine", container: "Container") -> "Iterator[Bind]":
                 "writable": not read_only,
                 "recursive": False,
                 "part": "",
-                "mount": [],
+                "device": None,
                 "layers": None,
             }
 
 
 def _bind(engine: "Engine", container: "Container", point: "MountPoint") -> "Bind":
     from service.content import rootfs
-    from service.engine import mount_sources, volumes
+    from service.engine import local_driver, mount_sources
     from service.store import volumes as stored
 
-    command: list[str] = []
+    device: Device | None = None
     if point["Type"] == "bind" and container["state"]["status"] not in _UP:
         mount_sources.make_bind_source(point)
     elif point["Type"] == "volume" and point.get("Device"):
         volume = stored.get(engine.store, point["Name"])
-        command = volumes.mount_command(engine.settings, volume) if volume else []
+        device = local_driver.device(volume["Options"]) if volume else None
     elif point["Type"] == "volume":
         os.makedirs(point["Source"], 0o755, exist_ok=True)
     layers = [rootfs.layer_path(engine.settings, layer) for layer in reversed(point.get("Layers") or ())]
@@ -297,7 +298,7 @@ def _bind(engine: "Engine", container: "Container", point: "MountPoint") -> "Bin
         "writable": point["RW"],
         "recursive": not point.get("NonRecursive"),
         "part": point.get("Subpath") or "",
-        "mount": command,
+        "device": device,
         "layers": layers if point["Type"] == "image" else None,
     }
 

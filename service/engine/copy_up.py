@@ -3,7 +3,7 @@
 import os
 
 from service.engine import mount_sources, volumes
-from service.errors import InvalidParameter, NotFound
+from service.errors import InvalidParameter, NotFound, SystemFailure
 from service.kernel.tree import remove_tree
 
 TYPE_CHECKING = False
@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from service.engine.engine import Engine
     from service.engine.mounts import Plan
     from service.model.container import ContainerRecord, MountPoint
-    from service.settings import Settings
 
 
 def populate(engine: "Engine", record: "ContainerRecord", planned: "Plan") -> None:
@@ -32,7 +31,7 @@ def populate(engine: "Engine", record: "ContainerRecord", planned: "Plan") -> No
             if not mount.get("Anonymous") and not _is_empty(mount):
                 continue
             merged = merged or rootfs.mount(engine.settings, record["Id"], record["Layers"])
-            _copy_up(engine.settings, merged, mount)
+            _copy_up(merged, mount)
     finally:
         if merged:
             rootfs.unmount(engine.settings, record["Id"])
@@ -52,11 +51,10 @@ def _is_empty(mount: "MountPoint") -> bool:
         os.close(fd)
 
 
-def _copy_up(settings: "Settings", merged: str, mount: "MountPoint") -> None:
+def _copy_up(merged: str, mount: "MountPoint") -> None:
     """All that the image has there, with owners, modes, times, links and attributes, and those of the directory."""
+    from service.kernel.copy_tree import copy_tree
     from service.kernel.openat2 import open_in_root
-    from service.process import run
-    from service.settings import find_program
 
     try:
         source = open_in_root(merged, mount["Destination"], os.O_RDONLY | os.O_DIRECTORY)
@@ -71,15 +69,10 @@ def _copy_up(settings: "Settings", merged: str, mount: "MountPoint") -> None:
     try:
         target = mount_sources.open_source(mount)
         try:
-            run(
-                [find_program("cp"), "-a", "--reflink=auto", "--", "/proc/self/fd/3/.", "/proc/self/fd/4/"],
-                environment=settings.environment(),
-                descriptors=[(source, 3), (target, 4)],
-            ).check()
-            status = os.fstat(source)
-            place = f"/proc/self/fd/{target}"  # a descriptor of a path only: not one to change by
-            os.chown(place, status.st_uid, status.st_gid)
-            os.chmod(place, status.st_mode & 0o7777)
+            copy_tree(source, target)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0).lower()
+            raise SystemFailure(f"failed to populate volume: {mount['Destination']}: {reason}") from error
         finally:
             os.close(target)
     finally:

@@ -162,7 +162,12 @@ def _volume(engine: "Engine", planned: Plan, request: "MountRequest", mode: str,
     wanted = options.get("DriverConfig") or {}
     name = request.get("Source") or ""
     volume = planned.volumes.get(name) or volumes.decide(
-        engine.store, name, wanted.get("Name") or driver, wanted.get("Options"), options.get("Labels")
+        engine.settings,
+        engine.store,
+        name,
+        wanted.get("Name") or driver,
+        wanted.get("Options"),
+        options.get("Labels"),
     )
     planned.volumes[volume["Name"]] = volume
     point: MountPoint = {
@@ -181,8 +186,9 @@ def _volume(engine: "Engine", planned: Plan, request: "MountRequest", mode: str,
         point["NoCopy"] = True
     if options.get("Subpath"):
         point["Subpath"] = options["Subpath"]
-    if volume["Options"].get("device"):
-        point["Device"] = volume["Options"]["device"]
+    made_of = next((volume["Options"][key] for key in ("device", "type", "size") if volume["Options"].get(key)), "")
+    if made_of:
+        point["Device"] = made_of
     return point
 
 

@@ -55,15 +55,22 @@ def create(
     labels: "Mapping[str, str] | None" = None,
 ) -> "Volume":
     """Make a volume, or find the one of that name (API: VolumeCreate is idempotent). Blocking. Raises as `decide`."""
-    volume = decide(database, name, driver, options, labels)
+    volume = decide(settings, database, name, driver, options, labels)
     if volumes.get(database, volume["Name"]) is None:
-        with exclusively(settings, [volume["Name"]]), database.write():
-            register(database, volume)
+        with exclusively(settings, [volume["Name"]]):
+            try:
+                with database.write():
+                    register(database, volume)
+            except BaseException:
+                if volumes.get(database, volume["Name"]) is None:  # else another process was faster
+                    discard_files(settings, volume["Name"])
+                raise
         bell.ring(settings.bell)
     return volumes.get(database, volume["Name"]) or volume
 
 
 def decide(
+    settings: "Settings",
     database: "Database",
     name: str,
     driver: str = "",
@@ -80,7 +87,7 @@ def decide(
     if driver not in ("", "local"):
         raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
     check_name(name)
-    _check_options(name, options or {})
+    _check_options(settings, name, options or {})
     there = volumes.get(database, name)
     if there is not None:
         if driver and there["Driver"] != driver:
@@ -154,14 +161,15 @@ class exclusively:  # noqa: N801 - reads as a word in `with exclusively(...)`
         self._let_go()
 
 
-def _check_options(name: str, options: "Mapping[str, str]") -> None:
-    """The local driver's options: type, o, device, size (moby: volume/local/local_unix.go)."""
-    for key in options:
-        if key not in ("type", "o", "device", "size"):
-            raise InvalidParameter(f'create {name}: invalid option: "{key}"')
-    for key in ("type", "device"):
-        if options and not options.get(key) and set(options) != {"size"}:
-            raise InvalidParameter(f'create {name}: missing required option: "{key}"')
+def _check_options(settings: "Settings", name: str, options: "Mapping[str, str]") -> None:
+    if not options:
+        return
+    from service.engine import local_driver
+
+    try:
+        local_driver.check(settings, options)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"create {name}: {error.message}") from None
 
 
 def find(database: "Database", name: str) -> "Volume":
@@ -219,40 +227,19 @@ def discard_unregistered(settings: "Settings", database: "Database") -> None:
 
 
 def mount(settings: "Settings", volume: "Volume") -> None:
-    """Mount the file system that a volume's options name, unless it is mounted. Blocking; under `exclusively`.
+    """Mount the file system that a volume's options name, unless it is mounted, and limit its size. Blocking; under
+    `exclusively`.
 
-    Raises SystemFailure with mount's own words.
+    Raises SystemFailure in dockerd's words.
     """
-    argv = mount_command(settings, volume)
-    if not argv:
-        return
-    from service.kernel.mount import is_mounted
-    from service.process import run
+    from service.engine import local_driver
 
     path = data_path(settings, volume["Name"])
-    if is_mounted(path):
-        return
     try:
-        run(argv, environment=settings.environment()).check()
+        local_driver.mount(volume["Options"], path)
+        local_driver.limit(settings, volume["Options"], path)
     except SystemFailure as error:
-        raise SystemFailure(
-            f"error while mounting volume '{path}': failed to mount local volume: {error.message}"
-        ) from None
-
-
-def mount_command(settings: "Settings", volume: "Volume") -> list[str]:
-    """What mounts the file system that a volume's options name; empty when they name none."""
-    options = volume["Options"]
-    if not options.get("device"):
-        return []
-    from service.settings import find_program
-
-    argv = [find_program("mount")]
-    if options.get("type"):
-        argv += ["-t", options["type"]]
-    if options.get("o"):
-        argv += ["-o", options["o"]]
-    return [*argv, "--", options["device"], data_path(settings, volume["Name"])]
+        raise SystemFailure(f"error while mounting volume '{path}': {error.message}") from None
 
 
 def unmount(settings: "Settings", name: str) -> None:

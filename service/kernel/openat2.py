@@ -6,6 +6,7 @@ import stat
 from service.kernel.libc import check, syscall
 
 RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 _SYS_OPENAT2 = 437
@@ -26,16 +27,28 @@ def open_beneath(root: str, path: str, flags: int = os.O_RDONLY) -> int:
     return _open(root, path, flags, RESOLVE_BENEATH)
 
 
+def open_below(directory: int, path: str, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of `path` below an open directory, no part of which is a symbolic link.
+
+    Raises OSError as open(2) does; ELOOP for a link, EXDEV for `..` that leads out.
+    """
+    return _open_at(directory, path, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+
+
 def _open(root: str, path: str, flags: int, resolve: int) -> int:
+    directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _open_at(directory, path.lstrip("/") or ".", flags, resolve)
+    finally:
+        os.close(directory)
+
+
+def _open_at(directory: int, path: str, flags: int, resolve: int) -> int:
     import ctypes
 
     how = (ctypes.c_uint64 * 3)(flags | os.O_CLOEXEC, 0, resolve | RESOLVE_NO_MAGICLINKS)
-    directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        name = ctypes.c_char_p(os.fsencode(path.lstrip("/") or "."))
-        return check(syscall(_SYS_OPENAT2, directory, name, ctypes.byref(how), ctypes.sizeof(how)), path)
-    finally:
-        os.close(directory)
+    name = ctypes.c_char_p(os.fsencode(path))
+    return check(syscall(_SYS_OPENAT2, directory, name, ctypes.byref(how), ctypes.sizeof(how)), path)
 
 
 def read_in_root(root: str, path: str, most: int = 1 << 24) -> bytes:

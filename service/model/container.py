@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         Options: NotRequired[list[str]]  # further mount options for the runtime (tmpfs: size=…, mode=…)
         NoCopy: NotRequired[bool]  # volume: do not copy the image's content into an empty volume
         Anonymous: NotRequired[bool]  # volume: the request named none; `rm -v` and `--rm` take it along
-        Device: NotRequired[str]  # volume: what its driver options mount on it
+        Device: NotRequired[str]  # volume: what its driver options mount on it, or that they limit its size
         Subpath: NotRequired[str]  # volume, image: the part that is mounted
         MakeSource: NotRequired[bool]  # bind: a missing source is made (a directory)
         NonRecursive: NotRequired[bool]  # bind: without what is mounted below the source

@@ -7,7 +7,7 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -523,3 +523,117 @@ def test_events_of_volumes(moorage: Instance, client: DockerClient, volume: str)
     assert events[0]["Actor"]["Attributes"] == {
         "container": container, "destination": "/d", "driver": "local", "propagation": "", "read/write": "false",
     }  # fmt: skip
+
+
+# --- what the local driver mounts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"nope": "1"}, 'create dr: invalid option: "nope"'),
+        ({"type": "tmpfs"}, 'create dr: missing required option: "device"'),
+        ({"device": "/tmp"}, 'create dr: missing required option: "type"'),
+        ({"o": "ro"}, 'create dr: missing required option: "device"'),
+        ({"size": "zz"}, "create dr: invalid size: 'zz'"),
+        ({"type": "cifs", "device": "//h:44/x", "o": "password=secret"},
+         "create dr: port not allowed in CIFS device URL, include 'port' in 'o='"),
+        ({"type": "cifs", "device": "//%zz/x"},
+         'create dr: error parsing mount device url: parse "//%zz/x": invalid URL escape "%zz"'),
+    ],
+)  # fmt: skip
+def test_options_that_mean_nothing(client: DockerClient, options: dict[str, str], complaint: str) -> None:
+    with pytest.raises(APIError) as said:
+        client.volumes.create("dr", driver_opts=options)
+    assert said.value.explanation == complaint
+    assert client.volumes.list() == []
+
+
+@pytest.fixture
+def driven(client: DockerClient) -> Iterator[Callable[..., str]]:
+    """Makes a volume of these options and starts a container with it; what the container prints of it, or the error."""
+    made: list[str] = []
+
+    def shown(options: dict[str, str], command: str = "grep ' /v ' /proc/mounts") -> str:
+        name = f"driven{len(made)}"
+        made.append(client.volumes.create(name, driver_opts=options).name)
+        try:
+            told = client.containers.run("busybox", ["sh", "-c", command], volumes=[f"{name}:/v"], remove=True)
+        except APIError as error:
+            return str(error.explanation)
+        return bytes(told).decode()
+
+    yield shown
+    for container in client.containers.list(all=True, filters={"volume": made}):
+        container.remove()
+    for name in made:
+        client.volumes.get(name).remove()
+
+
+def test_the_local_driver_mounts_as_the_kernel_is_told(
+    moorage: Instance, driven: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("on the host")
+    seen = driven({"type": "tmpfs", "device": "tmpfs", "o": "size=1m,uid=7,noexec,nosuid"})
+    assert "tmpfs" in seen
+    assert "size=1024k" in seen
+    assert "noexec" in seen
+    assert driven({"type": "none", "device": str(tmp_path), "o": "bind"}, "cat /v/file") == "on the host"
+    said = driven({"type": "none", "device": str(tmp_path), "o": "bind,ro"}, "cat /v/file; touch /v/x 2>&1; true")
+    assert "on the host" in said
+    assert "Read-only file system" in said
+    assert [path for path in mounts_below(moorage.folder) if "_data" in path] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"type": "tmpfs", "device": ""}, "missing device in volume options"),
+        ({"type": "none", "device": "/nosuchdir", "o": "bind"},
+         "failed to mount local volume: mount /nosuchdir:{path}, flags: 0x1000: no such file or directory"),
+        ({"type": "tmpfs", "device": "tmpfs", "o": "size=zz,ro"},
+         "failed to mount local volume: mount tmpfs:{path}, flags: 0x1, data: size=zz: invalid argument"),
+        ({"type": "nosuchfs", "device": "x", "o": "username=u,password=se,cr=1"},
+         "failed to mount local volume: mount x:{path}, data: username=u,password=********,cr=1: no such device"),
+        ({"type": "nfs", "device": ":/x", "o": "addr=a..b"},
+         "error resolving passed in network volume address: lookup a..b: no such host"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_mounted(
+    moorage: Instance, driven: Callable[..., str], options: dict[str, str], complaint: str
+) -> None:
+    said = driven(options)
+    path = f"{moorage.root}/volumes/driven0/_data"
+    assert said == f"error while mounting volume '{path}': " + complaint.replace("{path}", path)
+
+
+def test_cp_into_a_volume_that_is_mounted_for_it(moorage: Instance, client: DockerClient, tmp_path: Path) -> None:
+    client.volumes.create("aside", driver_opts={"type": "none", "device": str(tmp_path), "o": "bind"})
+    (tmp_path / "file").write_text("there")
+    moorage.docker("create", "--name", "aside", "-v", "aside:/v", "busybox", "true")
+    try:
+        moorage.docker("cp", "aside:/v/file", str(tmp_path / "back"))
+        assert (tmp_path / "back").read_text() == "there"
+    finally:
+        moorage.docker("rm", "-f", "aside")
+        client.volumes.get("aside").remove()
+
+
+def test_a_size_is_a_quota_or_an_error(moorage: Instance, client: DockerClient) -> None:
+    """Where the file system counts by project, the container cannot write more; elsewhere nobody is told otherwise."""
+    from service.kernel import project_quota
+
+    fd = os.open(f"{moorage.root}/volumes", os.O_RDONLY)
+    supported = project_quota.is_supported(fd)
+    os.close(fd)
+    if not supported:
+        with pytest.raises(APIError) as said:
+            client.volumes.create("sized", driver_opts={"size": "2m"})
+        assert said.value.explanation == "create sized: quota size requested but no quota support"
+        return
+    client.volumes.create("sized", driver_opts={"size": "2m"})
+    try:
+        said_there = refused(moorage, "-v", "sized:/v", "busybox", "dd", "if=/dev/zero", "of=/v/x", "bs=1M", "count=3")
+        assert "No space left on device" in said_there or "quota" in said_there
+    finally:
+        client.volumes.get("sized").remove()

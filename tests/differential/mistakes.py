@@ -630,6 +630,22 @@ CASES: dict[str, list[Step]] = {
             )
         ),
     ],
+    "volumes that cannot be mounted": [
+        step
+        for options in (
+            {"type": "tmpfs", "device": ""},
+            {"type": "none", "device": "/nosuchdir", "o": "bind"},
+            {"type": "nosuchfs", "device": "x", "o": "ro,username=u,password=secret"},
+            {"type": "tmpfs", "device": "tmpfs", "o": "size=zz"},
+        )
+        for step in (
+            post("/volumes/create", {"Name": "d-bad", "DriverOpts": options}),
+            make("d-mounts", HostConfig={"Binds": ["d-bad:/x:nocopy"]}),
+            post("/containers/d-mounts/start"),
+            delete("/containers/d-mounts"),
+            delete("/volumes/d-bad"),
+        )
+    ],
     "volumes": [
         post("/volumes/create", b"{"),
         post("/volumes/create", {"Name": "d-vol"}),
@@ -640,6 +656,19 @@ CASES: dict[str, list[Step]] = {
         post("/volumes/create", {"Name": "d-no", "DriverOpts": {"zz": "1"}}),
         post("/volumes/create", {"Name": "d-no", "DriverOpts": {"type": "tmpfs"}}),
         post("/volumes/create", {"Name": "d-no", "DriverOpts": {"device": "/tmp"}}),
+        *(
+            post("/volumes/create", {"Name": "d-no", "DriverOpts": options})
+            for options in (
+                {"o": "ro"},
+                {"size": "zz"},
+                {"size": "-1"},
+                {"size": ""},
+                {"size": "1q"},
+                {"type": "cifs", "device": "//h:44/x"},
+                {"type": "cifs", "device": "//%zz/x"},
+                {"type": "cifs", "device": "//h:zz/x"},
+            )
+        ),
         ("PUT", "/volumes/d-vol?version=1", {}),
         make("d-user", HostConfig={"Binds": ["d-vol:/v"]}),
         delete("/volumes/d-vol"),
