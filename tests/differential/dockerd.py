@@ -26,7 +26,10 @@ class Unavailable(Exception):  # noqa: N818 - says what is the case; nobody's mi
 class Dockerd:
     """Use as a context manager. Raises Unavailable, with the daemon's last words, where it cannot run."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, data_root: str = "", on_loopback: bool = False) -> None:
+        """`data_root`: where it keeps its images. `on_loopback`: it lives in this network namespace, without a network
+        of its own, and so reaches what listens on 127.0.0.1."""
+        self.data_root, self.on_loopback = data_root, on_loopback
         self.given = os.environ.get("MOORAGE_TEST_DOCKERD", "").removeprefix("unix://")
         self.folder = tempfile.mkdtemp(prefix="md", dir="/tmp")  # short: socket paths end at 107 bytes
         self.socket = self.given or f"{self.folder}/sock"
@@ -81,15 +84,15 @@ class Dockerd:
         self._until(f"{self.folder}/c.sock")
         self._spawn(
             *(
-                "unshare",
-                "--net",
+                *(() if self.on_loopback else ("unshare", "--net")),
                 "dockerd",
                 "--config-file",
                 f"{self.folder}/none.json",
                 "-H",
                 f"unix://{self.socket}",
             ),
-            *("--data-root", f"{self.folder}/lib", "--exec-root", f"{self.folder}/run", "-p", f"{self.folder}/pid"),
+            *(("--bridge=none", "--iptables=false", "--ip-forward=false") if self.on_loopback else ()),
+            *("--data-root", self.data_root or f"{self.folder}/lib", "--exec-root", f"{self.folder}/run", "-p", f"{self.folder}/pid"),
             *("--containerd", f"{self.folder}/c.sock", "--cgroup-parent", f"/{os.path.basename(self.folder)}"),
             *("--exec-opt", "native.cgroupdriver=cgroupfs"),
         )

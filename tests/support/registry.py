@@ -21,6 +21,7 @@ class Registry:
     """One registry, empty at first. Use as a context manager; `address` is host:port.
 
     `twin_of`: the same content under the same address in another network namespace (`network`, a path).
+    `folder`: what it holds lies below that, else where the machine keeps temporary files.
     """
 
     def __init__(
@@ -30,9 +31,10 @@ class Registry:
         token: "dict[str, Any] | None" = None,
         twin_of: "Registry | None" = None,
         network: str = "",
+        folder: str = "",
     ) -> None:
         self.basic, self.token = basic, token
-        self.folder = tempfile.mkdtemp(prefix="registry-")
+        self.folder = tempfile.mkdtemp(prefix="registry-", dir=folder or None)
         self.data: str = twin_of.data if twin_of else f"{self.folder}/data"
         self.port: int = twin_of.port if twin_of else free_port()
         self._enter = ["nsenter", f"--net={network}"] if network else []
