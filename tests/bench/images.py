@@ -1,14 +1,14 @@
-"""`python -m tests.bench.images [--rounds 3] [--growth] [--folder /var/tmp]`: pull, load, save beside dockerd and podman.
+"""`python -m tests.bench.images [--rounds 3] [--growth] [--folder /var/tmp]`: pull, load and save beside others.
 
-Three images: one layer of 300 MB (half of it random), twenty layers of 5 MB, and one layer of 10,000 small files. They are
-pulled from a registry on loopback (layers by gzip) and loaded from an archive (not compressed); both are made here.
+Three images: one layer of 300 MB (half of it random), twenty layers of 5 MB, and one layer of 10,000 small files. They
+are pulled from a registry on loopback (layers by gzip) and loaded from an archive (not compressed); both are made here.
 dockerd is started for this, with no network of its own; podman is asked by its own command line. Each engine's root is
 an ext4 made for this run on a file below `--folder`: a file system that has seen much is ten times slower in making
 files, whoever asks. What is not installed is left out.
 
-Whole calls of the command line in seconds, the least of the rounds, which are interleaved; the disk is quiet before each.
-The service's largest memory is the PSS of it and its unpacking programs, in MB. `--growth` measures moorage alone, by
-layers of 100 MB to 3 GB.
+Whole calls of the command line in seconds, the least of the rounds, which are interleaved; the disk is quiet before
+each. The service's largest memory is the PSS of it and its unpacking programs, in MB. `--growth` measures moorage
+alone, by layers of 100 MB to 3 GB.
 """
 
 import argparse

@@ -92,7 +92,14 @@ class Dockerd:
                 f"unix://{self.socket}",
             ),
             *(("--bridge=none", "--iptables=false", "--ip-forward=false") if self.on_loopback else ()),
-            *("--data-root", self.data_root or f"{self.folder}/lib", "--exec-root", f"{self.folder}/run", "-p", f"{self.folder}/pid"),
+            *(
+                "--data-root",
+                self.data_root or f"{self.folder}/lib",
+                "--exec-root",
+                f"{self.folder}/run",
+                "-p",
+                f"{self.folder}/pid",
+            ),
             *("--containerd", f"{self.folder}/c.sock", "--cgroup-parent", f"/{os.path.basename(self.folder)}"),
             *("--exec-opt", "native.cgroupdriver=cgroupfs"),
         )
