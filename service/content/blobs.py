@@ -66,9 +66,9 @@ def _append(fd: int, data: "bytes | memoryview") -> None:
 
 
 class Writer:
-    """A blob being written. Ends with `commit` or `discard`."""
+    """A blob being written. Ends with `commit` or `discard`; or with `commit_as`, where not `hashed` here."""
 
-    def __init__(self, settings: "Settings") -> None:
+    def __init__(self, settings: "Settings", *, hashed: bool = True) -> None:
         self.settings = settings
         for folder in ("/tmp", "/blobs", "/blobs/sha256"):
             if not os.path.isdir(settings.root + folder):
@@ -76,18 +76,20 @@ class Writer:
         self.path = f"{settings.root}/tmp/blob-{os.urandom(8).hex()}"
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self.fd, fcntl.LOCK_EX)
-        self.hash = hashlib.sha256()
+        self.hash = hashlib.sha256() if hashed else None
         self.size = 0
 
     def write(self, data: "bytes | memoryview") -> None:
         """Append."""
-        self.hash.update(data)
+        if self.hash is not None:
+            self.hash.update(data)
         self.size += len(data)
         _append(self.fd, data)
 
     @property
     def digest(self) -> str:
         """The digest of what was written so far."""
+        assert self.hash is not None
         return "sha256:" + self.hash.hexdigest()
 
     def commit(self, expected: str = "") -> str:
@@ -99,10 +101,14 @@ class Writer:
         if expected and digest != expected:
             self.discard()
             raise SystemFailure(f"filesystem layer verification failed for digest {expected}")
+        self.commit_as(digest)
+        return digest
+
+    def commit_as(self, digest: str) -> None:
+        """Make it the blob of a digest that somebody else has found of these very bytes."""
         os.rename(self.path, path(self.settings, digest))
         os.close(self.fd)
         self.fd = -1
-        return digest
 
     def discard(self) -> None:
         """Remove what was written; harmless after `commit`."""

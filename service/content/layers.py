@@ -12,7 +12,8 @@ import hashlib
 import os
 import stat
 
-from service import jsontext, process
+from service import jsontext
+from service.content import unpackers
 from service.errors import SystemFailure
 from service.kernel.tree import remove_tree
 
@@ -98,8 +99,7 @@ def _fill(settings: "Settings", layer: Unpacked, tar: "Iterator[bytes]") -> None
     answer, answering = os.pipe()
     try:
         fcntl.fcntl(sink, F_SETPIPE_SZ, PIECE)
-        argv = [settings.python, "-I", "-S", f"{os.path.dirname(__file__)}/unpack.py", layer.path + "/diff"]
-        pid = process.spawn(argv, environment=settings.environment(), stdin=source, stdout=answering, stderr=answering)
+        unpackers.unpack(settings, layer.path + "/diff", source, answering)
     except BaseException:
         for fd in (source, sink, answer, answering):
             os.close(fd)
@@ -123,15 +123,15 @@ def _fill(settings: "Settings", layer: Unpacked, tar: "Iterator[bytes]") -> None
             said = b""
             while part := os.read(answer, 65536):
                 said += part
-            code = process.wait(pid)
     finally:
         os.close(answer)
     try:
         done = jsontext.loads(said)
     except ValueError:
-        raise SystemFailure(f"unpacking a layer: exit code {code}: {said.decode('utf-8', 'replace').strip()}") from None
-    if "error" in done or code or not complete:
-        raise SystemFailure(str(done.get("error") or f"unpacking a layer: exit code {code}"))
+        reason = said.decode("utf-8", "replace").strip() or "the program that does it was killed"
+        raise SystemFailure(f"unpacking a layer: {reason}") from None
+    if "error" in done or not complete:
+        raise SystemFailure(str(done.get("error") or "unpacking a layer: it ended too early"))
     layer.diff_id = "sha256:" + digest.hexdigest()
     layer.size, layer.implied = done["size"], done["implied"]
 

@@ -9,8 +9,6 @@ last, says what it is good for. So nothing is spooled, and memory holds only the
 """
 
 import os
-import queue
-import threading
 
 from service import jsontext
 from service.content import blobs, image_config, layers
@@ -27,7 +25,8 @@ if TYPE_CHECKING:
 SMALL = 1 << 20  # bytes: a member up to this size is kept until the manifest says what it is
 KEPT_AT_MOST = 256 << 20  # bytes of such members together
 LARGEST_DOCUMENT = 16 << 20  # bytes of a configuration or a manifest
-DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_LAYER_GZIP = DOCKER_LAYER + ".gzip"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
@@ -209,7 +208,7 @@ class Archive:
 
 
 def store_layer(settings: "Settings", read: "Callable[[int], bytes]") -> ArchiveLayer:
-    """Unpack a layer and store its blob: as it is when it is compressed, else compressed by gzip on the way.
+    """Unpack a layer and store its blob as it is; one that is not compressed is, once a push needs that (`gzip`).
 
     Raises SystemFailure when it is damaged; then nothing is left.
     """
@@ -218,7 +217,7 @@ def store_layer(settings: "Settings", read: "Callable[[int], bytes]") -> Archive
         first += more
     rest = _Prefixed(first, read)
     kind = layers.compression(first)
-    writer = blobs.Writer(settings)
+    writer = blobs.Writer(settings, hashed=bool(kind))
     try:
         if kind:
             media_type = {"gzip": OCI_LAYER + "+gzip", "zstd": OCI_LAYER + "+zstd"}.get(kind, OCI_LAYER)
@@ -226,65 +225,47 @@ def store_layer(settings: "Settings", read: "Callable[[int], bytes]") -> Archive
             while more := rest.read(PIECE):  # what follows the compressed stream belongs to the blob, too
                 writer.write(more)
         else:
-            media_type = DOCKER_LAYER_GZIP
-            compressor = _Compressor(writer)
-            try:
-                unpacked = layers.unpack(settings, compressor.passing(rest.read))
-            finally:
-                compressor.finish()
+            media_type = DOCKER_LAYER
+            unpacked = layers.unpack(settings, _passing(rest.read, writer))
     except BaseException:
         writer.discard()
         raise
     try:
-        digest = writer.commit()
+        if kind:
+            digest = writer.commit()
+        else:
+            digest = unpacked.diff_id
+            writer.commit_as(digest)
     except BaseException:
         unpacked.discard()
         raise
     return ArchiveLayer(unpacked, unpacked.diff_id, digest, writer.size, media_type)
 
 
-class _Compressor:
-    """Compresses what passes, in a thread of its own: zlib's work and the unpacking overlap."""
+def gzip(settings: "Settings", digest: str) -> "tuple[str, int]":
+    """(digest, size) of the gzip form of a blob, which is stored; the same each time. Raises SystemFailure."""
+    from isal import isal_zlib
 
-    def __init__(self, writer: blobs.Writer) -> None:
-        self.writer = writer
-        self.pieces: queue.Queue[bytes] = queue.Queue(4)
-        self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
+    # level 1 of isal: 500 MB/s measured, half a percent larger than level 2; wbits 31 is the gzip format
+    compressor = isal_zlib.compressobj(1, wbits=31)
+    writer = blobs.Writer(settings)
+    try:
+        with blobs.opened(settings, digest) as file:
+            while piece := file.read(PIECE):
+                writer.write(compressor.compress(piece))
+        writer.write(compressor.flush())
+        os.fsync(writer.fd)  # it takes the place of what is on the disk, so that it must be there itself
+        return writer.commit(), writer.size
+    except BaseException:
+        writer.discard()
+        raise
 
-    def passing(self, read: "Callable[[int], bytes]") -> "Iterator[bytes]":
-        """The pieces themselves, once they were handed to the thread."""
-        while piece := read(PIECE):
-            self.pieces.put(piece)
-            if self.error is not None:
-                raise self.error
-            yield piece
 
-    def finish(self) -> None:
-        """Wait until all that passed is compressed. Raises what went wrong (a full disk, say)."""
-        self.pieces.put(b"")
-        self.thread.join()
-        if self.error is not None:
-            raise self.error
-
-    def _run(self) -> None:
-        from isal import isal_zlib
-
-        # level 1 of isal: 500 MB/s measured, half a percent larger than level 2; wbits 31 is the gzip format
-        compressor = isal_zlib.compressobj(1, wbits=31)
-        while piece := self.pieces.get():
-            if self.error is not None:
-                continue
-            try:
-                self.writer.write(compressor.compress(piece))
-            except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-                self.error = error
-        if self.error is None:
-            try:
-                self.writer.write(compressor.flush())
-            except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-                self.error = error
+def _passing(read: "Callable[[int], bytes]", writer: blobs.Writer) -> "Iterator[bytes]":
+    """The pieces themselves, once they were written to a blob."""
+    while piece := read(PIECE):
+        writer.write(piece)
+        yield piece
 
 
 class _Copied:

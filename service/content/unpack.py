@@ -1,7 +1,8 @@
-"""One layer's tar into one directory: a program of its own, run by `content.layers` as `python -I -S unpack.py DIR`.
+"""One layer's tar into one directory: a program of its own, run by `content.unpackers` as `python -I -S unpack.py`.
 
-A tar is read from standard input after chroot(DIR): no name in it, no symbolic link and no hard link can then mean
-anything outside, whatever the order of its entries. What it did is one line of JSON on standard output.
+It forks for every layer: a directory comes by its standard input (a socket), with two descriptors. The tar is read from
+the first after chroot(2) into the directory: no name in it, no symbolic link and no hard link can then mean anything
+outside, whatever the order of its entries. What it did is one line of JSON on the second.
 
 Whiteouts (OCI image-spec layer.md) take overlayfs' own form: a character device 0/0 for a removed name, the attribute
 trusted.overlay.opaque for a directory whose lower content is hidden.
@@ -187,10 +188,11 @@ class Unpacker:
                     self.implied.remove(path)
                 return False
             below = path + "/"
-            self.known = {known for known in self.known if known != path and not known.startswith(below)}
             self.directories.pop(path, None)
             self.implied = [known for known in self.implied if known != path and not known.startswith(below)]
-        self.known.discard(path)  # it may have been a link to a directory
+        if path in self.known:  # a directory, or a link to one
+            below = path + "/"
+            self.known = {known for known in self.known if known != path and not known.startswith(below)}
         self.replaced = True
         remove_tree(full)
         return True
@@ -246,8 +248,8 @@ def _reason(error: OSError) -> str:
     return reason[:1].lower() + reason[1:]
 
 
-def main(directory: str) -> int:
-    """Unpack standard input into `directory`; the exit code is 0 when all of it arrived."""
+def unpack(directory: str) -> None:
+    """Unpack standard input into `directory`, and say on standard output what that was."""
     os.umask(0)
     os.chroot(directory)
     os.chdir("/")
@@ -256,8 +258,39 @@ def main(directory: str) -> int:
     except BadArchive as error:
         done = {"error": str(error)}
     os.write(1, jsontext.dump_bytes(done))
-    return 1 if "error" in done else 0
+
+
+def main() -> None:
+    """Unpack what is asked for, each layer in a process of its own, until nobody is there to ask any more."""
+    import _signal  # type: ignore[import-not-found]  # typeshed knows `signal` alone, which imports `enum`
+    import _socket
+
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # nobody waits for them: their answer says it all
+    control = _socket.socket(fileno=0)
+    while True:
+        directory, ancillary, _, _ = control.recvmsg(4096, _socket.CMSG_SPACE(8))
+        if not directory:
+            return
+        passed = ancillary[0][2]
+        source, answer = int.from_bytes(passed[:4], sys.byteorder), int.from_bytes(passed[4:8], sys.byteorder)
+        if os.fork():
+            os.close(source)
+            os.close(answer)
+            continue
+        code = 1
+        try:
+            for ours, standard in ((source, 0), (answer, 1), (answer, 2)):
+                os.dup2(ours, standard)
+            os.close(source)
+            os.close(answer)
+            unpack(os.fsdecode(directory))
+            code = 0
+        except BaseException:  # noqa: BLE001 - whatever it was is told to who asked
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    main()

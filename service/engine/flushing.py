@@ -78,9 +78,21 @@ def now(engine: "Engine") -> None:
         store.set_flushed(engine.store, chain_ids)
 
 
-def at_start(engine: "Engine") -> None:
-    """Make good what is noted. Another process that is at it is waited for."""
-    lock = os.open(f"{engine.settings.root}/layers", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def at_start(engine: "Engine", *, rebooted: bool) -> None:
+    """Make good what is noted. Another process that is at it is waited for.
+
+    After a boot, what an interrupted pull has left goes: nobody noted whether those blobs had reached the disk.
+    """
+    if rebooted:
+        with engine.store.write():
+            needed = store.needed_blobs(engine.store)
+        for digest in blobs.every(engine.settings):
+            if digest not in needed:
+                blobs.remove(engine.settings, digest)
+    try:
+        lock = os.open(f"{engine.settings.root}/layers", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # no image was ever here
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         doubtful = {chain_id for chain_id, boot in store.unflushed(engine.store) if boot != pidfd.boot_id()}

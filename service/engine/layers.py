@@ -73,6 +73,12 @@ class Lease:
             store.lease(self.database, self.owner, objects, timestamps.now_ns())
         self.held.update(digest for digest in objects if digest.startswith("sha256:"))
 
+    def let_go(self, digest: str) -> None:
+        """A blob is not needed any more, by this verb."""
+        with self.database.write():
+            store.let_go(self.database, self.owner, digest)
+        self.held.discard(digest)
+
 
 def held_layer(engine: "Engine", lease: Lease, chain_id: str) -> "LayerRow | None":
     """The registered layer of a chain, kept from now on; None when it is not here."""

@@ -3,6 +3,7 @@
 from service import jsontext
 from service.content import blobs, image_config
 from service.content.registry_types import DOCKER_MANIFEST, OCI_MANIFEST
+from service.content.tarball import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, gzip
 from service.errors import SystemFailure
 from service.store import images as store
 
@@ -11,12 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from service.engine.engine import Engine
+    from service.engine.layers import Lease
     from service.store.images import ImageRow
 
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-_DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
-_OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
 class LayerBlob:
@@ -42,6 +42,25 @@ def layer_blob(engine: "Engine", diff_id: str) -> LayerBlob:
 def layer_blobs(engine: "Engine", image_id: str) -> "list[LayerBlob]":
     """The blobs of an image's layers, lowest first. Raises SystemFailure."""
     return [layer_blob(engine, layer.diff_id) for layer in store.layers_of(engine.store, image_id)]
+
+
+def compressed(engine: "Engine", lease: "Lease", blob: LayerBlob) -> LayerBlob:
+    """The layer as a push sends it: what never was in a registry is compressed now, and kept so instead.
+
+    Blocking. Raises SystemFailure.
+    """
+    if blob.repositories or blob.digest != blob.diff_id:
+        return blob
+    digest, size = gzip(engine.settings, blob.digest)
+    with engine.store.write():
+        lease.hold(digest)
+        store.add_layer_blob(engine.store, blob.diff_id, digest, DOCKER_LAYER_GZIP, size)
+        store.drop_layer_blob(engine.store, blob.diff_id, blob.digest)
+        lease.let_go(blob.digest)
+        unneeded = blob.digest not in store.needed_blobs(engine.store)
+    if unneeded:
+        blobs.remove(engine.settings, blob.digest)
+    return LayerBlob(blob.diff_id, digest, DOCKER_LAYER_GZIP, size, [])
 
 
 def manifest(engine: "Engine", row: "ImageRow", layers: "Sequence[LayerBlob]", *, oci: bool) -> "tuple[str, bytes]":
@@ -74,5 +93,5 @@ def _layer_type(media_type: str, *, oci: bool) -> str:
     """The media type of a layer in the family of the manifest, by its compression."""
     for compression in ("gzip", "zstd"):
         if media_type.endswith(compression):
-            return f"{_OCI_LAYER}+{compression}" if oci else f"{_DOCKER_LAYER}.{compression}"
-    return _OCI_LAYER if oci else _DOCKER_LAYER
+            return f"{OCI_LAYER}+{compression}" if oci else f"{DOCKER_LAYER}.{compression}"
+    return OCI_LAYER if oci else DOCKER_LAYER

@@ -7,6 +7,7 @@ from service.errors import MoorageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from concurrent.futures import Future
     from typing import Any
 
     from service.engine.engine import Engine
@@ -28,18 +29,23 @@ def error_message(error: MoorageError) -> "dict[str, Any]":
 
 
 class Body:
-    """A request body read by a thread, in large pieces."""
+    """A request body read by a thread, in large pieces; the next one arrives while the thread works on the last."""
 
     def __init__(self, pieces: "AsyncIterator[bytes]") -> None:
         self.pieces = aiter(pieces)
         self.loop = asyncio.get_running_loop()
         self.rest = b""
         self.ended = False
+        self.coming: Future[bytes] | None = None
 
     def read(self, count: int) -> bytes:
         """1 to `count` bytes; b"" at the end. Call from a thread. Raises ClientGone when the client has left."""
-        if not self.rest and not self.ended:
-            self.rest = asyncio.run_coroutine_threadsafe(self._some(), self.loop).result()
+        if not self.rest and (self.coming is not None or not self.ended):
+            coming = self.coming or asyncio.run_coroutine_threadsafe(self._some(), self.loop)
+            self.coming = None
+            self.rest = coming.result()
+            if not self.ended:
+                self.coming = asyncio.run_coroutine_threadsafe(self._some(), self.loop)
         piece, self.rest = self.rest[:count], self.rest[count:]
         return piece
 

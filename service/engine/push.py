@@ -94,7 +94,7 @@ class _Push:
     """One image on its way out."""
 
     def __init__(self, engine: "Engine", registry: Registry, lease: Lease, image_id: str) -> None:
-        self.engine, self.registry, self.image_id = engine, registry, image_id
+        self.engine, self.registry, self.lease, self.image_id = engine, registry, lease, image_id
         self.messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self.uploads = asyncio.Semaphore(daemon_json.read(engine.settings.daemon_json).uploads or UPLOADS)
         database = engine.store
@@ -116,6 +116,10 @@ class _Push:
             self.messages.put_nowait(progress.update(_shown(blob), "Preparing"))
         await self.registry.connect()
         await self.registry.has_blob(self.image_id)  # authenticates once, before several would at the same time
+        by_layer = {blob.diff_id: blob for blob in self.blobs}
+        for diff_id, blob in by_layer.items():
+            by_layer[diff_id] = await self.engine.thread(manifests.compressed, self.engine, self.lease, blob)
+        self.blobs = [by_layer[blob.diff_id] for blob in self.blobs]
         each_once = {blob.digest: blob for blob in reversed(self.blobs)}
         tasks = [asyncio.ensure_future(self._send(blob)) for blob in each_once.values()]
         try:

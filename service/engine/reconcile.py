@@ -39,10 +39,10 @@ def at_start(engine: "Engine") -> None:
 
         network_repair.at_start(settings, store, engine.log)
     _unregistered(engine)
-    if images.unflushed(store):
+    if images.unflushed(store) or rebooted:
         from service.engine import flushing
 
-        flushing.at_start(engine)
+        flushing.at_start(engine, rebooted=rebooted)
     if images.unfinished(store):
         from service.engine import build, commit, layers, solve
 

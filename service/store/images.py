@@ -333,6 +333,11 @@ def add_layer_blob(
     )
 
 
+def drop_layer_blob(database: Database, diff_id: str, digest: str) -> None:
+    """Forget one form of a layer."""
+    database.change("DELETE FROM layer_blobs WHERE diff_id = ? AND digest = ?", (diff_id, digest))
+
+
 def layer_blobs(database: Database, diff_id: str) -> "list[tuple[str, str, int, str]]":
     """(digest, media type, size, repository) of the compressed forms of a layer."""
     return [

@@ -462,8 +462,17 @@ def test_a_mount_point_that_is_a_link_stays_in_the_container(moorage: Instance, 
 
 
 def workers(moorage: Instance) -> list[int]:
+    """The programs that the service runs for `cp` (another one unpacks layers, and stays as long as the service)."""
     pid = moorage.service_pid()
-    return children_of(pid) if pid else []
+    return [child for child in (children_of(pid) if pid else []) if b"/container_files.py" in command_of(child)]
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def test_a_client_that_leaves_leaves_nothing(moorage: Instance, tree: str) -> None:

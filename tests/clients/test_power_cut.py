@@ -125,6 +125,24 @@ def test_what_a_container_stands_on_stays(moorage: Instance, pulled: str) -> Non
         moorage.docker("rm", container)
 
 
+def test_what_an_interrupted_pull_left_goes_with_the_boot(moorage: Instance, pulled: str) -> None:
+    """Nobody noted whether it had reached the disk."""
+    moorage.kill_service()
+    left = f"{moorage.root}/blobs/sha256/{'ab' * 32}"
+    with open(left, "wb"):
+        pass
+    moorage.docker("version")
+    assert os.path.exists(left), "within a boot it is what the next pull goes on from"
+    moorage.kill_service()
+    store = sqlite3.connect(f"{moorage.root}/moorage.db")
+    with store:
+        store.execute("UPDATE meta SET value = 'an earlier boot' WHERE key = 'boot_id'")
+    store.close()
+    moorage.docker("version")
+    assert not os.path.exists(left)
+    assert all(os.path.exists(blob) for _, blob in layers(moorage, pulled))
+
+
 def test_the_service_leaves_when_all_is_flushed(moorage: Instance, pulled: str) -> None:
     moorage.docker("rmi", pulled)
     moorage.docker("pull", "-q", pulled)

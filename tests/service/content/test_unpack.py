@@ -97,6 +97,14 @@ def test_a_file_written_through_a_link_replaces_the_link(settings: Settings, tmp
     assert Path(folder, "f").read_text() == "new"
 
 
+def test_what_was_reached_through_a_link_that_is_replaced_is_made_again(settings: Settings) -> None:
+    tar = Tar().add("real", tarfile.DIRTYPE).add("link", tarfile.SYMTYPE, link="real").add("link/below/one")
+    tar.add("link", tarfile.DIRTYPE).add("link/below/two")
+    folder = unpack(settings, tar.whole())
+    assert sorted(os.listdir(f"{folder}/link/below")) == ["two"]
+    assert sorted(os.listdir(f"{folder}/real/below")) == ["one"]
+
+
 def test_owner_mode_time_links_devices_and_attributes_arrive(settings: Settings) -> None:
     capability = bytes.fromhex("0100000200200000000000000000000000000000")
     tar = Tar().add("d", tarfile.DIRTYPE, uid=7, gid=8, mode=0o2750)
