@@ -178,7 +178,7 @@ def main() -> None:
                 stderr=subprocess.DEVNULL,
             )
             pid = podman.pid
-            moorage.until(lambda: os.path.exists(path), 15, "podman's socket did not appear")
+            moorage.until(lambda: os.path.exists(path), 60, "podman's socket did not appear")
             engines.append(Engine("podman", path, lambda: bool(children_of(pid))))
             command(engines[-1].host, "load", "-q", "-i", image.busybox())
         if chosen.dockerd:

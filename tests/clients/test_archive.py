@@ -42,7 +42,7 @@ def tree(moorage: Instance, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         StopSignal="SIGKILL",
     )
     start(moorage, container)
-    moorage.until(lambda: ask(moorage, "HEAD", container, "/ready").status == 200, 20, "the container was not ready")
+    moorage.until(lambda: ask(moorage, "HEAD", container, "/ready").status == 200, 60, "the container was not ready")
     yield container
     remove(moorage, container)
 
@@ -482,13 +482,13 @@ def test_a_client_that_leaves_leaves_nothing(moorage: Instance, tree: str) -> No
             wire.send(request(f"GET /containers/{tree}/archive?path=/d/sub"))
             wire.exactly(100_000)
             assert len(workers(moorage)) == 1
-        moorage.until(lambda: not workers(moorage), 10, "the program outlived its client")
+        moorage.until(lambda: not workers(moorage), 60, "the program outlived its client")
         with Wire(moorage.socket, 30) as wire:
             wire.send(
                 request(f"PUT /containers/{tree}/archive?path=/tmp", Content_Length="10000000") + tar({"name": "x"})
             )
-            moorage.until(lambda: workers(moorage), 10, "the program was not started")
-        moorage.until(lambda: not workers(moorage), 10, "the program outlived its client")
+            moorage.until(lambda: workers(moorage), 60, "the program was not started")
+        moorage.until(lambda: not workers(moorage), 60, "the program outlived its client")
     finally:
         moorage.docker("exec", tree, "rm", "/d/sub/big")
 
@@ -524,11 +524,11 @@ def test_killed_in_the_middle(moorage: Instance, created: str) -> None:
     ):
         with Wire(moorage.socket, 30) as wire:
             wire.send(sent)
-            moorage.until(lambda: workers(moorage), 10, "the program was not started")
+            moorage.until(lambda: workers(moorage), 60, "the program was not started")
             orphans = workers(moorage)
             moorage.kill_service()
             gone = lambda ours=orphans: not any(os.path.exists(f"/proc/{pid}") for pid in ours)  # noqa: E731 - of this turn
-            moorage.until(gone, 10, "the program lived on")
+            moorage.until(gone, 60, "the program lived on")
     assert put(moorage, created, "/tmp", tar({"name": "x", "data": b"again"})) == (200, "")
     assert content(moorage, created, "/tmp/x") == b"again"
 
@@ -538,7 +538,7 @@ def test_a_start_waits_for_what_goes_in(moorage: Instance) -> None:
     body = tar({"name": "late", "data": b"in time\n"})
     with Wire(moorage.socket, 30) as wire:
         wire.send(request(f"PUT /containers/{container}/archive?path=/tmp", Content_Length=str(len(body))) + body[:600])
-        moorage.until(lambda: workers(moorage), 10, "the program was not started")
+        moorage.until(lambda: workers(moorage), 60, "the program was not started")
         starting = threading.Thread(target=start, args=(moorage, container))
         starting.start()
         time.sleep(0.3)  # time to start, if it did not wait

@@ -63,7 +63,7 @@ def test_the_log(moorage: Instance, containers: list[str]) -> None:
     container = create(moorage, "sh", "-c", "echo before; echo err >&2; read line", OpenStdin=True, StdinOnce=True)
     containers.append(container)
     start(moorage, container)
-    moorage.until(lambda: "before" in moorage.docker("logs", container).stdout, 10, "nothing was logged")
+    moorage.until(lambda: "before" in moorage.docker("logs", container).stdout, 60, "nothing was logged")
     with attach(moorage, container, "logs=1&stdout=1") as socket:
         assert socket.rest() == (b"before\n", 1000)
     with attach(moorage, container, "logs=1&" + ALL) as socket:

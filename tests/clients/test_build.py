@@ -303,7 +303,7 @@ def test_a_git_repository(moorage: Instance, tmp_path: Path) -> None:
     options = ["--export-all", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}", f"--base-path={tmp_path}/all"]
     serving = subprocess.Popen(["git", "daemon", *options], start_new_session=True)
     try:
-        moorage.until(lambda: not socket.socket().connect_ex(("127.0.0.1", port)), 10, "git does not serve")
+        moorage.until(lambda: not socket.socket().connect_ex(("127.0.0.1", port)), 60, "git does not serve")
         answers = []
         for part in ("#main:sub", "#main:../..", "#nosuch"):
             with Wire(moorage.socket, 60) as wire:
@@ -322,8 +322,8 @@ def test_a_client_that_leaves_ends_the_build(moorage: Instance, client: docker.D
     context = tar({"Dockerfile": "FROM busybox\nRUN echo waits; sleep 1000\n"})
     with Wire(moorage.socket, 60) as wire:
         wire.send(request("POST /v1.51/build", context, content_type="application/x-tar"))
-        moorage.until(client.api.containers, 20, "no step was run")
-    moorage.until(lambda: not client.api.containers(all=True), 20, "the container of the step stayed")
+        moorage.until(client.api.containers, 60, "no step was run")
+    moorage.until(lambda: not client.api.containers(all=True), 60, "the container of the step stayed")
 
 
 def test_a_killed_build_leaves_nothing(moorage: Instance, client: docker.DockerClient) -> None:
@@ -331,9 +331,9 @@ def test_a_killed_build_leaves_nothing(moorage: Instance, client: docker.DockerC
     context = tar({**FILES, "Dockerfile": "FROM busybox\nCOPY dir /c\nRUN touch /x; sleep 1000\n"})
     with Wire(moorage.socket, 60) as wire:
         wire.send(request("POST /v1.51/build", context, content_type="application/x-tar"))
-        moorage.until(client.api.containers, 20, "no step was run")
+        moorage.until(client.api.containers, 60, "no step was run")
         moorage.kill_service()
-    moorage.until(lambda: not client.api.containers(all=True), 20, "the container of the step stayed")
+    moorage.until(lambda: not client.api.containers(all=True), 60, "the container of the step stayed")
     made = {image.id for image in client.images.list(all=True)} - before
     assert len(made) == 1  # the finished step: a later build finds it in the cache
     assert "Using cache" in build(client, "FROM busybox\nCOPY dir /c\nRUN touch /x\n", FILES)

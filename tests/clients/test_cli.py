@@ -67,7 +67,7 @@ def test_stop_is_patient_and_events_tell_of_it(moorage: Instance) -> None:
         "-c",
         "trap 'exit 3' TERM; while :; do sleep 0.1; done",
     )
-    moorage.until(lambda: "sleep" in told(moorage, "top", "stopped"), 20, "the shell has not set its trap")
+    moorage.until(lambda: "sleep" in told(moorage, "top", "stopped"), 60, "the shell has not set its trap")
     told(moorage, "stop", "stopped")
     assert told(moorage, "inspect", "-f", "{{.State.ExitCode}}", "stopped") == "3"
     told(moorage, "rm", "stopped")
@@ -95,8 +95,8 @@ def test_a_range_of_ports(moorage: Instance) -> None:
     mapped = dict(line.split(" -> 127.0.0.1:") for line in told(moorage, "port", made).splitlines())
     assert (mapped["81/tcp"], mapped["82/tcp"]) == ("18131", "18132")
     assert 18141 <= int(mapped["80/tcp"]) <= 18149
-    moorage.until(lambda: page(18131) == "port 81\n", 20, "18131 does not answer")
-    moorage.until(lambda: page(18132) == "port 82\n", 20, "18132 does not answer")
+    moorage.until(lambda: page(18131) == "port 81\n", 60, "18131 does not answer")
+    moorage.until(lambda: page(18132) == "port 82\n", 60, "18132 does not answer")
     told(moorage, "rm", "-f", made)
 
 
@@ -150,7 +150,7 @@ def test_networks(moorage: Instance) -> None:
 def test_a_client_that_is_not_there_any_more_costs_nothing(moorage: Instance) -> None:
     """A CLI killed in the middle of `run` leaves a container that is as any other, and a service that goes to sleep."""
     with moorage.docker_popen("run", "--name", "left", "busybox", "sleep", "100", stdin=subprocess.DEVNULL) as client:
-        moorage.until(lambda: told(moorage, "ps", "-q", "--filter", "name=left"), 20, "the container does not run")
+        moorage.until(lambda: told(moorage, "ps", "-q", "--filter", "name=left"), 60, "the container does not run")
         client.kill()
     moorage.wait_idle()
     assert told(moorage, "inspect", "-f", "{{.State.Running}}", "left") == "true"

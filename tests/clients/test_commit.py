@@ -146,7 +146,7 @@ def test_a_killed_commit_leaves_nothing_standing_still(moorage: Instance) -> Non
     moorage.docker("exec", made, "sh", "-c", "dd if=/dev/urandom of=/large bs=1M count=60 2>/dev/null")
     committing = threading.Thread(target=moorage.docker, args=("commit", made, "killed"), kwargs={"check": False})
     committing.start()
-    moorage.until(lambda: _paused(moorage, made), 20, "it was not paused")
+    moorage.until(lambda: _paused(moorage, made), 60, "it was not paused")
     moorage.kill_service()
     committing.join()
     moorage.until(

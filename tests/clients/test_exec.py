@@ -215,7 +215,7 @@ def test_a_session_starts_once(moorage: Instance, container: str) -> None:
     done(call(moorage, f"POST /exec/{session}/start", {"Detach": True}))
     answer = call(moorage, f"POST /exec/{session}/start", {"Detach": True})
     assert (answer.status, answer.json["message"]) == (409, f"exec command {session} is already running")
-    moorage.until(lambda: not exec_inspect(moorage, session)["Running"], 5, "the session did not end")
+    moorage.until(lambda: not exec_inspect(moorage, session)["Running"], 60, "the session did not end")
     answer = call(moorage, f"POST /exec/{session}/start", {"Detach": True})
     assert (answer.status, answer.json["message"]) == (409, f"exec command {session} has already run")
     with hijack(moorage, f"/exec/{session}/start", START) as wire:
@@ -254,7 +254,7 @@ def test_inspect(moorage: Instance, container: str) -> None:
     with open(f"/proc/{now['Pid']}/cmdline", "rb") as file:
         assert file.read() == b"sleep\x001000\x00"
     os.kill(now["Pid"], 9)
-    moorage.until(lambda: not exec_inspect(moorage, session)["Running"], 5, "the session did not end")
+    moorage.until(lambda: not exec_inspect(moorage, session)["Running"], 60, "the session did not end")
     assert exec_inspect(moorage, session)["ExitCode"] == 137
     assert session not in (inspect(moorage, container)["ExecIDs"] or [])
 
@@ -269,7 +269,7 @@ def test_detach_keys_leave_the_process_alone(moorage: Instance, container: str) 
     now = exec_inspect(moorage, session)
     assert now["Running"] is True
     os.kill(now["Pid"], 9)
-    moorage.until(lambda: not exec_inspect(moorage, session)["Running"], 5, "the session did not end")
+    moorage.until(lambda: not exec_inspect(moorage, session)["Running"], 60, "the session did not end")
 
 
 def test_a_client_that_vanishes_leaves_the_process_running(moorage: Instance, container: str) -> None:
@@ -280,7 +280,7 @@ def test_a_client_that_vanishes_leaves_the_process_running(moorage: Instance, co
     now = exec_inspect(moorage, session)
     assert now["Running"] is True
     os.kill(now["Pid"], 9)
-    moorage.until(lambda: not exec_inspect(moorage, session)["Running"], 5, "the session did not end")
+    moorage.until(lambda: not exec_inspect(moorage, session)["Running"], 60, "the session did not end")
 
 
 def test_the_size_of_the_terminal(moorage: Instance, container: str) -> None:
@@ -314,7 +314,7 @@ def test_sessions_of_a_dead_container_are_over(moorage: Instance) -> None:
     attached = exec_create(moorage, container, "sleep", "1000")
     done(call(moorage, f"POST /exec/{session}/start", {"Detach": True}))
     with hijack(moorage, f"/exec/{attached}/start", START) as wire:
-        moorage.until(lambda: exec_inspect(moorage, attached)["Pid"], 5, "the session did not start")
+        moorage.until(lambda: exec_inspect(moorage, attached)["Pid"], 60, "the session did not start")
         assert call(moorage, f"POST /containers/{container}/kill").status == 204
         assert wire.rest() == b""
     for each in (session, attached):
@@ -329,17 +329,20 @@ def test_sessions_of_a_dead_container_are_over(moorage: Instance) -> None:
 def test_kill_of_the_service_loses_no_exit_code(moorage: Instance) -> None:
     """Detached and attached sessions outlive the service; a later process knows how they ended."""
     container = run(moorage, "sleep", "1000")
-    detached = exec_create(moorage, container, "sh", "-c", "sleep 1; exit 5")
-    attached = exec_create(moorage, container, "sh", "-c", "sleep 1; exit 6")
+    waits = "until [ -e /go ]; do sleep 0.1; done"
+    detached = exec_create(moorage, container, "sh", "-c", f"{waits}; exit 5")
+    attached = exec_create(moorage, container, "sh", "-c", f"{waits}; exit 6")
     done(call(moorage, f"POST /exec/{detached}/start", {"Detach": True}))
     with hijack(moorage, f"/exec/{attached}/start", START) as wire:
-        moorage.until(lambda: exec_inspect(moorage, attached)["Pid"], 5, "the session did not start")
+        moorage.until(lambda: exec_inspect(moorage, attached)["Pid"], 60, "the session did not start")
         moorage.kill_service()
         with pytest.raises((ConnectionResetError, EOFError)):
             wire.exactly(1)
     assert exec_inspect(moorage, detached)["Running"] is True
+    pid = inspect(moorage, container)["State"]["Pid"]
     moorage.kill_service()
-    time.sleep(1.5)
+    with open(f"/proc/{pid}/root/go", "w", encoding="ascii"):
+        pass
     for session, code in ((detached, 5), (attached, 6)):
         end = time.monotonic() + 30
         while exec_inspect(moorage, session)["Running"]:
@@ -373,7 +376,7 @@ def test_kill_of_the_service_in_the_middle_of_a_start(moorage: Instance, detach:
         rows = done(call(moorage, f"GET /containers/{container}/top?ps_args=-o%20pid,args"))["Processes"]
         return [row[-1] for row in rows]
 
-    moorage.until(lambda: processes() == ["sleep 1000"], 20, "a session's process runs on")
+    moorage.until(lambda: processes() == ["sleep 1000"], 60, "a session's process runs on")
     remove(moorage, container)
 
 
@@ -466,10 +469,10 @@ def test_a_killed_process_and_what_it_leaves(moorage: Instance, container: str) 
     session = exec_create(moorage, container, "sleep", "1000")
     done(call(moorage, f"POST /exec/{session}/start", {"Detach": True}))
     os.kill(exec_inspect(moorage, session)["Pid"], 9)
-    moorage.until(lambda: not exec_inspect(moorage, session)["Running"], 20, "its end was not told")
+    moorage.until(lambda: not exec_inspect(moorage, session)["Running"], 60, "its end was not told")
     assert exec_inspect(moorage, session)["ExitCode"] == 137
     folder = f"{moorage.run}/containers/{container}/exec/{session}"
-    moorage.until(lambda: not os.path.exists(folder), 20, "its files stay")
+    moorage.until(lambda: not os.path.exists(folder), 60, "its files stay")
 
 
 def test_a_stop_forgets_what_was_not_started(moorage: Instance) -> None:

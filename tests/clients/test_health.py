@@ -27,7 +27,7 @@ def state(moorage: Instance, name: str) -> dict[str, Any]:
 
 
 def until(moorage: Instance, name: str, status: str) -> dict[str, Any]:
-    moorage.until(lambda: state(moorage, name)["Health"]["Status"] == status, 20, f"{name} did not become {status}")
+    moorage.until(lambda: state(moorage, name)["Health"]["Status"] == status, 60, f"{name} did not become {status}")
     return state(moorage, name)
 
 
@@ -57,7 +57,7 @@ def test_a_container_becomes_healthy_with_no_service_alive(moorage: Instance) ->
     assert "(health: starting)" in moorage.docker("ps", "--format", "{{.Status}}").stdout
     written = moorage.docker("inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", "probed").stdout.strip()
     moorage.kill_service()
-    moorage.until(lambda: lines(f"{written}/looked") >= 3, 20, "no probe ran while the service was gone")
+    moorage.until(lambda: lines(f"{written}/looked") >= 3, 60, "no probe ran while the service was gone")
     assert moorage.service_pid() is None, "nobody was to wake the service"
     health = state(moorage, "probed")["Health"]
     assert (health["Status"], health["FailingStreak"]) == ("healthy", 0)
@@ -96,9 +96,9 @@ def test_unhealthy_after_so_many_failures_and_healthy_again(moorage: Instance) -
 
 def test_the_last_five_results_are_kept_and_output_is_cut(moorage: Instance) -> None:
     run(moorage, "probed", "yes long | head -c 5000", "--health-interval", "100ms")
-    moorage.until(lambda: len(state(moorage, "probed")["Health"]["Log"]) == 5, 20, "no five results")
+    moorage.until(lambda: len(state(moorage, "probed")["Health"]["Log"]) == 5, 60, "no five results")
     last = state(moorage, "probed")["Health"]["Log"][-1]["End"]
-    moorage.until(lambda: state(moorage, "probed")["Health"]["Log"][-1]["End"] > last, 20, "no sixth probe")
+    moorage.until(lambda: state(moorage, "probed")["Health"]["Log"][-1]["End"] > last, 60, "no sixth probe")
     log = state(moorage, "probed")["Health"]["Log"]
     assert len(log) == 5
     assert log[0]["Output"] == ("long\n" * 1000)[:4096] + "..."
@@ -120,7 +120,7 @@ def test_a_probe_that_cannot_run_says_why(moorage: Instance) -> None:
         "busybox", "sleep 1000", name="probed", healthcheck={"test": ["CMD", "/nosuch"], "interval": 200_000_000}
     )
     client.api.start(made)
-    moorage.until(lambda: state(moorage, "probed")["Health"]["Log"], 20, "no result")
+    moorage.until(lambda: state(moorage, "probed")["Health"]["Log"], 60, "no result")
     result = state(moorage, "probed")["Health"]["Log"][0]
     assert result["ExitCode"] == -1
     assert result["Output"].startswith("OCI runtime exec failed: exec failed:")
@@ -132,7 +132,7 @@ def test_failures_in_the_start_period_do_not_count(moorage: Instance) -> None:
         moorage, "probed", "test -e /ok", *FAST, "--health-retries", "1", "--health-start-period", "1h",
         "--health-start-interval", "100ms",
     )  # fmt: skip
-    moorage.until(lambda: len(state(moorage, "probed")["Health"]["Log"]) > 3, 20, "no probes")
+    moorage.until(lambda: len(state(moorage, "probed")["Health"]["Log"]) > 3, 60, "no probes")
     health = state(moorage, "probed")["Health"]
     assert (health["Status"], health["FailingStreak"]) == ("starting", 0)
     moorage.docker("exec", "probed", "touch", "/ok")
@@ -158,7 +158,7 @@ def test_pause_suspends_and_a_restart_begins_anew(moorage: Instance) -> None:
     moorage.docker("stop", "-t", "0", "probed")
     assert state(moorage, "probed")["Health"]["Status"] == "unhealthy"
     assert moorage.docker("ps", "-a", "--format", "{{.Status}}").stdout.startswith("Exited")
-    moorage.until(lambda: not keepers(moorage), 10, "the keeper stays for nobody")
+    moorage.until(lambda: not keepers(moorage), 60, "the keeper stays for nobody")
 
 
 def test_what_the_image_says_holds_unless_it_is_told_otherwise(moorage: Instance, tmp_path: Path) -> None:
@@ -193,14 +193,14 @@ def test_one_keeper_for_all_and_another_when_it_is_killed(moorage: Instance) -> 
     os.kill(first, signal.SIGKILL)
     moorage.kill_service()
     moorage.docker("version")  # the service's start brings it back
-    moorage.until(lambda: keepers(moorage) not in ([], [first]), 10, "no new keeper")
+    moorage.until(lambda: keepers(moorage) not in ([], [first]), 60, "no new keeper")
     last = state(moorage, "probed2")["Health"]["Log"][-1]["End"]
-    moorage.until(lambda: state(moorage, "probed2")["Health"]["Log"][-1]["End"] > last, 20, "the probes did not go on")
+    moorage.until(lambda: state(moorage, "probed2")["Health"]["Log"][-1]["End"] > last, 60, "the probes did not go on")
     assert state(moorage, "probed1")["Health"]["Status"] == "healthy"
     (second,) = keepers(moorage)
     os.kill(second, signal.SIGKILL)
     moorage.docker("run", "--rm", "busybox", "true")  # so does any launch
-    moorage.until(lambda: len(keepers(moorage)) == 1, 10, "no new keeper")
+    moorage.until(lambda: len(keepers(moorage)) == 1, 60, "no new keeper")
 
 
 def test_the_keeper_is_nobodys_child(moorage: Instance) -> None:
@@ -216,13 +216,13 @@ def test_the_keeper_is_nobodys_child(moorage: Instance) -> None:
 
 def test_new_code_brings_a_new_keeper(moorage: Instance) -> None:
     run(moorage, "probed", "true")
-    moorage.until(lambda: signed(moorage), 10, "it did not sign its lock")
+    moorage.until(lambda: signed(moorage), 60, "it did not sign its lock")
     (before,) = keepers(moorage)
     with open(f"{moorage.run}/keeper.lock", "w", encoding="ascii") as lock:
         lock.write(f"{before} of other code")
     moorage.docker("run", "--rm", "busybox", "true")
-    moorage.until(lambda: keepers(moorage) not in ([], [before]), 10, "the old one stays")
-    moorage.until(lambda: signed(moorage), 10, "it did not sign its lock")
+    moorage.until(lambda: keepers(moorage) not in ([], [before]), 60, "the old one stays")
+    moorage.until(lambda: signed(moorage), 60, "it did not sign its lock")
     after = keepers(moorage)
     moorage.docker("run", "--rm", "busybox", "true")
     assert keepers(moorage) == after

@@ -162,12 +162,12 @@ def test_links_on_a_network_of_ones_own(moorage: Instance) -> None:
         assert found("alias") == ""
         moorage.docker(*words, "--name", "later", "busybox", "sleep", "600")
         shown = moorage.docker("inspect", "-f", "{{.NetworkSettings.Networks.own.IPAddress}}", "later").stdout.strip()
-        moorage.until(lambda: found("alias") == shown, 10, "the alias is not found")
+        moorage.until(lambda: found("alias") == shown, 60, "the alias is not found")
         other = moorage.docker("exec", "later", "nslookup", "-type=a", "alias", "127.0.0.11", check=False).stdout
         assert shown not in other
         moorage.docker("network", "disconnect", "own", "caller")
         moorage.docker("network", "connect", "--link", "later:second", "own", "caller")
-        moorage.until(lambda: found("second") == shown, 10, "the alias of a connect is not found")
+        moorage.until(lambda: found("second") == shown, 60, "the alias of a connect is not found")
         assert found("alias") == ""
     finally:
         moorage.docker("rm", "-f", "caller", "later", check=False)

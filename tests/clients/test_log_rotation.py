@@ -41,7 +41,7 @@ def writer(moorage: Instance, containers: list[str], lines: int, then: str, **op
     container = create(moorage, "sh", "-c", script, HostConfig=limited(**options))
     containers.append(container)
     start(moorage, container)
-    moorage.until(lambda: parts(moorage, container), 20, "nothing was rotated")
+    moorage.until(lambda: parts(moorage, container), 60, "nothing was rotated")
     moorage.docker("exec", container, "touch", "/go")
     return container
 
@@ -61,7 +61,7 @@ def test_parts_are_kept_and_read_as_one(moorage: Instance, containers: list[str]
 
 def test_max_file_and_compress(moorage: Instance, containers: list[str]) -> None:
     container = writer(moorage, containers, 10000, "sleep 1000", max_size="10k", max_file="3", compress="true")
-    moorage.until(lambda: logs(moorage, container).endswith(b"\n10000\n"), 20, "it did not write")
+    moorage.until(lambda: logs(moorage, container).endswith(b"\n10000\n"), 60, "it did not write")
     moorage.until(
         lambda: [part.packed for part in parts(moorage, container)] == [True, True], 10, "two are not compressed"
     )
@@ -75,8 +75,8 @@ def test_max_file_and_compress(moorage: Instance, containers: list[str]) -> None
 
 def test_one_file_keeps_its_size_and_the_last_lines(moorage: Instance, containers: list[str]) -> None:
     container = writer(moorage, containers, 20000, "sleep 1000", max_size="40k")
-    moorage.until(lambda: logs(moorage, container).endswith(b"\n20000\n"), 20, "it did not write")
-    moorage.until(lambda: len(parts(moorage, container)) == 1, 5, "not one earlier part is left")
+    moorage.until(lambda: logs(moorage, container).endswith(b"\n20000\n"), 60, "it did not write")
+    moorage.until(lambda: len(parts(moorage, container)) == 1, 60, "not one earlier part is left")
     said = logs(moorage, container)
     first = int(said.split()[0])
     assert 1 < first < 20000
@@ -87,7 +87,7 @@ def test_it_goes_on_while_the_service_sleeps(moorage: Instance, containers: list
     container = writer(moorage, containers, 10**9, "true", max_size="10k", max_file="3")
     moorage.kill_service()
     seen = parts(moorage, container)[-1].number
-    moorage.until(lambda: parts(moorage, container)[-1].number > seen + 3, 20, "nothing was rotated any more")
+    moorage.until(lambda: parts(moorage, container)[-1].number > seen + 3, 60, "nothing was rotated any more")
     assert moorage.service_pid() is None
     assert len(parts(moorage, container)) <= 3  # one of them may just be beginning
     assert logs(moorage, container)
@@ -130,7 +130,7 @@ def test_a_rotation_cut_off_anywhere_goes_on(moorage: Instance, containers: list
             written += 1
             stdin.write(b"line %d\n" % written)
         stdin.flush()
-        moorage.until(lambda: logs(moorage, container, f"{BOTH}&tail=1") == b"line %d\n" % written, 10, "not written")
+        moorage.until(lambda: logs(moorage, container, f"{BOTH}&tail=1") == b"line %d\n" % written, 60, "not written")
 
     def begun() -> bool:
         listed = parts(moorage, container)
@@ -148,25 +148,25 @@ def test_a_rotation_cut_off_anywhere_goes_on(moorage: Instance, containers: list
     assert begun()  # it waits a while, for all it knows conmon is just about to do it
     another._asked -= 60
     another.look()
-    moorage.until(lambda: not begun(), 5, "conmon did not go on in a new file")
+    moorage.until(lambda: not begun(), 60, "conmon did not go on in a new file")
     write(30)
     # killed right after conmon was asked
     Rotation(settings, container, limits).look()
     Rotation(settings, container, limits).look()
     Rotation(settings, container, limits).look()
-    moorage.until(lambda: not begun(), 5, "conmon did not go on in a new file")
+    moorage.until(lambda: not begun(), 60, "conmon did not go on in a new file")
     write(30)
     # the container ends while a rotation is under way, and is started again
     one._begin(3)
     assert call(moorage, f"POST /containers/{container}/kill").status == 204
     attached.communicate(timeout=10)
     start(moorage, container)
-    moorage.until(lambda: logs(moorage, container).count(b"begin") == 2, 5, "not started again")
+    moorage.until(lambda: logs(moorage, container).count(b"begin") == 2, 60, "not started again")
     last = Rotation(settings, container, limits)
     last.look()
     last._asked -= 60
     last.look()
-    moorage.until(lambda: not begun(), 5, "conmon did not go on in a new file")
+    moorage.until(lambda: not begun(), 60, "conmon did not go on in a new file")
     assert len(parts(moorage, container)) == 3
     expected = ["begin", *(f"line {number}" for number in range(1, written + 1)), "begin"]
     assert logs(moorage, container).decode().splitlines() == expected

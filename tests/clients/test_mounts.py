@@ -270,7 +270,7 @@ def test_labels_and_driver_options(moorage: Instance) -> None:
         data = inspected["Mountpoint"]
         assert os.path.ismount(data), "the second container left while the first one uses it"
         moorage.docker("kill", container)
-        moorage.until(lambda: not os.path.ismount(data), 10, "the last user is gone and the volume is still mounted")
+        moorage.until(lambda: not os.path.ismount(data), 60, "the last user is gone and the volume is still mounted")
         moorage.docker("rm", container)
         assert "driven" not in moorage.docker("volume", "prune", "-af").stdout, "what is kept elsewhere is not pruned"
     finally:

@@ -81,7 +81,7 @@ def test_names_come_and_go_with_networks_and_containers(named: Instance) -> None
     told(named, "run", "-d", "--name", "guest", "busybox", "sleep", "1000")
     try:
         told(named, "network", "connect", "--alias", "visitor", "near", "guest")
-        named.until(lambda: looked_up(named, "guest", "web"), 20, "it does not find the others")
+        named.until(lambda: looked_up(named, "guest", "web"), 60, "it does not find the others")
         assert looked_up(named, "guest", "web") == [address(named, "web")]
         assert looked_up(named, "web", "visitor") == [address(named, "guest")]
         told(named, "rename", "guest", "renamed")

@@ -48,7 +48,7 @@ def test_published_port_until_the_end(docker: Callable[..., str], moorage: Insta
     docker("run", "-d", "--name", "web", "-p", "0:80", "busybox", "sh", "-c", PAGE)
     try:
         port = int(docker("port", "web", "80").splitlines()[0].rpartition(":")[2])
-        moorage.until(lambda: _answers(port), 10, "the published port does not answer")
+        moorage.until(lambda: _answers(port), 60, "the published port does not answer")
         assert f"0.0.0.0:{port}->80/tcp" in docker("ps", "--filter", "name=web", "--format", "{{.Ports}}")
         moorage.restart()  # the service goes and comes, the port stays
         assert fetch(port) == "hello\n"

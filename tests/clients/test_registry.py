@@ -468,7 +468,7 @@ def test_a_kill_in_the_middle_of_a_pull_leaves_only_what_a_later_pull_goes_on_fr
     pull.communicate()
     slow.slowly.clear()
     assert "killed" not in moorage.docker("images").stdout  # starts a new service, which reconciles
-    moorage.until(lambda: set(os.listdir(f"{moorage.root}/layers")) == before, 5, "a layer was left behind")
+    moorage.until(lambda: set(os.listdir(f"{moorage.root}/layers")) == before, 60, "a layer was left behind")
     slow.ranges.clear()
     moorage.docker("pull", name)
     assert int(slow.ranges[0].removeprefix("bytes=").rstrip("-")) > 1 << 20

@@ -35,7 +35,7 @@ def die(moorage: Instance, last_backoff_ms: int) -> str:
         store.execute("UPDATE containers SET backoff_ms = ? WHERE name = 'dying'", (last_backoff_ms,))
     store.close()
     os.kill(state(moorage, "dying")["Pid"], signal.SIGKILL)
-    moorage.until(lambda: state(moorage, "dying")["Restarting"], 20, "it is not restarted")
+    moorage.until(lambda: state(moorage, "dying")["Restarting"], 60, "it is not restarted")
     return "dying"
 
 
@@ -69,7 +69,7 @@ def test_what_ends_the_waiting(moorage: Instance, dying: str, verb: tuple[str, .
     if verb[0] != "rm":
         now = state(moorage, dying)
         assert (now["Status"], now["ExitCode"], now["RestartCount"]) == ("exited", 137, 1)
-    moorage.until(lambda: not keepers(moorage), 10, "the keeper still waits")
+    moorage.until(lambda: not keepers(moorage), 60, "the keeper still waits")
     assert actions(moorage, dying, began) == told
     if verb[0] == "stop":
         moorage.docker("start", dying)
@@ -86,9 +86,9 @@ def test_restart_does_not_wait(moorage: Instance, dying: str) -> None:
 def test_a_policy_that_is_changed_meanwhile_acts_from_the_next_exit_on(moorage: Instance) -> None:
     dying = die(moorage, 500)
     moorage.docker("update", "--restart", "no", dying)
-    moorage.until(lambda: state(moorage, dying)["Pid"], 20, "it was to be started once more")
+    moorage.until(lambda: state(moorage, dying)["Pid"], 60, "it was to be started once more")
     os.kill(state(moorage, dying)["Pid"], signal.SIGKILL)
-    moorage.until(lambda: state(moorage, dying)["Status"] == "exited", 20, "it goes on")
+    moorage.until(lambda: state(moorage, dying)["Status"] == "exited", 60, "it goes on")
     assert state(moorage, dying)["RestartCount"] == 1
 
 
@@ -114,7 +114,7 @@ def of_keeper(moorage: Instance) -> None:
 def test_a_restart_is_not_lost(moorage: Instance, death: Callable[[Instance], None]) -> None:
     dying = die(moorage, 500)
     death(moorage)
-    moorage.until(lambda: not state(moorage, dying)["Restarting"], 20, "it was not restarted any more")
+    moorage.until(lambda: not state(moorage, dying)["Restarting"], 60, "it was not restarted any more")
     assert state(moorage, dying)["Running"]
 
 
@@ -127,8 +127,8 @@ def test_an_exit_that_no_hook_recorded_is_restarted_by_the_next_service(moorage:
     moorage.kill_service()
     os.kill(monitor, signal.SIGKILL)  # so that there is no hook at all
     os.kill(pid, signal.SIGKILL)
-    moorage.until(lambda: state(moorage, "left")["RestartCount"] == 1, 20, "it was not restarted")
-    moorage.until(lambda: state(moorage, "left")["Running"], 20, "it was not restarted")
+    moorage.until(lambda: state(moorage, "left")["RestartCount"] == 1, 60, "it was not restarted")
+    moorage.until(lambda: state(moorage, "left")["Running"], 60, "it was not restarted")
 
 
 def test_a_start_that_fails_ends_it(moorage: Instance) -> None:
@@ -136,7 +136,7 @@ def test_a_start_that_fails_ends_it(moorage: Instance) -> None:
     moorage.docker(
         "run", "-d", "--name", "broken", "--restart", "always", "busybox", "/bin/sh", "-c", "rm /bin/sh; exit 3"
     )
-    moorage.until(lambda: state(moorage, "broken")["Status"] == "exited", 20, "it goes on")
+    moorage.until(lambda: state(moorage, "broken")["Status"] == "exited", 60, "it goes on")
     now = state(moorage, "broken")
     assert (now["ExitCode"], now["RestartCount"], now["Running"]) == (3, 1, False)
     assert "no such file or directory" in now["Error"]
@@ -154,7 +154,7 @@ def test_who_is_restarted(moorage: Instance, policy: str, code: int, count: int)
         now = state(moorage, "one")
         return bool(now["Status"] == "exited" or now["RestartCount"] > 2)
 
-    moorage.until(settled, 20, "neither ended nor restarted")
+    moorage.until(settled, 60, "neither ended nor restarted")
     now = state(moorage, "one")
     assert now["Status"] == "exited" or ":" not in policy
     assert (min(now["RestartCount"], 2), now["ExitCode"]) == (count, code)
@@ -172,7 +172,7 @@ def test_a_signal_by_a_user(moorage: Instance, stop_signal: str, policy: str, ag
         "run", "-d", "--name", "told", "--restart", policy, *(("--stop-signal", stop_signal) if stop_signal else ()),
         "busybox", "sh", "-c", 'trap "" USR1; echo ready; while [ ! -e /go ]; do sleep 0.05; done; rm /go; exit 5',
     )  # fmt: skip
-    moorage.until(lambda: moorage.docker("logs", "told").stdout, 20, "it did not begin")
+    moorage.until(lambda: moorage.docker("logs", "told").stdout, 60, "it did not begin")
     moorage.docker("kill", "-s", "USR1", "told")
     moorage.docker("exec", "told", "touch", "/go")
     moorage.until(

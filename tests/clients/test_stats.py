@@ -63,7 +63,7 @@ def busy(moorage: Instance, limits_enforced: None) -> Iterator[str]:
         network="bridge",
         HostConfig={"Memory": 96 << 20, "NanoCpus": 500_000_000, "PidsLimit": 50, "Tmpfs": {"/shm": ""}},
     )
-    moorage.until(lambda: not moorage.docker("exec", made, "ls", "/shm/done", check=False).returncode, 20, "no dd")
+    moorage.until(lambda: not moorage.docker("exec", made, "ls", "/shm/done", check=False).returncode, 60, "no dd")
     yield made
     remove(moorage, made)
 
@@ -231,9 +231,9 @@ def test_the_cli_follows_who_comes_and_goes(moorage: Instance, busy: str) -> Non
     reader = threading.Thread(target=lambda: seen.extend(line.decode() for line in out))
     reader.start()
     try:
-        moorage.until(lambda: any("<" in line for line in seen), 20, "nothing was shown")
+        moorage.until(lambda: any("<" in line for line in seen), 60, "nothing was shown")
         made = moorage.docker("run", "-d", "--name", "latecomer", "busybox", "sleep", "1000").stdout.strip()
-        moorage.until(lambda: any("<latecomer 1>" in line for line in seen), 20, "a new container was not shown")
+        moorage.until(lambda: any("<latecomer 1>" in line for line in seen), 60, "a new container was not shown")
         remove(moorage, made)
         shown = len(seen)
         moorage.until(

@@ -128,7 +128,7 @@ def test_limits_of_one_device(moorage: Instance, client: "docker.DockerClient") 
 def test_nothing_changes_when_the_kernel_refuses(moorage: Instance) -> None:
     fill = "dd if=/dev/zero of=/dev/shm/full bs=1M count=24 2>/dev/null; echo full; sleep 1000"
     moorage.docker("run", "-d", "--name", "full", "--memory", "64m", "busybox", "sh", "-c", fill)
-    moorage.until(lambda: moorage.docker("logs", "full").stdout, 20, "the container did not fill its memory")
+    moorage.until(lambda: moorage.docker("logs", "full").stdout, 60, "the container did not fill its memory")
     before = host_config(moorage, "full")
     refused = moorage.docker(
         "update", "--memory", "8m", "--memory-swap", "8m", "--restart", "always", "full", check=False

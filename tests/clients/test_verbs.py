@@ -145,7 +145,7 @@ def test_how_long_a_stop_waits(moorage: Instance, made: list[str]) -> None:
         assert inspect(moorage, container)["State"]["ExitCode"] == 137
     with Wire(moorage.socket, 60) as wire:
         wire.send(request(f"POST {VERSION}/containers/{made[2]}/stop?t=-1"))
-        moorage.until(lambda: "kill" in _actions(moorage, made[2]), 20, "no signal was sent")
+        moorage.until(lambda: "kill" in _actions(moorage, made[2]), 60, "no signal was sent")
         assert inspect(moorage, made[2])["State"]["Running"]
         assert call(moorage, f"POST /containers/{made[2]}/kill").status == 204
         assert wire.answer().status == 204
@@ -156,14 +156,14 @@ def test_a_stop_that_waits_holds_nobody_up(moorage: Instance, made: list[str]) -
     with Wire(moorage.socket, 60) as stopping, Wire(moorage.socket, 60) as restarting:
         stopping.send(request(f"POST {VERSION}/containers/{made[0]}/stop?t=1000"))
         restarting.send(request(f"POST {VERSION}/containers/{made[0]}/restart?t=1000"))
-        moorage.until(lambda: _actions(moorage, made[0]).count("kill") == 2, 20, "no signals were sent")
+        moorage.until(lambda: _actions(moorage, made[0]).count("kill") == 2, 60, "no signals were sent")
         assert call(moorage, f"POST /containers/{made[0]}/stop?t=0").status == 204
         assert stopping.answer().status == 204
         assert restarting.answer().status == 204
     assert inspect(moorage, made[0])["State"]["Running"], "the restart has not started it again"
     with Wire(moorage.socket, 60) as stopping:
         stopping.send(request(f"POST {VERSION}/containers/{made[0]}/stop?t=1000"))
-        moorage.until(lambda: "kill" in _actions(moorage, made[0])[-1:], 20, "no signal was sent")
+        moorage.until(lambda: "kill" in _actions(moorage, made[0])[-1:], 60, "no signal was sent")
         assert call(moorage, f"DELETE /containers/{made[0]}?force=1").status == 204
         assert stopping.answer().status == 204
 
@@ -179,14 +179,15 @@ def test_a_stop_that_its_client_left_goes_on(moorage: Instance, made: list[str])
     made.append(run(moorage, *DEAF))
     with Wire(moorage.socket, 30) as wire:
         wire.send(request(f"POST {VERSION}/containers/{made[0]}/stop?t=1"))
-        moorage.until(lambda: "kill" in _actions(moorage, made[0]), 20, "no signal was sent")
+        moorage.until(lambda: "kill" in _actions(moorage, made[0]), 60, "no signal was sent")
     moorage.until(lambda: not inspect(moorage, made[0])["State"]["Running"], 30, "it was not killed")
 
 
 def test_what_is_paused_goes_on_to_be_stopped(moorage: Instance, made: list[str]) -> None:
-    trap = ("sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done")
+    trap = ("sh", "-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done")
     made += [run(moorage, *trap), run(moorage, "sleep", "1000"), run(moorage, "sleep", "1000")]
-    time.sleep(0.5)  # for the shell to have set its trap: a signal before that is ignored, and the stop then waits
+    ready = lambda: moorage.docker("logs", made[0]).stdout == "ready\n"  # noqa: E731 - a signal before the trap is ignored
+    moorage.until(ready, 60, "it has not set its trap")
     for container in made:
         assert call(moorage, f"POST /containers/{container}/pause").status == 204
     assert call(moorage, f"POST /containers/{made[0]}/stop").status == 204
@@ -316,7 +317,7 @@ def test_the_second_of_two_removals_is_told_so(moorage: Instance) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)  # as an exit hook would: the first removal waits for it
         thread = threading.Thread(target=lambda: first.append(call(moorage, f"DELETE /containers/{container}")))
         thread.start()
-        moorage.until(lambda: _waits_for(path), 20, "nobody waits for the lock")
+        moorage.until(lambda: _waits_for(path), 60, "nobody waits for the lock")
         second = call(moorage, f"DELETE /containers/{container}?force=1")
         assert (second.status, message(second)) == (409, f"removal of container {container} is already in progress")
     thread.join()
@@ -351,7 +352,7 @@ def test_what_cannot_be_removed_is_dead_until_it_can(moorage: Instance) -> None:
 def test_removing_while_an_exec_session_runs(moorage: Instance) -> None:
     container = run(moorage, "sleep", "1000")
     session = moorage.docker_popen("exec", container, "sleep", "1000")
-    moorage.until(lambda: inspect(moorage, container)["ExecIDs"], 20, "no session has begun")
+    moorage.until(lambda: inspect(moorage, container)["ExecIDs"], 60, "no session has begun")
     remove(moorage, container)
     assert session.wait(30) != 0
     session.communicate()

@@ -138,5 +138,5 @@ def test_sigterm_ends_followers() -> None:
         assert wire.head().status == 200
         begun = time.monotonic()
         assert service.stop() == 0
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 60
         assert "Traceback" not in service.log(), service.log()

@@ -188,8 +188,6 @@ def test_sigterm_ends_hijacks_and_finishes_requests() -> None:
         assert held.head().status == 101
         asking.send(request("GET /test/later?ms=600"))
         time.sleep(0.2)
-        begun = time.monotonic()
         assert service.stop() == 0
-        assert time.monotonic() - begun < 5
         assert asking.answer().status == 200
         assert held.rest() == b""

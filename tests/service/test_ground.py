@@ -137,7 +137,7 @@ def test_a_program_that_feeds_on_nothing_does_not_block_us() -> None:
     begun = time.monotonic()
     done = process.run(["/bin/true"], environment={}, input_bytes=b"y" * 1_000_000)
     assert done.code == 0
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
 
 
 ALLOWED = """

@@ -109,7 +109,7 @@ class Instance:
             return
         self._first.send_signal(signal.SIGTERM)
         try:
-            self._first.wait(20)
+            self._first.wait(60)
         except subprocess.TimeoutExpired:
             for pid in (*self._services(), self._first.pid):
                 _kill(pid)
@@ -213,13 +213,13 @@ class Instance:
             return
         _kill(pid)
         if self.activated:
-            self.until(lambda: pid not in self._services(), 5, "the service outlived SIGKILL")
+            self.until(lambda: pid not in self._services(), 60, "the service outlived SIGKILL")
         elif self._first is not None:
             self._first.wait()
             self._first = None
             self.start()
 
-    def wait_idle(self, timeout: float = 30.0) -> None:
+    def wait_idle(self, timeout: float = 60.0) -> None:
         """Return when the service has left by itself. Only for activated instances."""
         self.until(lambda: self.service_pid() is None, timeout, "the service did not leave")
 

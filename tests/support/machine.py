@@ -201,7 +201,7 @@ class Machine:
         """One property of a unit."""
         return self.enter("systemctl", "show", "--value", "-p", name, unit).stdout.strip()
 
-    def until_state(self, unit: str, state: str, timeout: float = 20.0) -> None:
+    def until_state(self, unit: str, state: str, timeout: float = 60.0) -> None:
         """Wait for a unit to come into a state. Raises AssertionError with the journal."""
         end = time.monotonic() + timeout
         while (now := self.state(unit)) != state:

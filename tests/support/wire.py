@@ -38,7 +38,7 @@ class Answer:
 class Wire:
     """One connection. What is asked and answered is looked up in the API's description, unless `described` is false."""
 
-    def __init__(self, path: str, timeout: float = 10.0, *, described: bool = True) -> None:
+    def __init__(self, path: str, timeout: float = 60.0, *, described: bool = True) -> None:
         self.contract = contract.described() if described else None
         self.asked: list[tuple[str, str]] = []  # (method, target) of each request whose answer is still to come
         self.socket = socket.socket(socket.AF_UNIX)
