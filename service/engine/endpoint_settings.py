@@ -156,13 +156,14 @@ def _invalid_addresses(wanted: "Mapping[str, Any]") -> "Iterator[str]":
 def _not_in_range(network: "NetworkRecord | None", wanted: "Mapping[str, Any]") -> "Iterator[str]":
     """None: one of the predefined networks, before anybody used it."""
     given = network is not None and network["Name"] not in _PREDEFINED and network.get("GivenSubnets", True)
+    families = network.get("GivenFamilies", (32, 128)) if network is not None else ()
     configured = (network["IPAM"]["Config"] if network is not None else None) or ()
     pools = [ipam.parse_subnet(pool["Subnet"]) for pool in configured]
     for key, family in (("IPv4Address", 32), ("IPv6Address", 128)):
         text = wanted.get(key)
         if not text:
             continue
-        if not given:
+        if not given or family not in families:
             yield "user specified IP address is supported only when connecting to networks with user configured subnets"
             continue
         read = _address(text)

@@ -342,7 +342,7 @@ def _allocate_addresses(database: "Database", network: "NetworkRecord", endpoint
         if static and not subnet.contains(ipam.parse_address(static)[0]):
             continue
         gateway = (pool.get("Gateway") or "").partition("/")[0]
-        held = {number for number, bits in taken if bits == subnet.bits}
+        held = {number for number, bits in taken if bits == subnet.bits} | subnet.reserved
         held.update(
             ipam.parse_address(address)[0]
             for address in (gateway, *(pool.get("AuxiliaryAddresses") or {}).values())

@@ -186,7 +186,7 @@ def _subnets(settings: "Settings", database: "Database", record: "NetworkRecord"
     of_ipv6 = sum(":" in pool["Subnet"] for pool in pools)
     if max(of_ipv6, len(pools) - of_ipv6) > 1 and record["Driver"] == "bridge":
         raise Forbidden("bridge driver doesn't support multiple subnets")
-    record["GivenSubnets"] = bool(families)
+    record["GivenSubnets"], record["GivenFamilies"] = bool(families), sorted(families)
     record["IPAM"]["Config"] = pools
 
 
@@ -243,8 +243,7 @@ def _gateway(pool: "IPAMConfig") -> None:
 
 def _reserve(pool: "IPAMConfig") -> None:
     subnet, gateway = ipam.parse_subnet(pool["Subnet"]), pool.get("Gateway")
-    ends = {ipam.address_text(number, subnet.bits) for number in (subnet.base, subnet.last)}
-    if gateway in ends and subnet.bits == 32 and subnet.prefix < 31:
+    if gateway and ipam.parse_address(gateway)[0] in subnet.reserved:
         raise SystemFailure(f"failed to allocate gateway ({gateway}): Address already in use")
     taken = {gateway}
     for name, address in (pool.get("AuxiliaryAddresses") or {}).items():

@@ -31,8 +31,4 @@ def subnets(database: "Database", network: "NetworkRecord") -> "dict[str, dict[s
 def _reserved(pool: "IPAMConfig", subnet: ipam.Subnet) -> "set[int]":
     named = [(pool.get("Gateway") or "").partition("/")[0], *(pool.get("AuxiliaryAddresses") or {}).values()]
     reserved = {ipam.parse_address(address)[0] for address in named if address}
-    if subnet.bits == 128 or subnet.prefix < 31:
-        reserved.add(subnet.base)
-    if subnet.bits == 32 and subnet.prefix < 31:
-        reserved.add(subnet.last)
-    return reserved
+    return reserved | subnet.reserved

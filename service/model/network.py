@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Options: dict[str, str]
         Labels: dict[str, str]
         GivenSubnets: NotRequired[bool]  # the user named the subnets (else they came from a pool); not shown
+        GivenFamilies: NotRequired[list[int]]  # of which families, by the bits of an address; not shown
         MadeParent: NotRequired[bool]  # macvlan, ipvlan: the parent was made for it, and goes with it; not shown
         BridgeOfUser: NotRequired[bool]  # the bridge was there before the network, and stays; not shown
 

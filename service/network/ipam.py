@@ -41,6 +41,13 @@ class Subnet:
         """The highest address (IPv4: the broadcast address)."""
         return self.base | ((1 << (self.bits - self.prefix)) - 1)
 
+    @property
+    def reserved(self) -> "set[int]":
+        """The addresses that nobody may have: the network's own, and IPv4's broadcast address, where it has such."""
+        if self.prefix >= self.bits - 1:
+            return set()
+        return {self.base, self.last} if self.bits == 32 else {self.base}
+
     def contains(self, address: int) -> bool:
         """Whether a number is one of these addresses."""
         return self.base <= address <= self.last

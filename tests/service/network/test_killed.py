@@ -14,7 +14,7 @@ from service.store import networks as stored
 from tests.service.network.conftest import Container, Host, Interrupted
 
 WEB = {"80/tcp": [{"HostPort": "8080"}]}
-STRIDE = 37  # lines of ours between two places to be killed at: each costs a fork
+STRIDE = 53  # lines of ours between two places to be killed at: each costs a fork
 
 
 def disorder(host: Host, container: Container) -> list[str]:

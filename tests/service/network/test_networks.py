@@ -153,6 +153,9 @@ def test_static_addresses(host: Host) -> None:
     assert host.container("a", "fixed", endpoints=wanted).ip == "10.7.0.77"
     with pytest.raises(Forbidden, match="Address already in use"):
         host.container("b", "fixed", endpoints=wanted)
+    for end in ("10.7.0.0", "10.7.0.255", "10.7.0.1"):
+        with pytest.raises(Forbidden, match="Address already in use"):
+            host.container("e" + end, "fixed", endpoints={"fixed": {"IPAMConfig": {"IPv4Address": end}}})
     outside = {"fixed": {"IPAMConfig": {"IPv4Address": "10.9.0.7"}}}
     with pytest.raises(InvalidParameter, match="no configured subnet or ip-range contain the IP address"):
         host.container("c", "fixed", endpoints=outside)
