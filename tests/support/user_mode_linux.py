@@ -34,7 +34,8 @@ mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mkdir /dev/shm/project /dev/shm/out
 mount --bind {root} /dev/shm/project
-mount -t hostfs -o {out} out /dev/shm/out
+# since Linux 6.7 the folder is an option with a name
+mount -t hostfs -o {out} out /dev/shm/out 2>/dev/null || mount -t hostfs -o hostfs={out} out /dev/shm/out
 for folder in /run /tmp /var/tmp; do mount -t tmpfs tmpfs "$folder"; done
 mkdir -p {root}
 mount --bind /dev/shm/project {root}
