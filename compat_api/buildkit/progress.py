@@ -15,7 +15,7 @@ from service.engine.solving import Log, Status, Vertex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -120,7 +120,7 @@ class Progress:
         for follower in self._followers:
             follower.end()
 
-    async def follow(self) -> "AsyncIterator[control.StatusResponse]":
+    async def follow(self) -> "AsyncGenerator[control.StatusResponse, None]":
         """All that there is to tell, until the build ends."""
         follower = Follower()
         for event in (*self.vertices.values(), *self._statuses.values(), *self._lines):

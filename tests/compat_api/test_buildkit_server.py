@@ -1,0 +1,304 @@
+"""The services of BuildKit's protocol over a connection, with a builder that does as it is told."""
+
+import asyncio
+import hashlib
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpclib.client import Channel, UnaryStreamMethod, UnaryUnaryMethod
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+
+from compat_api.buildkit.builds import Solver
+from compat_api.buildkit.progress import Progress
+from compat_api.buildkit.server import Services
+from compat_api.buildkit.session import Session
+from compat_api.buildkit.wire import control_pb2 as control
+from compat_api.buildkit.wire import gateway_pb2 as gateway
+from compat_api.streams.hijack import HijackedConnection
+from service.engine import solving
+from service.engine.engine import Engine
+from service.settings import Settings
+
+SECONDS = 60
+CONTROL, BRIDGE = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
+
+
+class Solved:
+    """An image that only has an id."""
+
+    is_answer, platform, config = False, "linux/amd64", b"{}"
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.metadata = {"containerimage.config": self.config}
+
+
+class Builder:
+    """Makes what its `target` says; `alive` are the images that have not been let go."""
+
+    def __init__(self) -> None:
+        self.alive: set[str] = set()
+        self.begun, self.cancelled, self.changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.exported: list[solving.Exporter] = []
+        self.requests: list[solving.SolveRequest] = []
+
+    @asynccontextmanager
+    async def solve(
+        self, _engine: Any, request: solving.SolveRequest, _session: Any, progress: Any
+    ) -> AsyncIterator[Any]:
+        """An image."""
+        self.requests.append(request)
+        target = request.attributes.get("target", "")
+        digest = "sha256:" + hashlib.sha256(target.encode()).hexdigest()
+        await progress.tell(solving.Vertex(digest, target, started_ns=1))
+        if target == "fails":
+            text = b"FROM scratch\nRUN x\n"
+            raise solving.SolveFailed("it failed", filename="D", text=text, ranges=[solving.SourceRange(2, 2)], code=5)
+        if target == "breaks":
+            raise ValueError("/secret/path")
+        self.alive.add(target)
+        try:
+            if target == "waits":
+                self.begun.set()
+                await asyncio.Event().wait()
+            yield Solved(target)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        finally:
+            self.alive.discard(target)
+            self.changed.set()
+
+    async def export(
+        self, _engine: Any, solved: Any, exporter: solving.Exporter, _session: Any, _progress: Any
+    ) -> dict[str, str]:
+        """Note it."""
+        assert solved.id in self.alive
+        self.exported.append(exporter)
+        return {"containerimage.digest": solved.id}
+
+    async def only(self, *targets: str) -> None:
+        """Returns when these images are alive, and no other."""
+        while self.alive != set(targets):
+            self.changed.clear()
+            await self.changed.wait()
+
+
+class Client:
+    """A gRPC client of the services."""
+
+    def __init__(self, services: Services, builder: Builder, channel: Channel) -> None:
+        self.services, self.builder, self.channel = services, builder, channel
+
+    async def ask(self, path: str, request: Any, answer: Any, ref: str = "") -> Any:
+        """One request, one answer; `ref`: within that build."""
+        metadata = {"buildkit-controlapi-buildid": ref} if ref else None
+        return await UnaryUnaryMethod(self.channel, path, type(request), answer)(request, metadata=metadata)
+
+    def solve(self, ref: str, **more: Any) -> "asyncio.Task[Any]":
+        """A build, as it goes on."""
+        request = control.SolveRequest(Ref=ref, Session="session", **more)
+        return asyncio.create_task(self.ask(CONTROL + "Solve", request, control.SolveResponse))
+
+    async def image(self, ref: str, target: str, **more: Any) -> Any:
+        """An image within a build."""
+        request = gateway.SolveRequest(Frontend="dockerfile.v0", FrontendOpt={"target": target}, **more)
+        return (await self.ask(BRIDGE + "Solve", request, gateway.SolveResponse, ref)).result
+
+    async def give_back(self, ref: str, **more: Any) -> None:
+        """Say what the result of a build is."""
+        await self.ask(BRIDGE + "Return", gateway.ReturnRequest(**more), gateway.ReturnResponse, ref)
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    """A client on a connection of its own."""
+    engine = Engine(Settings({"MOORAGE_ROOT": str(tmp_path / "lib"), "MOORAGE_RUN": str(tmp_path / "run")}))
+    builder = Builder()
+    services = Services(engine, Solver(builder.solve, builder.export))
+    services.builds.sessions.add(Session(engine, "session", "", "", ()))
+    ours, theirs = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    holder: list[HijackedConnection] = []
+
+    class Front(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            taken = HijackedConnection(transport, b"", False, lambda: None)
+            transport.set_protocol(taken)
+            holder.append(taken)
+
+    await loop.connect_accepted_socket(Front, ours)
+    serving = asyncio.create_task(services.serve(holder[0]))
+
+    class Bound(Channel):
+        async def _create_connection(self) -> Any:
+            return (await loop.connect_accepted_socket(self._protocol_factory, theirs))[1]
+
+    made = Bound()
+    async with asyncio.timeout(SECONDS):
+        yield Client(services, builder, made)
+        made.close()
+        await serving
+
+
+async def test_a_build_through_the_clients_own_function(client: Client) -> None:
+    building = client.solve("r", Exporters=[control.Exporter(Type="moby", Attrs={"name": "x"})])
+    result = await client.image("r", "one")
+    assert result.metadata["containerimage.config"] == b"{}"
+    await client.image("r", "other")
+    await client.give_back("r", result=gateway.Result(ref=result.ref, metadata={"containerimage.config": b"{1}"}))
+    assert dict((await building).ExporterResponse) == {"containerimage.digest": "one"}
+    (exporter,) = client.builder.exported
+    assert (exporter.type, exporter.attributes, exporter.metadata) == (
+        "moby",
+        {"name": "x"},
+        {"containerimage.config": b"{1}"},
+    )
+    await client.builder.only()  # nothing of it is kept
+
+
+async def test_what_the_capabilities_are_asked_with_makes_nothing(client: Client) -> None:
+    building = client.solve("caps", Internal=True)
+    answer = await client.ask(BRIDGE + "Ping", gateway.PingRequest(), gateway.PongResponse, "caps")
+    assert {"solve.base", "readfile"} <= {cap.ID for cap in answer.FrontendAPICaps if cap.Enabled}
+    await client.give_back("caps", result=gateway.Result(ref=gateway.Ref()))
+    assert not (await building).ExporterResponse
+    assert not client.builder.exported
+    assert not client.builder.requests
+
+
+async def test_a_result_can_be_the_input_of_another_build_which_keeps_it(client: Client) -> None:
+    first, second = client.solve("a"), client.solve("b")
+    base = await client.image("a", "base")
+    result = await client.image("b", "waits-not", FrontendInputs={"k": getattr(base.ref, "def")})
+    assert client.builder.requests[-1].inputs["k"].id == "base"
+    await client.give_back("a", result=base)
+    await first
+    await client.builder.only("base", "waits-not")  # the other build still stands on it
+    await client.give_back("b", result=result)
+    await second
+    await client.builder.only()
+
+
+async def test_errors_have_their_words_their_status_and_their_place(client: Client) -> None:
+    building = client.solve("r")
+    with pytest.raises(GRPCError) as failed:
+        await client.image("r", "fails")
+    assert (failed.value.status, failed.value.message) == (Status.NOT_FOUND, "it failed")
+    await client.give_back("r", error=gateway.RpcStatus(code=2, message="it failed"))
+    with pytest.raises(GRPCError) as failed:
+        await building
+    assert (failed.value.status, failed.value.message) == (Status.NOT_FOUND, "it failed")
+
+    building = client.solve("s")
+    with pytest.raises(GRPCError, match="ValueError") as failed:
+        await client.image("s", "breaks")
+    assert "/secret/path" not in str(failed.value.message)
+    await client.give_back("s", error=gateway.RpcStatus(code=1, message="enough"))
+    with pytest.raises(GRPCError) as failed:
+        await building
+    assert (failed.value.status, failed.value.message) == (Status.CANCELLED, "enough")
+
+
+@pytest.mark.parametrize(
+    ("request_", "named"),
+    [
+        (gateway.SolveRequest(Definition=b"\x0a\x02\x12\x00"), "LLB definitions"),
+        (gateway.SolveRequest(Frontend="gateway.v0", FrontendOpt={"source": "example/frontend"}), "example/frontend"),
+        (gateway.SolveRequest(Frontend="other.v1"), "other.v1"),
+        (gateway.SolveRequest(Frontend="dockerfile.v0", FrontendInputs={"k": b""}), "input k"),
+    ],
+)
+async def test_what_is_not_served_is_named(client: Client, request_: Any, named: str) -> None:
+    building = client.solve("r")
+    with pytest.raises(GRPCError, match=named) as refused:
+        await client.ask(BRIDGE + "Solve", request_, gateway.SolveResponse, "r")
+    assert refused.value.status is Status.UNIMPLEMENTED
+    await client.give_back("r", result=gateway.Result(ref=gateway.Ref()))
+    await building
+
+
+async def test_an_unknown_method_is_unimplemented(client: Client) -> None:
+    with pytest.raises(GRPCError) as refused:
+        await client.ask(CONTROL + "UpdateBuildHistory", control.InfoRequest(), control.InfoResponse)
+    assert refused.value.status is Status.UNIMPLEMENTED
+    assert "UpdateBuildHistory" in str(refused.value.message)
+
+
+async def test_two_builds_of_one_name_are_refused(client: Client) -> None:
+    first = client.solve("r")
+    await client.ask(BRIDGE + "Ping", gateway.PingRequest(), gateway.PongResponse, "r")
+    with pytest.raises(GRPCError, match="job r already exists"):
+        await client.solve("r")
+    await client.give_back("r", result=gateway.Result(ref=gateway.Ref()))
+    await first
+
+
+async def test_a_client_that_gives_up_ends_the_work(client: Client) -> None:
+    building = client.solve("r")
+    making = asyncio.create_task(client.image("r", "waits"))
+    await client.builder.begun.wait()
+    making.cancel()
+    await client.builder.cancelled.wait()
+    building.cancel()
+    await asyncio.wait((making, building))
+    await client.builder.only()
+    while client.services.builds.engine.held:  # noqa: ASYNC110 - a number; the fixture's timeout ends it
+        await asyncio.sleep(0.01)
+
+
+async def test_a_connection_that_breaks_ends_the_work(client: Client) -> None:
+    building = client.solve("r")
+    making = asyncio.create_task(client.image("r", "waits"))
+    await client.builder.begun.wait()
+    client.channel.close()
+    await client.builder.cancelled.wait()
+    for task in (making, building):
+        with pytest.raises((StreamTerminatedError, ConnectionError, asyncio.CancelledError)):
+            await task
+    await client.builder.only()
+
+
+async def test_progress_is_told_until_the_end(client: Client) -> None:
+    async def follow() -> list[str]:
+        method = UnaryStreamMethod(client.channel, CONTROL + "Status", control.StatusRequest, control.StatusResponse)
+        return [vertex.name for told in await method(control.StatusRequest(Ref="r")) for vertex in told.vertexes]
+
+    following = asyncio.create_task(follow())  # before the build is there
+    building = client.solve("r")
+    result = await client.image("r", "one")
+    await client.give_back("r", result=result)
+    await building
+    assert await following == ["one"]
+    assert await follow() == ["one"]  # and for a moment after it
+
+
+async def test_output_waits_for_a_follower_that_does_not_read() -> None:
+    progress = Progress()
+    follower = progress.follow()
+    await progress.tell(solving.Vertex("v", "step", started_ns=1))
+    first = await anext(follower)
+    assert [vertex.name for vertex in first.vertexes] == ["step"]
+    piece = bytes(1 << 19)
+    await progress.tell(solving.Log("v", 1, piece))
+    telling = asyncio.create_task(progress.tell(solving.Log("v", 1, piece + piece)))
+    done, _ = await asyncio.wait((telling,), timeout=0.2)
+    assert not done
+    assert len((await anext(follower)).logs) >= 1
+    async with asyncio.timeout(SECONDS):
+        await telling
+    await follower.aclose()  # who leaves holds nobody up
+    async with asyncio.timeout(SECONDS):
+        for _ in range(10):
+            await progress.tell(solving.Log("v", 1, piece))
+    late = progress.follow()
+    told = [await anext(late)]
+    progress.end()
+    told += [more async for more in late]
+    assert [vertex.name for one in told for vertex in one.vertexes] == ["step"]
+    assert sum(len(log.msg) for one in told for log in one.logs) <= 2 << 20  # what came last
