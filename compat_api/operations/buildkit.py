@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from compat_api.reply import RawConnection
     from service.engine.engine import Engine
 
-_SWITCHING = ((b"RawConnection", b"Upgrade"), (b"Upgrade", b"h2c"))
+_SWITCHING = ((b"Connection", b"Upgrade"), (b"Upgrade", b"h2c"))
 
 
 @post("/grpc")

@@ -339,6 +339,20 @@ def test_a_client_that_is_killed_leaves_nothing(buildx: Buildx, moorage: Instanc
     moorage.wait_idle(SECONDS)
 
 
+def test_a_service_that_is_killed_leaves_nothing_but_its_cache(buildx: Buildx, moorage: Instance) -> None:
+    client = buildx.popen("buildx", "build", "--progress=plain", "--target", "slow", "ctx")
+    assert client.stdout is not None
+    for line in client.stdout:
+        if line.endswith("begun\n") and "RUN" not in line:
+            break
+    moorage.kill_service()
+    client.communicate(timeout=SECONDS)
+    assert client.returncode != 0
+    buildx("buildx", "ls")  # the next process finds what was left
+    moorage.until(lambda: not moorage.leftovers(), SECONDS, "the step goes on")
+    assert "CACHED" in buildx.build("-t", "x", "ctx")
+
+
 def test_builds_side_by_side(buildx: Buildx) -> None:
     running = [
         buildx.popen(
@@ -420,6 +434,7 @@ def test_idle_connections_do_not_hold_the_process(buildx: Buildx, moorage: Insta
             while piece := connection.recv(65536):
                 got += piece
             assert got.startswith(b"HTTP/1.1 101 ") is (hello != preface)
+            assert (b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n" in got) is (hello != preface)
             assert got[-17:-14] == b"\0\0\x08"  # the last frame has eight bytes …
             assert got[-14] == 7  # … and is a GOAWAY
     moorage.wait_idle(SECONDS)

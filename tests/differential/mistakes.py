@@ -43,6 +43,7 @@ CASES: dict[str, list[Step]] = {
         get("/networks/"),
         get("/volumes/"),
     ],
+    "BuildKit's protocol": [post("/grpc"), get("/grpc"), post("/session"), get("/session")],
     "create: names": [post(f"{CREATE}?name={name}", {"Image": "busybox"}) for name in ("a", "-x", "a%20b", "x/y", "/")],
     "create: bodies": [
         *(post(CREATE, body) for body in (b"", b"{", b"{}", b"null", b"[]", b'"x"', b"1", b"{} {}", b"{}x", b" ")),
