@@ -40,9 +40,11 @@ def _check_bridge(options: "Mapping[str, str]", *, internal: bool) -> None:
         value = options.get(rules.BRIDGE + name)
         if value is not None and value not in _TRUE + _FALSE:
             raise _unread(rules.BRIDGE + name, value, f'strconv.ParseBool: parsing "{value}": invalid syntax')
-    for name in (HOST_BINDING, "com.docker.network.host_ipv4", "com.docker.network.host_ipv6"):
+    for name in (HOST_BINDING, rules.SOURCE + "4", rules.SOURCE + "6"):
         if name in options and not _is_address(options[name]):
             raise _unread(name, options[name], "nil ip")
+        if name.startswith(rules.SOURCE) and (":" in options.get(name, "")) != name.endswith("6") and name in options:
+            raise _unread(name, options[name], "an address of the other family")
     mtu = options.get(MTU, "0")
     if not (mtu[1:] if mtu[:1] in ("-", "+") else mtu).isdecimal():
         raise _unread(MTU, mtu, f'strconv.Atoi: parsing "{mtu}": invalid syntax')

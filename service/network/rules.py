@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 BRIDGE = "com.docker.network.bridge."  # how the bridge driver's options begin
+SOURCE = "com.docker.network.host_ipv"  # and 4 or 6: the address of the host that calls to the outside come from
 _RULES = """
   chain early {
     type filter hook prerouting priority -300; policy accept;
@@ -62,6 +63,8 @@ _RULES = """
     ct status dnat ip saddr 127.0.0.0/8 oifname @bridges masquerade
     ip saddr . oifname @subnets4 return
     ip6 saddr . oifname @subnets6 return
+    snat ip to ip saddr map @source4
+    snat ip6 to ip6 saddr map @source6
     ip saddr @masqueraded4 masquerade
     ip6 saddr @masqueraded6 masquerade
   }
@@ -100,6 +103,8 @@ _SETS = {
     "masqueraded6": "type ipv6_addr; flags interval;",
 }
 _MAPS = {
+    "source4": "type ipv4_addr : ipv4_addr; flags interval;",
+    "source6": "type ipv6_addr : ipv6_addr; flags interval;",
     "published4": "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;",
     "published_any4": "type inet_proto . inet_service : ipv4_addr . inet_service;",
     "published6": "type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service;",
@@ -139,7 +144,11 @@ def _network_elements(network: "NetworkRecord") -> "dict[str, list[str]]":
         if name:
             found.setdefault(name + version, []).append(f"{pool['Subnet']} . {bridge}")
         if not network["Internal"] and mode != "routed" and flag(network, "enable_ip_masquerade", True):
-            found.setdefault("masqueraded" + version, []).append(pool["Subnet"])
+            source = network["Options"].get(SOURCE + version)
+            if source:
+                found.setdefault("source" + version, []).append(f"{pool['Subnet']} : {source}")
+            else:
+                found.setdefault("masqueraded" + version, []).append(pool["Subnet"])
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service.engine import membership, network_settings, networks
+from service.errors import InvalidParameter
 from service.kernel import netns
 from service.store import containers
 from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, run
@@ -136,3 +137,17 @@ def test_neighbours_apart(host: Host, serve: Serve) -> None:
     assert call(host.outside, "192.0.2.1", 8080) == "192.0.2.2"
     with pytest.raises(OSError):  # noqa: PT011 - as above
         call(one.namespace, other.ip, 80, patience=PATIENCE)
+
+
+def test_calls_to_the_outside_come_from_the_address_that_was_named(host: Host, serve: Serve) -> None:
+    host.run("ip", "addr", "add", "192.0.2.77/24", "dev", "up0")
+    host.network("named", Options={"com.docker.network.host_ipv4": "192.0.2.77"})
+    web = host.container("web", "named", ports=WEB)
+    serve(web.namespace, 80)
+    serve(host.outside, 7000)
+    assert call(web.namespace, "192.0.2.2", 7000) == "192.0.2.77"
+    assert call(host.container("other").namespace, "192.0.2.2", 7000) == "192.0.2.1"
+    assert call(host.outside, "192.0.2.77", 8080) == "192.0.2.2"
+    for wrong in ("zz", "fd00::1"):
+        with pytest.raises(InvalidParameter, match=r"failed to parse com\.docker\.network\.host_ipv4 value"):
+            host.network("wrong", Options={"com.docker.network.host_ipv4": wrong})
