@@ -172,7 +172,12 @@ def disconnect(
             raise
         network = find(settings, database, reference)
         return _forget_orphan(settings, database, network, container)
-    network = find(settings, database, reference)
+    try:
+        network = find(settings, database, reference)
+    except NotFound:
+        if _forget_removed(settings, database, container_id, reference):
+            return None
+        raise
     with release.exclusively(settings, container_id):
         found = containers.get(database, container_id)
         record = found["record"]
@@ -194,6 +199,25 @@ def disconnect(
                 _remember(database, record, network["Name"], None)
     bell.ring(settings.bell)
     return None
+
+
+def _forget_removed(settings: "Settings", database: "Database", container_id: str, name: str) -> bool:
+    """Take a stopped container off a network that was removed meanwhile, so that it can be started again.
+
+    False when there is nothing of the kind to do.
+    """
+    from service.engine import release
+
+    with release.exclusively(settings, container_id):
+        found = containers.get(database, container_id)
+        if found["state"]["status"] in ("running", "paused") or name not in network_mode.asked_networks(
+            found["record"]
+        ):
+            return False
+        with database.write():
+            _remember(database, found["record"], name, None)
+    bell.ring(settings.bell)
+    return True
 
 
 def _endpoint_on(database: "Database", container_id: str, network_id: str) -> "Endpoint | None":

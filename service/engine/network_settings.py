@@ -48,6 +48,9 @@ class Summaries:
                     shown[name]["DNSNames"] = network_mode.dns_names(record, asked)
         for endpoint in self.endpoints.get(record["Id"], ()):
             shown[endpoint["NetworkName"]] = _settings(endpoint["Settings"], endpoint)
+            if endpoint["DNSNames"] is not None:  # it may have been renamed since its start
+                names = network_mode.dns_names(record, endpoint["Settings"])
+                shown[endpoint["NetworkName"]]["DNSNames"] = names
         return shown
 
     def _network_id(self, name: str) -> str:

@@ -87,12 +87,12 @@ def decide(
     if driver not in ("", "local"):
         raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
     check_name(name)
-    _check_options(settings, name, options or {})
     there = volumes.get(database, name)
     if there is not None:
         if driver and there["Driver"] != driver:
             raise Conflict(f"create {name}: conflict: volume name must be unique")
         return there
+    _check_options(settings, name, options or {})
     return {
         "Name": name,
         "Driver": "local",

@@ -303,6 +303,48 @@ def test_containers_that_point_at_each_other(client: DockerClient) -> None:
             client.api.remove_container(container)
 
 
+def test_the_ends_of_a_subnet_are_nobodys_address(moorage: Instance) -> None:
+    moorage.docker("network", "create", "--subnet", "10.213.11.0/24", "ends")
+    try:
+        for address in ("10.213.11.0", "10.213.11.255"):
+            assert "Address already in use" in complaint(moorage, "--network", "ends", "--ip", address)
+        six = complaint(moorage, "--network", "ends", "--ip6", "fd00:213:11::9")
+        assert "supported only when connecting to networks with user configured subnets" in six
+    finally:
+        moorage.docker("network", "rm", "ends")
+
+
+def test_a_network_that_was_removed_is_left(moorage: Instance) -> None:
+    """Else the container that names it could never be started again."""
+    moorage.docker("network", "create", "going")
+    moorage.docker("create", "--name", "stays", "--network", "going", "busybox", "sleep", "600")
+    try:
+        moorage.docker("network", "rm", "going")
+        assert "network going not found" in moorage.docker("start", "stays", check=False).stderr
+        assert (
+            "network other not found" in moorage.docker("network", "disconnect", "other", "stays", check=False).stderr
+        )
+        moorage.docker("network", "disconnect", "going", "stays")
+        moorage.docker("network", "connect", "bridge", "stays")
+        moorage.docker("start", "stays")
+        assert "eth0" in moorage.docker("exec", "stays", "ip", "link").stdout
+    finally:
+        moorage.docker("rm", "-f", "stays")
+
+
+def test_names_are_shown_as_they_are_since_a_renaming(client: DockerClient, two_networks: tuple[str, str]) -> None:
+    made = create(
+        client, HostConfig={"NetworkMode": "one"}, NetworkingConfig={"EndpointsConfig": {"one": {"Aliases": ["a"]}}}
+    )
+    try:
+        client.api.start(made)
+        client.api.rename(made, "renamed")
+        (shown,) = client.api.inspect_container(made)["NetworkSettings"]["Networks"].values()
+        assert shown["DNSNames"] == ["renamed", "a", made[:12]]
+    finally:
+        client.api.remove_container(made, force=True)
+
+
 def test_the_network_of_a_guest_outlives_the_service(moorage: Instance) -> None:
     moorage.docker("run", "-d", "--name", "owner", "busybox", "sleep", "600")
     moorage.docker("run", "-d", "--name", "guest", "--network", "container:owner", "busybox", "sleep", "600")

@@ -637,3 +637,17 @@ def test_a_size_is_a_quota_or_an_error(moorage: Instance, client: DockerClient) 
         assert "No space left on device" in said_there or "quota" in said_there
     finally:
         client.volumes.get("sized").remove()
+
+
+def test_a_volume_that_is_there_is_given_as_it_is(client: DockerClient) -> None:
+    """What else is asked of it is not looked at, as under dockerd; a new one's options are."""
+    wrong = {"type": "nfs", "o": "addr=nowhere"}
+    made = client.volumes.create("there", labels={"a": "b"})
+    try:
+        again = client.volumes.create("there", driver_opts=wrong, labels={"c": "d"})
+        assert again.attrs["Labels"] == {"a": "b"}
+        assert not again.attrs["Options"]
+        with pytest.raises(APIError, match='missing required option: "device"'):
+            client.volumes.create("new", driver_opts=wrong)
+    finally:
+        made.remove()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.differential import objects
 from tests.differential.steps import Step, delete, get, make, post
 
 MIB = 1 << 20
@@ -25,6 +26,7 @@ def created(**config: Any) -> list[Step]:
 
 
 CASES: dict[str, list[Step]] = {
+    **objects.DOCUMENTS,
     "a plain container": whole_life("d-plain"),
     "a terminal": whole_life("d-tty", Tty=True, OpenStdin=True, StdinOnce=True, AttachStdin=True, AttachStdout=True),
     "a process": created(

@@ -6,6 +6,7 @@ Drivers that nobody has are not among them: dockerd looks for each of them for 1
 import io
 import tarfile
 
+from tests.differential import objects
 from tests.differential.steps import CREATE, Step, creating, delete, get, hosted, make, post, publishing, starting
 
 MIB = 1 << 20
@@ -25,6 +26,7 @@ def _tar(name: str, **fields: bytes | str) -> bytes:
 
 
 CASES: dict[str, list[Step]] = {
+    **objects.MISTAKES,
     "paths": [
         get("/nope"),
         ("PUT", "/version", None),

@@ -72,7 +72,13 @@ def document(answer: Answer) -> Any:
 def normal(value: Any, key: str = "") -> Any:
     """A document without what differs from run to run."""
     if isinstance(value, dict):
-        return {masked(name): normal(inner, name) for name, inner in value.items()}
+        found: dict[str, Any] = {}
+        for name, inner in sorted(value.items(), key=lambda item: _name_of(item[1])):
+            mask = masked(name)
+            while mask in found:  # several that are named by their ids: in the order of their names
+                mask += "+"
+            found[mask] = normal(inner, name)
+        return found
     if isinstance(value, list):
         items = [normal(item, key) for item in value]
         if key in _UNORDERED:
@@ -85,6 +91,10 @@ def normal(value: Any, key: str = "") -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and key in _NUMBERS and value > 0:
         return "NUMBER"
     return value
+
+
+def _name_of(value: Any) -> str:
+    return str(value.get("Name", "")) if isinstance(value, dict) else ""
 
 
 def differences(theirs: Any, ours: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
