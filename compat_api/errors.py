@@ -30,6 +30,7 @@ GRPC_STATUS: "dict[type, int]" = {
     errors.Unavailable: 14,
     errors.Unauthorized: 16,
 }
+_NO_SPACE = 28  # ENOSPC
 REASONS = {
     101: b"UPGRADED",
     200: b"OK",
@@ -66,6 +67,8 @@ def answer(error: BaseException) -> Reply:
         if status is not None:
             assert isinstance(error, errors.MoorageError)
             return Reply.empty(304) if status == 304 else message(error.message, status)
+    if isinstance(error, OSError) and error.errno == _NO_SPACE:
+        return message("no space left on device", 500)
     report(error)
     return message(f"server error: {type(error).__name__} (the service's journal has the details)", 500)
 

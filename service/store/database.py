@@ -9,6 +9,7 @@ import _sqlite3
 import _thread
 import os
 
+from service.errors import SystemFailure
 from service.store import schema
 
 TYPE_CHECKING = False
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT = 10.0  # seconds
 IntegrityError = _sqlite3.IntegrityError  # a UNIQUE rule said no
+_FULL, _IO_WRITE = 13, 778  # sqlite.org/rescode.html: SQLITE_FULL, SQLITE_IOERR_WRITE
+
+
+def _no_room(error: BaseException) -> "SystemFailure | None":
+    """What an error of SQLite means when the disk has no room; None for every other."""
+    if isinstance(error, _sqlite3.OperationalError) and error.sqlite_errorcode in (_FULL, _IO_WRITE):
+        return SystemFailure("write database: no space left on device")
+    return None
 
 
 class Database:
@@ -60,7 +69,10 @@ class Database:
         connection = self._connection()
         if not self._local.depth:
             raise RuntimeError("a write outside `with database.write()`")
-        return connection.execute(sql, arguments).rowcount
+        try:
+            return connection.execute(sql, arguments).rowcount
+        except _sqlite3.OperationalError as error:
+            raise _no_room(error) or error from error
 
     def version(self) -> int:
         """A number that changes when another connection has committed (PRAGMA data_version): what was read is old."""
@@ -87,7 +99,10 @@ class Database:
 
 
 class Transaction:
-    """BEGIN IMMEDIATE on enter; COMMIT on leaving, ROLLBACK when an exception leaves."""
+    """BEGIN IMMEDIATE on enter; COMMIT on leaving, ROLLBACK when an exception leaves.
+
+    Raises SystemFailure when the disk has no room; nothing is changed then.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -95,7 +110,10 @@ class Transaction:
     def __enter__(self) -> None:
         connection = self.database._connection()
         if not self.database._local.depth:
-            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except _sqlite3.OperationalError as failure:
+                raise _no_room(failure) or failure from failure
         self.database._local.depth += 1
 
     def __exit__(
@@ -104,4 +122,12 @@ class Transaction:
         local = self.database._local
         local.depth -= 1
         if not local.depth:
-            local.connection.execute("COMMIT" if kind is None else "ROLLBACK")
+            connection: _sqlite3.Connection = local.connection
+            try:
+                # SQLite may have rolled back by itself: on a full disk it does
+                if connection.in_transaction or kind is None:
+                    connection.execute("COMMIT" if kind is None else "ROLLBACK")
+            except _sqlite3.OperationalError as failure:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise _no_room(failure) or failure from failure

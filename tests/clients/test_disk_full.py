@@ -1,5 +1,6 @@
 """A full disk: pull, load and import tell it, nothing is half registered, and what fits still goes in afterwards."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -72,3 +73,75 @@ def test_pull_tells_that_the_disk_is_full_and_what_fits_still_comes(
         moorage.docker("pull", small)
         moorage.docker("rmi", small)
     assert moorage.docker("run", "--rm", "--network", "none", "busybox", "echo", "alive").stdout == "alive\n"
+
+
+def test_commit_tells_that_the_disk_is_full(moorage: Instance) -> None:
+    moorage.docker(
+        "run",
+        "--name",
+        "writer",
+        "--network",
+        "none",
+        "busybox",
+        "dd",
+        "if=/dev/urandom",
+        "of=/big",
+        "bs=1M",
+        "count=12",
+    )
+    try:
+        before = stored(moorage)
+        refused = moorage.docker("commit", "writer", "committed:1", check=False)
+        assert refused.returncode == 1
+        assert "no space left on device" in refused.stderr
+        assert stored(moorage) == before
+    finally:
+        moorage.docker("rm", "writer")
+
+
+@pytest.mark.parametrize("size", [13, 40], ids=["the layer", "the context"])
+def test_a_build_tells_that_the_disk_is_full(moorage: Instance, tmp_path: Path, size: int) -> None:
+    (tmp_path / "big").write_bytes(os.urandom(size << 20))
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY big /big\n")
+    before = stored(moorage)
+    refused = subprocess.run(
+        ["docker", "build", "-t", "built:1", str(tmp_path)],
+        env={**moorage.client_environment, "DOCKER_BUILDKIT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert "no space left on device" in refused.stderr
+    assert stored(moorage) == before
+    assert not os.listdir(f"{moorage.root}/tmp")
+
+
+def test_on_a_disk_without_any_room_every_verb_says_so(moorage: Instance) -> None:
+    moorage.docker("tag", "busybox", "there:1")
+    filler = f"{moorage.root}/filler"
+    _fill(filler)
+    try:
+        for command in (["create", "--name", "roomless", "busybox", "true"], ["volume", "create", "roomless"]):
+            refused = moorage.docker(*command, check=False)
+            assert refused.returncode, command
+            assert "no space left on device" in refused.stderr.lower(), (command, refused.stderr)
+        assert "there" in moorage.docker("images").stdout  # what needs no room goes on
+    finally:
+        os.unlink(filler)
+    moorage.docker("rmi", "there:1")
+    assert moorage.docker("run", "--rm", "--network", "none", "busybox", "echo", "alive").stdout == "alive\n"
+    assert not moorage.docker("ps", "-aq").stdout
+
+
+def _fill(path: str) -> None:
+    """Write until nothing goes in any more."""
+    with open(path, "wb", buffering=0) as file:
+        while True:
+            try:
+                file.write(bytes(4096))
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    return
+                raise
