@@ -117,6 +117,8 @@ def make(job: "Job") -> None:
     """A working directory."""
     path = copying.resolved(TARGET, job["destination"])
     if os.path.lexists(path) and not os.path.isdir(path):
+        if job.get("later"):
+            raise ValueError(f"mkdir {job['destination']}: not a directory")
         raise ValueError(f"Cannot mkdir: {job['destination']} is not a directory")
     owner = copying.owner_of(_read("etc/passwd"), _read("etc/group"), job["owner"]) if job.get("owner") else None
     missing = []

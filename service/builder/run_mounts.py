@@ -103,8 +103,6 @@ def _size(text: str) -> int:
 
 def _checked(mount: RunMount, writable: "bool | None") -> RunMount:
     kind = mount.type
-    if kind not in (SECRET, SSH) and not mount.target:
-        raise BadDockerfile("target is required for mount")
     mount.read_only = not writable if writable is not None else kind == BIND
     if kind == SECRET:
         if mount.origin:
@@ -128,9 +126,9 @@ def _checked(mount: RunMount, writable: "bool | None") -> RunMount:
 
 def placed(mount: RunMount, working: str) -> RunMount:
     """The mount with its target made absolute. Raises BadDockerfile for one that would hide everything."""
-    if mount.target:
+    if mount.target or mount.type not in (SECRET, SSH):
         path = os.path.normpath("/" + os.path.join(working or "/", mount.target).lstrip("/"))
         if path == "/":
-            raise BadDockerfile(f'invalid mount target "{mount.target}"')
+            raise BadDockerfile(f'invalid mount target "{mount.target or path}"')
         mount.target = path
     return mount

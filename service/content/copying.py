@@ -134,7 +134,7 @@ def _hash_one(full: str, name: str, status: os.stat_result) -> str:
     size = status.st_size if kind == stat.S_IFREG else 0
     link = os.readlink(full) if kind == stat.S_IFLNK else ""
     head = (os.fsencode(name).hex(), status.st_mode, status.st_uid, status.st_gid, size, os.fsencode(link).hex())
-    digest = hashlib.sha256(jsontext.dump_bytes([*head, status.st_rdev, _capability(full).hex()]))
+    digest = hashlib.sha256(jsontext.dump_bytes([*head, status.st_rdev, capability(full).hex()]))
     if kind == stat.S_IFREG:
         with open(full, "rb", 0) as file:
             while piece := file.read(_PIECE):
@@ -142,7 +142,8 @@ def _hash_one(full: str, name: str, status: os.stat_result) -> str:
     return digest.hexdigest()
 
 
-def _capability(full: str) -> bytes:
+def capability(full: str) -> bytes:
+    """A file's capabilities, as the kernel keeps them; empty for none."""
     try:
         return os.getxattr(full, _CAPABILITY, follow_symlinks=False)
     except OSError:
@@ -165,7 +166,7 @@ class Copier:
             return
         if self.destination.endswith("/") or os.path.isdir(target):
             target = f"{target}/{os.path.basename(wanted.path)}"
-        self._parents(os.path.dirname(target), "failed to create new directory")
+        self._parents(os.path.dirname(target), "failed to create new directory: ")
         self._entry(source, target, {})
 
     def _parents(self, path: str, failing: str) -> None:
@@ -175,7 +176,7 @@ class Copier:
             missing.append(path)
             path = os.path.dirname(path)
         if not os.path.isdir(path):
-            raise NotADirectoryError(_ENOTDIR, f"{failing}: mkdir {path[len(self.root) :]}: not a directory")
+            raise NotADirectoryError(_ENOTDIR, f"{failing}mkdir {path[len(self.root) :]}: not a directory")
         for folder in reversed(missing):
             os.mkdir(folder, 0o755)
             os.chmod(folder, 0o755)  # noqa: S103 - what dockerd gives a directory that no source describes
@@ -183,7 +184,7 @@ class Copier:
 
     def _directory(self, source: str, target: str) -> None:
         fresh = not os.path.lexists(target)
-        self._parents(target, "failed to copy directory")
+        self._parents(target, "failed to copy directory: ")
         if fresh and self.mode >= 0:
             os.chmod(target, self.mode)
         seen: dict[tuple[int, int], str] = {}
@@ -229,13 +230,13 @@ class Copier:
     def _attributes(self, source: str, target: str, status: os.stat_result) -> None:
         """As dockerd does it: a new owner comes last, and takes set-user-id and file capabilities away."""
         is_link = stat.S_ISLNK(status.st_mode)
-        capability = b"" if is_link else _capability(source)
+        kept = b"" if is_link else capability(source)
         if self.owner is None:
             os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
         if not is_link:
             os.chmod(target, stat.S_IMODE(status.st_mode))
-        if capability:
-            os.setxattr(target, _CAPABILITY, capability, follow_symlinks=False)
+        if kept:
+            os.setxattr(target, _CAPABILITY, kept, follow_symlinks=False)
         if self.owner is not None:
             os.chown(target, *self.owner, follow_symlinks=False)
         if self.mode >= 0 and not is_link:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_CAPABILITY = "security.capability"
+_ENOTDIR, _EISDIR = 20, 21
+
+
 class LaterCopier(Copier):
     """`left_out`: whether a path (relative to what is copied, or a file's name) stays behind; `parents`: the
     directories above a source are made below the destination, with its attributes."""
@@ -48,7 +52,7 @@ class LaterCopier(Copier):
             place, top = f"{place}/{part}", f"{top}/{part}"
             target = resolved(self.root, place)
             if not os.path.lexists(target):
-                self._parents(os.path.dirname(target), "failed to create new directory")
+                self._parents(os.path.dirname(target), "")
                 os.mkdir(target)
                 self._attributes(resolved(wanted.root, top), target, os.stat(resolved(wanted.root, top)))
         self._one(wanted, place + "/")
@@ -57,6 +61,8 @@ class LaterCopier(Copier):
         source = resolved(wanted.root, wanted.path)
         target = resolved(self.root, destination)
         if stat.S_ISDIR(os.lstat(source).st_mode):
+            if destination.endswith("/"):
+                self._parents(target, "")
             self._directory(source, target)
             return
         name = os.path.basename(wanted.path)
@@ -64,23 +70,41 @@ class LaterCopier(Copier):
             return
         if destination.endswith("/") or os.path.isdir(target):
             target = f"{target}/{name}"
-        self._parents(os.path.dirname(target), "failed to create new directory")
-        if os.path.isdir(target) and not os.path.islink(target):
-            raise IsADirectoryError(21, "cannot copy to directory", target[len(self.root) :])
+        self._parents(os.path.dirname(target), "")
         self._entry(source, target, {})
 
     def _directory(self, source: str, target: str) -> None:
         fresh = not os.path.lexists(target)
-        self._parents(target, "failed to copy directory")
+        if not fresh and not os.path.isdir(target):
+            raise NotADirectoryError(_ENOTDIR, f"cannot copy to non-directory: {target[len(self.root) :]}")
+        self._parents(target, "")
         seen: dict[tuple[int, int], str] = {}
         folders: list[tuple[str, os.stat_result]] = [(target, os.stat(source))] if fresh else []
         for full, name in copying.below(source):
             if self.left_out is not None and self.left_out(name):
                 continue
             if self.left_out is not None and not os.path.isdir(os.path.dirname(f"{target}/{name}")):
-                self._parents(os.path.dirname(f"{target}/{name}"), "failed to create new directory")
+                self._parents(os.path.dirname(f"{target}/{name}"), "")
             status = self._entry(full, f"{target}/{name}", seen)
             if stat.S_ISDIR(status.st_mode):
                 folders.append((f"{target}/{name}", status))
         for path, status in reversed(folders):
             os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def _entry(self, source: str, target: str, seen: "dict[tuple[int, int], str]") -> os.stat_result:
+        """As the classic copy, but no file takes a directory's place."""
+        if os.path.isdir(target) and not os.path.islink(target) and not stat.S_ISDIR(os.lstat(source).st_mode):
+            place = target[len(self.root) :]
+            raise IsADirectoryError(_EISDIR, f"cannot replace to directory {place} with file")
+        return super()._entry(source, target, seen)
+
+    def _attributes(self, source: str, target: str, status: os.stat_result) -> None:
+        """A new owner comes first: it takes neither set-user-id nor capabilities away."""
+        is_link = stat.S_ISLNK(status.st_mode)
+        os.chown(target, *(self.owner or (status.st_uid, status.st_gid)), follow_symlinks=False)
+        if not is_link:
+            os.chmod(target, self.mode if self.mode >= 0 else stat.S_IMODE(status.st_mode))
+            capability = copying.capability(source)
+            if capability:
+                os.setxattr(target, _CAPABILITY, capability, follow_symlinks=False)
+        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)

@@ -32,7 +32,7 @@ from service.engine import (
 from service.engine.build_files import BuildFiles, tree
 from service.engine.layers import Lease
 from service.engine.solve_export import export
-from service.engine.solve_image import Built
+from service.engine.solve_image import Built, LaterState
 from service.engine.solve_result import Result
 from service.engine.solving import SolveFailed, SourceRange
 from service.errors import MoorageError, NotFound, SystemFailure
@@ -267,12 +267,12 @@ class Solve:
             self.definition = step.digest
             failed: SolveFailed | None = None
             try:
+                if not self.text:
+                    raise BadDockerfile("the Dockerfile cannot be empty")
                 dockerfile = parse(self.text)
                 instructions.stages(dockerfile)
             except BadDockerfile as error:
                 text = str(error)
-                if error.line and not text.startswith("dockerfile parse error"):
-                    text = f"dockerfile parse error on line {error.line}: {text}"
                 failed = self.failed(text, error.line)
         if failed is not None:
             raise failed
@@ -442,7 +442,9 @@ class Solve:
                 ) as step:
                     step.cached = True
             whole = container_config.whole(config.get("config") or {})
-            state = configuration.State(configuration.begin(whole), arguments, self.escape)
+            state = LaterState(configuration.begin(whole), arguments, self.escape)
+            if name == "scratch":
+                state.config["WorkingDir"] = "/"
             built = Built(state, config, rows)
         built.stage_name = stage.name
         built.state.has_command = False

@@ -33,10 +33,28 @@ _CONFIG = (
 )  # fmt: skip - the keys of an image's config, in the order in which BuildKit writes them
 
 
+class LaterState(configuration.State):
+    """A stage's configuration in which ARG and ENV are one: of two that set a variable the later counts."""
+
+    def __init__(self, config: "dict[str, Any]", arguments: Arguments, escape: str = "\\") -> None:
+        super().__init__(config, arguments, escape)
+        self.values: dict[str, str] = {}  # what this stage has set
+
+    def variables(self) -> "dict[str, str]":
+        """What a `$name` can mean."""
+        return {**super().variables(), **self.values}
+
+    def environment(self) -> "list[str]":
+        """What a command sees."""
+        pairs = (variable.partition("=")[::2] for variable in self.config.get("Env") or ())
+        known = {**dict(pairs), **self.variables()}
+        return [f"{name}={value}" for name, value in known.items()]
+
+
 class Built:
     """A stage as far as it has come: its layers, and all that its configuration will say."""
 
-    def __init__(self, state: configuration.State, base: "dict[str, Any]", layers: "Sequence[LayerRow]") -> None:
+    def __init__(self, state: LaterState, base: "dict[str, Any]", layers: "Sequence[LayerRow]") -> None:
         """`base`: the whole configuration of the image that it begins with; empty for none."""
         self.state, self.base = state, base
         self.layers = list(layers)
@@ -49,7 +67,7 @@ class Built:
 
     def next(self, arguments: Arguments) -> "Built":
         """A stage that begins where this one ended."""
-        state = configuration.State(jsontext.loads(jsontext.dumps(self.state.config)), arguments, self.state.escape)
+        state = LaterState(jsontext.loads(jsontext.dumps(self.state.config)), arguments, self.state.escape)
         fresh = Built(state, {**self.base, "author": self.author}, self.layers)
         fresh.history = [dict(entry) for entry in self.history]
         fresh._undated = [entry for entry in fresh.history if not entry.get("created")]
@@ -75,18 +93,20 @@ class Built:
     def configure(self, instruction: "Instruction") -> None:
         """Apply an instruction that changes the configuration only. Raises BadDockerfile, InvalidParameter."""
         name, state = instruction.name, self.state
-        if name == "arg":
-            for variable, default in instruction.pairs:
-                state.arguments.define(variable, default)
-                value = state.arguments.known().get(variable)
-                self.step(f"ARG {variable}" if value is None else f"ARG {variable}={value}")
-            return
+        if name == "onbuild":
+            configuration.apply(state, instruction)
+            return  # the history does not tell it
         if name == "expose":
             configuration.apply(state, instruction)
             self.step(f"EXPOSE {_ports(state.config.get('ExposedPorts') or {})}")
             return
         told = configuration.apply(state, instruction)
         state.notes = []
+        known = state.arguments.known() if name == "arg" else {}
+        for variable, value in instruction.pairs if name in ("arg", "env") else ():
+            given = known.get(variable) if name == "arg" else value
+            if given is not None:
+                state.values[variable] = given
         if name == "cmd":
             state.config["ArgsEscaped"] = True
         elif name == "maintainer":

@@ -183,8 +183,7 @@ class Plan:
         try:
             return [run_mounts.parse(text, str) for text in instruction.flags.get("mount", ()) if "$" not in text]
         except BadDockerfile as error:
-            text = f"dockerfile parse error on line {instruction.number}: {error}"
-            raise self.solve.failed(text, instruction.number, end=instruction.end) from None
+            raise self.solve.failed(str(error), instruction.number, end=instruction.end) from None
 
     def needs(self, number: int) -> "list[int]":
         """The stages that a stage needs, its base first."""
@@ -204,7 +203,7 @@ class Plan:
 
         def visit(number: int) -> None:
             if number in above:
-                name = self.stages[number].name or str(number)
+                name = self.stages[above[-1]].name or f"stage-{above[-1]}"
                 raise self.solve.failed(f"circular dependency detected on stage: {name}")
             if number in found:
                 return

@@ -12,13 +12,14 @@ import weakref
 
 from service import jsontext, timestamps
 from service.builder import configuration, run_mounts
+from service.builder.arguments import PREDEFINED
 from service.builder.dockerfile import BadDockerfile, heredoc_of
 from service.builder.words import expanded_plainly
 from service.content import tarball
-from service.engine import build_copy, build_files, build_run, child_image, container_config, solve_cache
+from service.engine import build_copy, build_files, build_run, child_image, container_config, solve_cache, solve_plan
 from service.engine.build_files import Copy, tree
 from service.engine.solving import NETWORK_HOST, SECURITY_INSECURE
-from service.errors import InvalidParameter, MoorageError, NotFound, SystemFailure
+from service.errors import InvalidParameter, MoorageError, NotFound, StartRefused, SystemFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,6 +109,10 @@ async def work_directory(solve: "Solve", built: "Built", instruction: "Instructi
     """WORKDIR: a directory, made where it is missing."""
     told = configuration.work_directory(built.state, instruction)
     path, user = built.state.config["WorkingDir"], str(built.state.config.get("User") or "")
+    if path == "/":
+        step.cached = True
+        built.step(told)
+        return
     key = hashed("mkdir", chain(built.layers), path, user)
 
     async def work() -> "LayerRow":
@@ -118,6 +123,7 @@ async def work_directory(solve: "Solve", built: "Built", instruction: "Instructi
             "target": solve.tree(built.layers, upper, scratch),
             "destination": path,
             "owner": user,
+            "later": True,
         }
         await solve.files.done(job)
         return await solve.thread(layer_of, solve, built.layers, upper)
@@ -160,8 +166,8 @@ async def copied(solve: "Solve", built: "Built", instruction: "Instruction", ste
                 for flag in ("checksum", "chown", "chmod")
                 if instruction.flag(flag)
             ),
-            *(f"--{flag}" for flag in ("link", "parents") if instruction.flag(flag)),
-            *instruction.arguments,
+            *(["--parents"] if instruction.flag("parents") else ()),
+            *(_told_word(instruction, word) for word in instruction.arguments),
             "# buildkit",
         )
     )
@@ -190,6 +196,12 @@ async def copied(solve: "Solve", built: "Built", instruction: "Instruction", ste
     built.step(told, layer, created)
 
 
+def _told_word(instruction: "Instruction", word: str) -> str:
+    """A word as the history has it: of a heredoc, only its name."""
+    heredoc = heredoc_of(word) if word in instruction.inline_words and not instruction.is_json else None
+    return word if heredoc is None else f"<<{heredoc.name}"
+
+
 async def _sources(
     solve: "Solve", built: "Built", instruction: "Instruction"
 ) -> "tuple[list[tuple[Tree, list[str]]], bool]":
@@ -204,7 +216,7 @@ async def _sources(
             continue
         if local is None:
             local = await solve.source(origin) if origin else tree(path=await solve.context())
-        sources.append((local, [word]))
+        sources.append((local, [word if instruction.flag("parents") else solve_plan.inside(word) or "."]))
     for heredoc in instruction.inline:
         text = heredoc.text
         if heredoc.expand:
@@ -261,7 +273,7 @@ def command(built: "Built", instruction: "Instruction") -> "list[str]":
         return [*shell, "\n".join([text, *(heredoc.content + heredoc.name for heredoc in instruction.heredocs)])]
     heredoc = instruction.heredocs[0]
     if heredoc.text.startswith("#!"):
-        return [f"/dev/pipes/{heredoc.name}"]
+        return [*shell, f"/dev/pipes/{heredoc.name}"]
     return [*shell, heredoc.text]
 
 
@@ -271,10 +283,10 @@ async def run(solve: "Solve", built: "Built", instruction: "Instruction", step: 
 
     state = built.state
     words = command(built, instruction)
-    environment = list(state.config.get("Env") or ())
-    arguments = state.arguments.beside(environment)
-    declared = {name: state.arguments.known().get(name, "") for name in state.arguments.defined}
-    counted = [f"{name}={declared[name]}" for name in declared]
+    environment = state.environment()
+    variables = state.variables()
+    counted = [f"{name}={variables.get(name, '')}" for name in state.arguments.defined]
+    proxies = {f"{name}=" for name in PREDEFINED - set(state.arguments.defined)}
     saved = [f"|{len(counted)}", *counted, *words] if counted else words
     network, security = _allowed(solve, instruction)
     mounts = mounts_of(state.config.get("WorkingDir") or "", instruction, solve.expander(built))
@@ -285,7 +297,7 @@ async def run(solve: "Solve", built: "Built", instruction: "Instruction", step: 
             "run",
             chain(built.layers),
             saved,
-            environment,
+            [variable for variable in environment if f"{variable.partition('=')[0]}=" not in proxies],
             state.config.get("WorkingDir") or "",
             state.config.get("User") or "",
             network,
@@ -301,7 +313,7 @@ async def run(solve: "Solve", built: "Built", instruction: "Instruction", step: 
                 {
                     **{name: state.config.get(name) for name in ("User", "WorkingDir")},
                     "Hostname": solve.attributes.get("hostname") or SANDBOX,
-                    "Env": [*environment, *(f"{name}={value}" for name, value in arguments.items()), "HOSTNAME"],
+                    "Env": [*environment, "HOSTNAME"],
                     "Cmd": words,
                 }
             )
@@ -320,12 +332,14 @@ async def run(solve: "Solve", built: "Built", instruction: "Instruction", step: 
                     _missing, solve.lower(built.layers), [p["Destination"] for p in container.mounts]
                 )
                 await container.create()
-                code, error = await build_run.ran(solve.engine, container.id, step.log)
+                try:
+                    code, _ = await build_run.ran(solve.engine, container.id, step.log)
+                except StartRefused as error:
+                    said = error.message[error.message.find("unable to start") :].removesuffix(": unknown")
+                    await step.log(2, f"runc run failed: {said}\n".encode())
+                    code = 1
                 if code:
-                    reason = f": {error}" if error else ""
-                    raise SystemFailure(
-                        f'process "{" ".join(words)}" did not complete successfully: exit code: {code}{reason}'
-                    )
+                    raise SystemFailure(f'process "{" ".join(words)}" did not complete successfully: exit code: {code}')
                 await solve.thread(_clean, container.upper, stubs)
                 return await solve.thread(layer_of, solve, built.layers, container.upper)
 
@@ -350,13 +364,13 @@ def _allowed(solve: "Solve", instruction: "Instruction") -> "tuple[str, str]":
     network = instruction.flag("network") or solve.attributes.get("force-network-mode") or "default"
     security = instruction.flag("security") or "sandbox"
     if network not in ("default", "none", "host"):
-        raise BadDockerfile(f"unsupported network mode {network!r}".replace("'", '"'))
+        raise BadDockerfile(f'dockerfile parse error on line {instruction.number}: invalid network mode "{network}"')
     if security not in ("sandbox", "insecure"):
         raise BadDockerfile(f"security {security!r} is not supported".replace("'", '"'))
     if network == "host" and NETWORK_HOST not in solve.request.entitlements:
-        raise InvalidParameter(f"granting entitlement {NETWORK_HOST} is not allowed by build daemon configuration")
+        raise InvalidParameter(f"failed to load LLB: {NETWORK_HOST} is not allowed")
     if security == "insecure" and SECURITY_INSECURE not in solve.request.entitlements:
-        raise InvalidParameter(f"granting entitlement {SECURITY_INSECURE} is not allowed by build daemon configuration")
+        raise InvalidParameter(f"failed to load LLB: {SECURITY_INSECURE} is not allowed")
     return network, security
 
 
@@ -480,7 +494,8 @@ async def _cache(solve: "Solve", stack: "AsyncExitStack", mount: "RunMount", ori
     """The directory of a cache mount, for this step alone where it is asked for so."""
     name = mount.id or mount.target
     namespace = solve.attributes.get("build-arg:BUILDKIT_CACHE_MOUNT_NS", "")
-    key = hashed("cache", namespace, name, origin and origin["layers"], mount.source if origin else "")
+    owned = [mount.mode, mount.uid, mount.gid]
+    key = hashed("cache", namespace, name, origin and origin["layers"], mount.source if origin else "", owned)
     if mount.sharing == run_mounts.PRIVATE:
         number = 0
         while lock(f"{key}-{number}").locked():
@@ -553,7 +568,7 @@ async def _agent(
 
 async def _scripts(solve: "Solve", container: build_run.HiddenContainer, instruction: "Instruction") -> None:
     """A heredoc that names its own interpreter is a file that is run."""
-    if not instruction.heredocs or not container.config["Cmd"][0].startswith("/dev/pipes/"):
+    if not instruction.heredocs or not container.config["Cmd"][-1].startswith("/dev/pipes/"):
         return
     heredoc = instruction.heredocs[0]
     path = await solve.thread(solve.private_file, heredoc.text.encode("utf-8", "replace"), 0o755, 0, 0)
