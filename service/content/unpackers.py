@@ -45,6 +45,15 @@ def unpack(settings: "Settings", folder: str, source: int, answer: int) -> None:
                 return
 
 
+def end() -> None:
+    """End the program, if it was started: for who uses layers within a process that goes on."""
+    with _lock:
+        if _program:
+            ours, pid = _program.pop()
+            ours.close()
+            process.wait(pid)
+
+
 def _started(settings: "Settings") -> "tuple[_socket.socket, int]":
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     try:

@@ -166,7 +166,7 @@ async def copied(solve: "Solve", built: "Built", instruction: "Instruction", ste
                 for flag in ("checksum", "chown", "chmod")
                 if instruction.flag(flag)
             ),
-            *(["--parents"] if instruction.flag("parents") else ()),
+            *(f"--{flag}" for flag in ("parents",) if instruction.flag(flag)),
             *(_told_word(instruction, word) for word in instruction.arguments),
             "# buildkit",
         )

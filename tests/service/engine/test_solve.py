@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from service.content import unpackers
 from service.engine.engine import Engine
 from service.engine.solving import NETWORK_HOST, Exporter, SolveFailed
 from service.settings import Settings
@@ -29,11 +30,12 @@ def instance() -> Iterator[Instance]:
 
 
 @pytest.fixture(scope="module")
-def engine(instance: Instance) -> Engine:
+def engine(instance: Instance) -> Iterator[Engine]:
     """An engine of this process on the instance's store."""
     made = Engine(Settings(instance.environment))
     made.open()
-    return made
+    yield made
+    unpackers.end()
 
 
 @pytest.fixture(scope="module")
