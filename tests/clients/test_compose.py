@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,8 +54,7 @@ configs: {c1: {file: ./c1}}
 def compose(moorage: Instance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     """The project, up."""
     made = Compose(moorage, find("docker-compose", "2"), tmp_path_factory.mktemp("shop"), "shop")
-    base, octet = moorage.subnets.split("/")[0].split(".")[:2], int(moorage.subnets.split(".")[2]) + 60
-    made.write(compose=PROJECT.replace("SUBNET", f"{'.'.join(base)}.{octet}"), s1="a secret\n", c1="a config\n")
+    made.write(compose=PROJECT.replace("SUBNET", made.subnet()), s1="a secret\n", c1="a config\n")
     made("up", "-d")
     yield made
     made("--profile", "debug", "down", "-v", "-t", "0")
@@ -74,17 +72,9 @@ def test_all_is_up_in_the_order_of_health(moorage: Instance, compose: Compose) -
 
 
 def test_a_published_port_answers(moorage: Instance, compose: Compose) -> None:
-    where = compose("port", "web", "80").strip()
+    assert compose("port", "web", "80").startswith("127.0.0.1:")
 
-    def answers() -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{where}/", timeout=20) as page:
-                return bool(page.read() == b"data\n")
-        except OSError:
-            return False
-
-    assert where.startswith("127.0.0.1:")
-    moorage.until(answers, 60, "the published port does not answer")
+    moorage.until(lambda: compose.page("web") == b"data\n", 60, "the published port does not answer")
 
 
 def test_secrets_configs_and_environment(compose: Compose) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,6 +55,19 @@ class Compose:
         return subprocess.Popen(
             self.command(*words), cwd=self.folder, env=self.environment, text=True, bufsize=1, **{**pipes, **keywords}
         )
+
+    def page(self, service: str, port: str = "80") -> bytes:
+        """What is served at the service's published port; nothing while nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://{self('port', service, port).strip()}/", timeout=20) as page:
+                return bytes(page.read())
+        except OSError:
+            return b""
+
+    def subnet(self) -> str:
+        """The first three numbers of a /24 that is the instance's and that no network is given by itself soon."""
+        numbers = self.moorage.subnets.split(".")
+        return f"{numbers[0]}.{numbers[1]}.{int(numbers[2]) + 60}"
 
     def containers(self) -> dict[str, str]:
         """By name, the ids of the project's containers, running or not."""
