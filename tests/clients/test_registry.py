@@ -131,6 +131,43 @@ def test_the_platform_picks_from_an_index(moorage: Instance, registry: Registry,
     moorage.docker("rmi", name)
 
 
+def test_a_manifest_list_of_the_cli_is_pulled(moorage: Instance, registry: Registry, tmp_path: Path) -> None:
+    images = {}
+    for tag in ("a", "b"):
+        image.archive(str(tmp_path / "a.tar"), [image.layer({"a": f"list {tag}"})])
+        images[tag] = publish(registry, f"listed:{tag}", str(tmp_path / "a.tar"))
+    name = f"{registry.address}/listed:all"
+    insecure = "--insecure"
+    moorage.docker("manifest", "create", insecure, name, *images.values())
+    moorage.docker("manifest", "annotate", "--arch", "s390x", name, images["b"])
+    pushed = moorage.docker("manifest", "push", insecure, name).stdout.strip()
+    seen = json.loads(moorage.docker("manifest", "inspect", insecure, name).stdout)
+    assert sorted(entry["platform"]["architecture"] for entry in seen["manifests"])[-1] == "s390x"
+    moorage.docker("pull", "-q", name)
+    one = json.loads(skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{images['a']}"))
+    inspected = json.loads(moorage.docker("image", "inspect", name).stdout)[0]
+    assert inspected["Id"] == one["config"]["digest"]
+    assert inspected["RepoDigests"] == [f"{registry.address}/listed@{pushed}"]
+    moorage.docker("rmi", name)
+
+
+def test_what_skopeo_deletes_is_gone_from_the_registry_and_stays_here(
+    moorage: Instance, registry: Registry, tmp_path: Path
+) -> None:
+    name = f"{registry.address}/deleted:1"
+    image_id = image.archive(str(tmp_path / "a.tar"), [image.layer({"a": os.urandom(100)})], tags=[name])
+    moorage.docker("load", "-qi", str(tmp_path / "a.tar"))
+    moorage.docker("push", "-q", name)
+    assert json.loads(skopeo("inspect", "--tls-verify=false", f"docker://{name}"))["Digest"]
+    skopeo("delete", "--tls-verify=false", f"docker://{name}")
+    refused = moorage.docker("pull", name, check=False)
+    assert f"manifest for {name} not found: manifest unknown" in refused.stderr
+    assert moorage.docker("image", "inspect", "-f", "{{.Id}}", name).stdout.strip() == image_id
+    moorage.docker("push", "-q", name)  # its blobs may still be there: its manifest is there again
+    assert moorage.docker("pull", "-q", name).stdout.strip() == name
+    moorage.docker("rmi", name)
+
+
 def test_all_tags_are_pulled_and_told_as_one(moorage: Instance, registry: Registry, tmp_path: Path) -> None:
     image.archive(str(tmp_path / "a.tar"), [image.layer({"a": "1" * 500})])
     name = publish(registry, "tags:1", str(tmp_path / "a.tar")).removesuffix(":1")
