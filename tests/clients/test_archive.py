@@ -545,7 +545,7 @@ def test_a_start_waits_for_what_goes_in(moorage: Instance) -> None:
         assert call(moorage, f"GET /containers/{container}/json").json["State"]["Status"] == "created"
         wire.send(body[600:])
         assert wire.answer().status == 200
-        starting.join(20)
+        starting.join(60)
     assert wait(moorage, container) == 0
     remove(moorage, container)
 

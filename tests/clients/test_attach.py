@@ -308,7 +308,7 @@ def test_events(moorage: Instance, containers: list[str]) -> None:
 
 def told_of(moorage: Instance, line: str, container: str) -> list[str]:
     """The actions told of one container."""
-    with Wire(moorage.socket, 10) as wire:
+    with Wire(moorage.socket, 60) as wire:
         wire.send(request(line))
         told = [json.loads(text) for text in wire.answer().body.splitlines() if text]
     return [event["Action"] for event in told if event["Actor"]["ID"] == container]
@@ -372,7 +372,7 @@ class Terminal:
     def close(self) -> int:
         """The program's exit code."""
         try:
-            return self.process.wait(15)
+            return self.process.wait(60)
         finally:
             self.process.kill()
             self.process.wait()

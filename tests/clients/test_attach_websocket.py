@@ -153,7 +153,7 @@ def test_bad_handshakes(
 ) -> None:
     container = create(moorage, "true")
     containers.append(container)
-    with Wire(moorage.socket, 20) as wire:
+    with Wire(moorage.socket, 60) as wire:
         wire.send(request(f"GET /v1.51/containers/{container}/attach/ws?{ALL}", **headers))
         answer = wire.answer()
     assert (answer.status, answer.json["message"]) == (status, text)

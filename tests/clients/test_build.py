@@ -315,7 +315,7 @@ def test_a_git_repository(moorage: Instance, tmp_path: Path) -> None:
         assert "error fetching" in answers[2].json["message"]
     finally:
         os.killpg(serving.pid, signal.SIGTERM)
-        serving.wait(10)
+        serving.wait(60)
 
 
 def test_a_client_that_leaves_ends_the_build(moorage: Instance, client: docker.DockerClient) -> None:

@@ -102,7 +102,7 @@ def test_a_range_of_ports(moorage: Instance) -> None:
 
 def page(port: int) -> str:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
             return str(answer.read().decode())
     except OSError:
         return ""

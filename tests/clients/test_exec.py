@@ -294,7 +294,7 @@ def test_the_size_of_the_terminal(moorage: Instance, container: str) -> None:
 
 def exec_events(moorage: Instance, session: str) -> list[str]:
     """The actions told of one session so far; an exit code in brackets."""
-    with Wire(moorage.socket, 10) as wire:
+    with Wire(moorage.socket, 60) as wire:
         wire.send(request(f"GET /events?since=1&until={time.time() + 0.1:.3f}"))
         told = [json.loads(text) for text in wire.answer().body.splitlines() if text]
     mine = [(e["Action"], e["Actor"]["Attributes"]) for e in told if e["Actor"]["Attributes"].get("execID") == session]

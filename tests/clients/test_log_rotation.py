@@ -159,7 +159,7 @@ def test_a_rotation_cut_off_anywhere_goes_on(moorage: Instance, containers: list
     # the container ends while a rotation is under way, and is started again
     one._begin(3)
     assert call(moorage, f"POST /containers/{container}/kill").status == 204
-    attached.communicate(timeout=10)
+    attached.communicate(timeout=60)
     start(moorage, container)
     moorage.until(lambda: logs(moorage, container).count(b"begin") == 2, 60, "not started again")
     last = Rotation(settings, container, limits)

@@ -167,7 +167,7 @@ def test_follow_while_written(moorage: Instance, containers: list[str]) -> None:
             assert time.monotonic() - begin < 60
         assert call(moorage, f"POST /containers/{container}/kill").status == 204
         assert followed(wire) == b""
-    attached.communicate(timeout=10)
+    attached.communicate(timeout=60)
 
 
 def test_follow_loses_nothing_at_the_end(moorage: Instance, containers: list[str]) -> None:
@@ -245,7 +245,7 @@ def test_the_cli_follows(moorage: Instance, containers: list[str]) -> None:
         ["docker", "logs", "-f", containers[0]],
         env=moorage.client_environment,
         capture_output=True,
-        timeout=20,
+        timeout=60,
         check=True,
     )
     assert said.stdout == b"1\n2\n3\n"

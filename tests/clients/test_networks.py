@@ -14,7 +14,7 @@ FETCH = "get() { for n in 1 2 3 4 5 6 7 8 9; do wget -qO- $1 2>/dev/null && retu
 
 
 def fetch(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as page:
         return str(page.read().decode())
 
 

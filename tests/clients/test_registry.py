@@ -118,7 +118,7 @@ def test_the_platform_picks_from_an_index(moorage: Instance, registry: Registry,
         f"http://{registry.address}/v2/multi/manifests/both",
         data=json.dumps(index),
         headers={"Content-Type": "application/vnd.oci.image.index.v1+json"},
-        timeout=10,
+        timeout=60,
     )
     assert put.status_code == 201, put.text
     name = f"{registry.address}/multi:both"
@@ -437,7 +437,7 @@ class _SlowHandler(http.server.BaseHTTPRequestHandler):
         import requests
 
         kept = {name: value for name, value in self.headers.items() if name in ("Accept", "Range")}
-        upstream = requests.get(f"http://{self.server.registry.address}{self.path}", headers=kept, timeout=10)
+        upstream = requests.get(f"http://{self.server.registry.address}{self.path}", headers=kept, timeout=60)
         content = upstream.content
         self.send_response(upstream.status_code)
         for name in ("Content-Type", "Docker-Content-Digest", "Content-Range"):

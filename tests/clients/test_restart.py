@@ -96,7 +96,7 @@ def test_wait_ends_when_the_waiting_is_ended(moorage: Instance, dying: str) -> N
     waiting = moorage.docker_popen("wait", dying)
     time.sleep(0.3)  # it may begin before or after the stop: the answer is the same
     moorage.docker("stop", dying)
-    assert waiting.communicate(timeout=20)[0] == b"137\n"
+    assert waiting.communicate(timeout=60)[0] == b"137\n"
 
 
 def of_service(moorage: Instance) -> None:

@@ -242,7 +242,7 @@ def test_the_cli_follows_who_comes_and_goes(moorage: Instance, busy: str) -> Non
     finally:
         process.kill()
         process.wait()
-        reader.join(10)
+        reader.join(60)
 
 
 def test_docker_py(moorage: Instance, busy: str) -> None:

@@ -68,7 +68,7 @@ def test_a_missing_folder_is_told(path: str) -> None:
     ],
 )
 def test_wrong_starts(arguments: list[str], message: str) -> None:
-    done = subprocess.run([*PRODUCT, *arguments], capture_output=True, text=True, check=False, env={}, timeout=20)
+    done = subprocess.run([*PRODUCT, *arguments], capture_output=True, text=True, check=False, env={}, timeout=60)
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -80,7 +80,7 @@ def test_what_is_not_a_listening_socket_is_refused() -> None:
         program = 'exec env LISTEN_FDS=1 LISTEN_PID=$$ "$@"'
         done = subprocess.run(
             ["sh", "-c", f"exec 3<&0; {program}", "sh", *PRODUCT],
-            stdin=theirs.fileno(), capture_output=True, text=True, check=False, timeout=20,
+            stdin=theirs.fileno(), capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
     assert done.returncode == 1
     assert "not a listening stream socket" in done.stderr

@@ -261,7 +261,7 @@ class Instance:
                 client.api.remove_volume(volume["Name"], force=True)
         finally:
             client.close()
-        end = time.monotonic() + 20  # exit hooks of what was just removed may still be on their way
+        end = time.monotonic() + 60  # exit hooks of what was just removed may still be on their way
         while (left := self.leftovers()) and time.monotonic() < end:
             time.sleep(0.05)
         return left
@@ -353,7 +353,7 @@ class Instance:
         """Take from the machine what is still there, whoever's fault: the last step, and after a failed test."""
         for pid, _ in self._processes():
             _kill(pid)
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while self._processes() and time.monotonic() < end:
             time.sleep(0.02)
         for target in sorted(mounts_below(self.folder), reverse=True):

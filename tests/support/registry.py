@@ -61,7 +61,7 @@ class Registry:
                 [*self._enter, "docker-registry", "serve", f"{self.folder}/config.yml"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": os.environ["PATH"]},
             )  # fmt: skip
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         while not self._answers():
             assert time.monotonic() < end, self.log()
             assert self._process.poll() is None, self.log()

@@ -152,7 +152,7 @@ class WireService:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not self._listens():
             assert time.monotonic() < end, self.log()
             assert self.process.poll() is None, self.log()

@@ -20,7 +20,7 @@ def test_weighed_once_for_all_who_ask_at_the_same_time(tmp_path: Path, monkeypat
 
     def weigh(_: Engine, kinds: frozenset[str]) -> Any:
         weighed.append(kinds)
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         if "image" in kinds:
             raise SystemFailure("no scales")
         return {"Volumes": []}

@@ -286,7 +286,7 @@ class Server:
             self.socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # a datagram socket that nobody connected: shut down all the same
-        self.thread.join(5)
+        self.thread.join(60)
         self.socket.close()
 
 

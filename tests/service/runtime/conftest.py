@@ -137,7 +137,7 @@ class Workshop:
             runc.delete(self.settings, container_id, force=True)
             for path in Path(self.settings.container_run(container_id)).glob("**/conmon.pid"):
                 pid = int(path.read_text() or 0)
-                assert pidfd.wait_gone(pid, 10), f"conmon {pid} outlived its container"
+                assert pidfd.wait_gone(pid, 60), f"conmon {pid} outlived its container"
         groups = cgroup.detect()
         assert cgroup.remove(groups, "/" + self.parent), "processes were left in a control group"
         inside = [entry.point for entry in mount.table() if entry.point.startswith(self.settings.run)]

@@ -93,7 +93,7 @@ async def test_a_terminal_has_its_size_and_is_resized(workshop: Workshop) -> Non
     out, err = await drain(stream)
     assert "40 100\r\nxterm\r\n" in out
     assert err == ""
-    assert pidfd.wait_gone(created.conmon_pid, 10)
+    assert pidfd.wait_gone(created.conmon_pid, 60)
     with pytest.raises(Conflict):
         conmon.resize(workshop.settings, record["Id"], None, 1, 1)
 
