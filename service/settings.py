@@ -36,6 +36,7 @@ class Settings:
         "log_level",
         "nft_table",
         "no_proxy",
+        "plugin_directories",
         "python",
         "registries_conf",
         "registry_mirrors",
@@ -66,6 +67,9 @@ class Settings:
         self.cgroup_parent = env.get("MOORAGE_CGROUP_PARENT", "moorage")
         listed = env.get("MOORAGE_CDI_DIRS", "/etc/cdi:/var/run/cdi").split(":")
         self.cdi_directories = [folder for folder in listed if folder]  # of vendors' device files; the last one wins
+        self.plugin_directories = env.get(  # the first has sockets, the others descriptions
+            "MOORAGE_PLUGIN_DIRS", "/run/docker/plugins:/etc/docker/plugins:/usr/lib/docker/plugins"
+        ).split(":")
         self.insecure_registries = env.get("MOORAGE_INSECURE_REGISTRIES", "")  # "host:port,…": plain HTTP is allowed
         self.registry_mirrors = env.get("MOORAGE_REGISTRY_MIRRORS", "").replace(",", " ").split()  # URLs; of Docker Hub
         self.certs_directory = env.get("MOORAGE_CERTS_DIR", "/etc/docker/certs.d")  # certificates by registry

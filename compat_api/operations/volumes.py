@@ -1,7 +1,7 @@
 """/volumes."""
 
 from compat_api.declaration import ApiVersion, Filters, Flag, check_boolean, delete, get, post, put
-from compat_api.reply import Reply
+from compat_api.reply import Later, Reply
 from compat_api.versions import has
 
 TYPE_CHECKING = False
@@ -11,12 +11,17 @@ if TYPE_CHECKING:
 
 
 @get("/volumes")
-def volume_list(engine: "Engine", filters: "dict[str, list[str]]" = Filters()) -> Reply:
+def volume_list(engine: "Engine", filters: "dict[str, list[str]]" = Filters()) -> "Reply | Later":
     """List volumes (API: VolumeList)."""
     from service.engine import volumes
 
-    found = [volumes.describe(engine.settings, volume) for volume in volumes.matching(engine.store, filters)]
-    return Reply.json({"Volumes": found, "Warnings": None})
+    found = volumes.matching(engine.store, filters)
+
+    def answer() -> Reply:
+        shown, warnings = volumes.described(engine.settings, found)
+        return Reply.json({"Volumes": shown, "Warnings": warnings or None})
+
+    return answer() if all(volumes.is_local(volume["Driver"]) for volume in found) else Later(answer)
 
 
 @post("/volumes/create", body="compat_api.schemas.volumes:VolumeCreateRequest")
@@ -27,15 +32,20 @@ async def volume_create(engine: "Engine", *, body: "VolumeCreateRequest") -> Rep
     made = await engine.thread(
         volumes.create, engine.settings, engine.store, body.Name or "", body.Driver or "", body.DriverOpts, body.Labels
     )
-    return Reply.json(volumes.describe(engine.settings, made), status=201)
+    return Reply.json(await engine.thread(volumes.describe, engine.settings, made), status=201)
 
 
 @get("/volumes/{name}")
-def volume_inspect(engine: "Engine", name: str) -> Reply:
+def volume_inspect(engine: "Engine", name: str) -> "Reply | Later":
     """Inspect a volume (API: VolumeInspect)."""
     from service.engine import volumes
 
-    return Reply.json(volumes.describe(engine.settings, volumes.find(engine.store, name)))
+    volume = volumes.find(engine.store, name)
+
+    def answer() -> Reply:
+        return Reply.json(volumes.describe(engine.settings, volume))
+
+    return answer() if volumes.is_local(volume["Driver"]) else Later(answer)
 
 
 @put("/volumes/{name}")

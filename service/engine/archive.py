@@ -262,7 +262,13 @@ def _binds(engine: "Engine", container: "Container") -> "Iterator[Bind]":
     taken = set()
     for point in sorted(record["Mounts"], key=lambda mount: mounts.by_depth(mount["Destination"])):
         taken.add(point["Destination"])
-        if point["Type"] != "tmpfs":
+        if point["Type"] == "volume" and point["Driver"] != "local":
+            from service.engine import volume_drivers
+
+            place = volume_drivers.place(engine.settings, point["Name"], record["Id"])
+            if place:  # else its plugin has it not mounted for this container: an empty directory is shown
+                yield _bind(engine, container, {**point, "Source": place})
+        elif point["Type"] != "tmpfs":
             yield _bind(engine, container, point)
     read_only = bool(record["HostConfig"].get("ReadonlyRootfs"))
     for destination, source in facts.own_files(engine.settings, record).items():

@@ -22,10 +22,18 @@ def populate(engine: "Engine", record: "ContainerRecord", planned: "Plan") -> No
 
     wanted = [mount for mount in record["Mounts"] if mount["Type"] == "volume" and not mount.get("NoCopy")]
     mounted: list[str] = []
+    foreign: list[str] = []
     merged = ""
     try:
         for mount in wanted:
-            if mount.get("Device"):
+            if mount["Driver"] != "local":
+                from service.engine import volume_drivers
+
+                foreign.append(mount["Name"])
+                place = volume_drivers.mount(engine.settings, mount["Driver"], mount["Name"], record["Id"])
+                mount = mount.copy()  # noqa: PLW2901 - the record keeps no place: it is the plugin's to change
+                mount["Source"] = place
+            elif mount.get("Device"):
                 volumes.mount(engine.settings, planned.volumes[mount["Name"]])
                 mounted.append(mount["Name"])
             if not mount.get("Anonymous") and not _is_empty(mount):
@@ -36,6 +44,10 @@ def populate(engine: "Engine", record: "ContainerRecord", planned: "Plan") -> No
         if merged:
             rootfs.unmount(engine.settings, record["Id"])
             remove_tree(engine.settings.container_run(record["Id"]))  # made for the mount; a start makes it anew
+        for name in foreign:
+            from service.engine import volume_drivers
+
+            volume_drivers.unmount(engine.settings, name, record["Id"])
         for name in mounted:
             volumes.unmount_unless_held(engine.settings, engine.store, name)
 

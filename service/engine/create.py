@@ -113,6 +113,7 @@ def create(
     }
     with volumes.exclusively(settings, planned.volumes):
         try:
+            mounts.make_volumes(engine, planned)
             rootfs.prepare(settings, container_id)
             copy_up.populate(engine, record, planned)
             _register(engine, record, planned, linked, lease)

@@ -42,21 +42,27 @@ def prepare(settings: "Settings", database: "Database", record: "ContainerRecord
     for point in record["Mounts"]:
         found = point.copy()
         if point["Type"] == "volume":
-            _volume(settings, database, point)
+            found["Source"] = _volume(settings, database, record["Id"], point)
         elif point["Type"] == "bind":
             make_bind_source(point)
         elif point["Type"] == "image":
             _image(settings, record["Id"], point)
         if point.get("Subpath"):
-            found["Source"] = _part(settings, record["Id"], point)
+            found["Source"] = _part(settings, record["Id"], found)
         ready.append(found)
     return ready
 
 
-def _volume(settings: "Settings", database: "Database", point: "MountPoint") -> None:
+def _volume(settings: "Settings", database: "Database", container_id: str, point: "MountPoint") -> str:
+    """Have a volume mounted where it is; that place."""
+    if point["Driver"] != "local":
+        from service.engine import volume_drivers, volumes
+
+        with volumes.exclusively(settings, [point["Name"]]):
+            return volume_drivers.mount(settings, point["Driver"], point["Name"], container_id)
     if not point.get("Device"):
         os.makedirs(point["Source"], 0o755, exist_ok=True)
-        return
+        return point["Source"]
     from service.engine import volumes
     from service.store import volumes as stored
 
@@ -64,6 +70,7 @@ def _volume(settings: "Settings", database: "Database", point: "MountPoint") -> 
     if volume is not None:
         with volumes.exclusively(settings, [point["Name"]]):
             volumes.mount(settings, volume)
+    return point["Source"]
 
 
 def make_bind_source(point: "MountPoint") -> None:
@@ -152,6 +159,13 @@ def release(settings: "Settings", container_id: str) -> None:
 
 def release_volumes(settings: "Settings", database: "Database", record: "ContainerRecord") -> None:
     """Take away the file systems of volumes that nobody uses any more. After the container's `holds` is gone."""
+    foreign = {p["Name"] for p in record["Mounts"] if p["Type"] == "volume" and p["Driver"] != "local"}
+    if foreign:
+        from service.engine import volume_drivers, volumes
+
+        with volumes.exclusively(settings, foreign):
+            for name in sorted(foreign):
+                volume_drivers.unmount(settings, name, record["Id"])
     named = {point["Name"] for point in record["Mounts"] if point.get("Device")}
     if named:
         from service.engine import volumes

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 class Plan:
     """The mounts of one container, and every volume among them, known already or new."""
 
-    __slots__ = ("container_id", "mounts", "volumes")
+    __slots__ = ("container_id", "made", "mounts", "volumes")
 
     def __init__(self, container_id: str) -> None:
         self.container_id = container_id
         self.mounts: list[MountPoint] = []
         self.volumes: dict[str, Volume] = {}
+        self.made: set[str] = set()  # volumes that a plugin has made for it
 
 
 def check(host: "Settings") -> None:
@@ -82,6 +83,15 @@ def plan(
     return planned
 
 
+def make_volumes(engine: "Engine", planned: Plan) -> None:
+    """Have plugins make what they are to keep. Under `volumes.exclusively`. Raises NotFound, SystemFailure."""
+    from service.store import volumes as stored
+
+    for name, volume in planned.volumes.items():
+        if stored.get(engine.store, name) is None and volumes.make(engine.settings, volume):
+            planned.made.add(name)
+
+
 def register(engine: "Engine", planned: Plan) -> None:
     """Write down the volumes of a plan that are new. In the transaction of the container."""
     for volume in planned.volumes.values():
@@ -92,9 +102,9 @@ def forget(engine: "Engine", planned: Plan) -> None:
     """Remove what a failed create had made for volumes that never came to be. Under `volumes.exclusively`."""
     from service.store import volumes as stored
 
-    for name in planned.volumes:
+    for name, volume in planned.volumes.items():
         if stored.get(engine.store, name) is None:
-            volumes.discard_files(engine.settings, name)
+            volumes.discard(engine.settings, name, volume["Driver"] if name in planned.made else "local")
 
 
 def _point(
@@ -173,7 +183,7 @@ def _volume(engine: "Engine", planned: Plan, request: "MountRequest", mode: str,
     point: MountPoint = {
         "Type": "volume",
         "Name": volume["Name"],
-        "Source": volumes.data_path(engine.settings, volume["Name"]),
+        "Source": volumes.data_path(engine.settings, volume["Name"]) if volumes.is_local(volume["Driver"]) else "",
         "Destination": clean(request["Target"]),
         "Driver": volume["Driver"],
         "Mode": mode,
@@ -187,7 +197,7 @@ def _volume(engine: "Engine", planned: Plan, request: "MountRequest", mode: str,
     if options.get("Subpath"):
         point["Subpath"] = options["Subpath"]
     made_of = next((volume["Options"][key] for key in ("device", "type", "size") if volume["Options"].get(key)), "")
-    if made_of:
+    if made_of and volumes.is_local(volume["Driver"]):
         point["Device"] = made_of
     return point
 

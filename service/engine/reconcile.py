@@ -39,6 +39,10 @@ def at_start(engine: "Engine") -> None:
 
         network_repair.at_start(settings, store, engine.log)
     _unregistered(engine)
+    if os.path.exists(settings.run + "/volume-mounts"):
+        from service.engine import volume_drivers
+
+        volume_drivers.settle(settings, store)
     if images.unflushed(store) or rebooted:
         from service.engine import flushing
 

@@ -75,7 +75,8 @@ def files_and_record(
             containers.delete(database, container_id)
             gone = [name for name in sorted(anonymous) if volumes.unregister(database, name)]
             events.container(database, record, "destroy")
+        drivers = {mount["Name"]: mount["Driver"] for mount in record["Mounts"] if mount["Type"] == "volume"}
         for name in gone:
-            volumes.discard_files(settings, name)
+            volumes.discard(settings, name, drivers[name])
     remove_tree(settings.container_run(container_id))
     remove_tree(settings.container_run(container_id) + ".lock")

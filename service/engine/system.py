@@ -5,7 +5,7 @@ import os
 from service import journal, timestamps, version
 from service.errors import SystemFailure
 from service.kernel import cgroup
-from service.store import containers, images, meta
+from service.store import containers, images, meta, volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def info(engine: "Engine") -> "dict[str, Any]":
             ["userxattr", "false"],
         ],
         "Plugins": {
-            "Volume": ["local"],
+            "Volume": ["local", *sorted(volumes.drivers(engine.store) - {"local"})],
             "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": None,
             "Log": ["journald", "json-file", "local", "none"],
@@ -293,10 +293,10 @@ async def shared_data_usage(engine: "Engine", kinds: "frozenset[str]") -> "Any":
 
 def data_usage(engine: "Engine", kinds: "frozenset[str]" = frozenset()) -> "dict[str, Any]":
     """API: SystemDataUsage in its shape before 1.52. Blocking: it weighs files. `kinds` empty: everything."""
-    from service.engine import container_list, volumes
+    from service.engine import container_list
     from service.engine import images as image_verbs
+    from service.engine import volumes as volume_verbs
     from service.kernel.tree import disk_usage
-    from service.store import volumes as stored_volumes
 
     document: dict[str, Any] = {
         "LayersSize": 0,
@@ -311,17 +311,18 @@ def data_usage(engine: "Engine", kinds: "frozenset[str]" = frozenset()) -> "dict
     if not kinds or "container" in kinds:
         document["Containers"] = container_list.summaries(engine, all=True, limit=0, size=True, filters={})
     if not kinds or "volume" in kinds:
-        counts = stored_volumes.use_counts(engine.store)
+        counts = volumes.use_counts(engine.store)
         document["Volumes"] = [
             {
-                **volumes.describe(engine.settings, volume),
+                **volume_verbs.describe(engine.settings, volume),
                 "UsageData": {
                     "RefCount": counts.get(volume["Name"], 0),
-                    "Size": disk_usage(volumes.data_path(engine.settings, volume["Name"])),
+                    "Size": disk_usage(volume_verbs.data_path(engine.settings, volume["Name"])),
                 },
             }
-            for volume in stored_volumes.by_name(engine.store)
-            if not volume["Options"]  # what is kept elsewhere takes no place here
+            for volume in volumes.by_name(engine.store)
+            if not volume["Options"]
+            and volume_verbs.is_local(volume["Driver"])  # what is kept elsewhere takes no place here
         ]
     if not kinds or "build-cache" in kinds:
         from service.engine import build_cache

@@ -58,12 +58,13 @@ def create(
     volume = decide(settings, database, name, driver, options, labels)
     if volumes.get(database, volume["Name"]) is None:
         with exclusively(settings, [volume["Name"]]):
+            made = make(settings, volume)
             try:
                 with database.write():
                     register(database, volume)
             except BaseException:
                 if volumes.get(database, volume["Name"]) is None:  # else another process was faster
-                    discard_files(settings, volume["Name"])
+                    discard(settings, volume["Name"], volume["Driver"] if made else "")  # never what was there before
                 raise
         bell.ring(settings.bell)
     return volumes.get(database, volume["Name"]) or volume
@@ -84,18 +85,26 @@ def decide(
     """
     anonymous = not name
     name = name or new_id()
-    if driver not in ("", "local"):
-        raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
-    check_name(name)
     there = volumes.get(database, name)
+    if is_local(driver):
+        check_name(name)
+    elif there is None or there["Driver"] != driver:
+        from service.engine import volume_drivers
+
+        try:
+            volume_drivers.look_up(settings, driver)
+        except (NotFound, SystemFailure) as error:
+            raise type(error)(f"create {name}: {error.message}") from None
+        check_name(name)  # its lock is a directory of that name
     if there is not None:
         if driver and there["Driver"] != driver:
             raise Conflict(f"create {name}: conflict: volume name must be unique")
         return there
-    _check_options(settings, name, options or {})
+    if is_local(driver):
+        _check_options(settings, name, options or {})
     return {
         "Name": name,
-        "Driver": "local",
+        "Driver": driver or "local",
         "CreatedAt": timestamps.rfc3339(timestamps.now_ns() // 1_000_000_000 * 1_000_000_000),
         "Labels": {**(labels or {}), **({ANONYMOUS_LABEL: ""} if anonymous else {})},
         "Options": dict(options or {}),
@@ -103,10 +112,27 @@ def decide(
     }
 
 
+def is_local(driver: str) -> bool:
+    """Whether the driver is our own, not a plugin."""
+    return driver in ("", "local")
+
+
+def make(settings: "Settings", volume: "Volume") -> bool:
+    """Have a plugin make its volume; the files of our own driver's are there with the lock. Under `exclusively`.
+
+    True when the plugin has made it, False when there was nothing to do. Raises NotFound, SystemFailure.
+    """
+    if is_local(volume["Driver"]):
+        return False
+    from service.engine import volume_drivers
+
+    return volume_drivers.make(settings, volume)
+
+
 def register(database: "Database", volume: "Volume") -> None:
     """Write down a volume whose files are there, unless it is known. In a transaction, under `exclusively`."""
     if volumes.insert(database, volume):
-        events.record(database, "volume", "create", volume["Name"], {"driver": "local"})
+        events.record(database, "volume", "create", volume["Name"], {"driver": volume["Driver"]})
 
 
 class exclusively:  # noqa: N801 - reads as a word in `with exclusively(...)`
@@ -182,11 +208,20 @@ def find(database: "Database", name: str) -> "Volume":
 
 def remove(settings: "Settings", database: "Database", name: str, *, force: bool = False) -> None:
     """Delete a volume and its files. Blocking. Raises NotFound (not with `force`), Conflict when it is in use."""
-    if volumes.get(database, name) is None:
+    volume = volumes.get(database, name)
+    if volume is None:
         if force:
             return
         raise NotFound(f"get {name}: no such volume")
     with exclusively(settings, [name]):
+        if not is_local(volume["Driver"]) and not volumes.users(database, name):
+            from service.engine import volume_drivers
+
+            try:
+                volume_drivers.remove(settings, volume["Driver"], name)  # first: if it refuses, the volume stays
+            except NotFound:
+                if not force:  # else a volume whose plugin is gone for good is forgotten, as by dockerd
+                    raise
         with database.write():
             if not unregister(database, name):
                 users = ", ".join(volumes.users(database, name))
@@ -201,10 +236,27 @@ def unregister(database: "Database", name: str) -> bool:
 
     False when it is in use, or gone.
     """
-    if not volumes.delete(database, name):
+    volume = volumes.get(database, name)
+    if volume is None or not volumes.delete(database, name):
         return False
-    events.record(database, "volume", "destroy", name, {"driver": "local"})
+    events.record(database, "volume", "destroy", name, {"driver": volume["Driver"]})
     return True
+
+
+def discard(settings: "Settings", name: str, driver: str) -> None:
+    """Remove what there is of a volume that is not registered (any more), also at its plugin. Under `exclusively`.
+
+    What a plugin says against it is written to the journal.
+    """
+    if not is_local(driver):
+        from service import journal
+        from service.engine import volume_drivers
+
+        try:
+            volume_drivers.remove(settings, driver, name)
+        except (NotFound, SystemFailure) as error:
+            journal.write("warning", error.message)
+    discard_files(settings, name)
 
 
 def discard_files(settings: "Settings", name: str) -> None:
@@ -258,7 +310,16 @@ def unmount_unless_held(settings: "Settings", database: "Database", name: str) -
 
 
 def describe(settings: "Settings", volume: "Volume") -> "dict[str, Any]":
-    """Docker's Volume (API: VolumeInspect)."""
+    """Docker's Volume (API: VolumeInspect). Blocking when the volume is a plugin's; then raises as it answers."""
+    if not is_local(volume["Driver"]):
+        from service.engine import volume_drivers
+
+        told = volume_drivers.describe(settings, volume)
+        return {**_described(settings, volume), **told}
+    return _described(settings, volume)
+
+
+def _described(settings: "Settings", volume: "Volume") -> "dict[str, Any]":
     return {
         "CreatedAt": volume["CreatedAt"],
         "Driver": volume["Driver"],
@@ -268,6 +329,20 @@ def describe(settings: "Settings", volume: "Volume") -> "dict[str, Any]":
         "Options": volume["Options"] or None,
         "Scope": "local",
     }
+
+
+def described(settings: "Settings", found: "Iterable[Volume]") -> "tuple[list[dict[str, Any]], list[str]]":
+    """Docker's Volumes, and warnings: those whose plugin does not answer are shown by what we know of them."""
+    documents: list[dict[str, Any]] = []
+    warnings: list[str] = []
+    for volume in found:
+        try:
+            documents.append(describe(settings, volume))
+        except (NotFound, SystemFailure) as error:
+            documents.append({**_described(settings, volume), "Mountpoint": ""})
+            if error.message not in warnings:
+                warnings.append(error.message)
+    return documents, warnings
 
 
 def matching(database: "Database", filters: "Mapping[str, list[str]]") -> "list[Volume]":
@@ -312,7 +387,7 @@ def prune(
     for volume in volumes.by_name(database):
         if volume["Name"] in counts or not (named_too or volume["anonymous"]):
             continue
-        if volume["Options"]:
+        if volume["Options"] or not is_local(volume["Driver"]):
             continue  # what is kept elsewhere is not thrown away with what is kept here (dockerd does not, either)
         if not all(has_label(volume["Labels"], label) for label in filters.get("label", ())):
             continue

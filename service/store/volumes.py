@@ -56,6 +56,11 @@ def names(database: Database) -> set[str]:
     return {row[0] for row in database.rows("SELECT name FROM volumes")}
 
 
+def drivers(database: Database) -> set[str]:
+    """The drivers that keep any volume."""
+    return {row[0] for row in database.rows("SELECT DISTINCT driver FROM volumes")}
+
+
 def users(database: Database, name: str) -> list[str]:
     """The ids of the containers that mount a volume, running or not."""
     return [row[0] for row in database.rows("SELECT container_id FROM volume_uses WHERE volume = ?", (name,))]
