@@ -15,6 +15,7 @@ from collections import deque
 
 import grpclib.client
 from grpclib.config import Configuration
+from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
 from h2.settings import SettingCodes
@@ -105,8 +106,33 @@ class Bulk:
             self._owed = left
 
 
-class _Protocol(H2Protocol):
-    """grpclib's protocol, with a way past h2 for `Bulk` streams."""
+class Limited(H2Protocol):
+    """grpclib's protocol, where a message has a largest size: it is put together in memory."""
+
+    def connection_made(self, transport: "BaseTransport") -> None:
+        """As grpclib's."""
+        super().connection_made(transport)
+        made = self.connection.create_stream
+
+        def create_stream(**keywords: "Any") -> "Any":
+            stream = made(**keywords)
+            receive = stream.recv_data
+
+            async def recv_data(size: int) -> bytes:
+                if size > WINDOW:
+                    raise GRPCError(
+                        Status.RESOURCE_EXHAUSTED, f"grpc: received message larger than max ({size} vs. {WINDOW})"
+                    )
+                return await receive(size)
+
+            stream.recv_data = recv_data  # type: ignore[method-assign]  # grpclib reads whatever length is announced
+            return stream
+
+        self.connection.create_stream = create_stream  # type: ignore[method-assign]  # its one place to make them
+
+
+class _Protocol(Limited):
+    """With a way past h2 for `Bulk` streams."""
 
     def connection_made(self, transport: "BaseTransport") -> None:
         super().connection_made(transport)

@@ -68,7 +68,8 @@ class Services:
 
         Its next call opens a connection again: a client that keeps one does not keep the process.
         """
-        protocol = self._server._protocol_factory()
+        made = self._server._protocol_factory()
+        protocol = channel.Limited(made.handler, made.config, made.h2_config)
         connection.become(protocol)
         asked = -1
         while not await connection.closed_within(self._window):

@@ -230,6 +230,14 @@ async def test_an_unknown_method_is_unimplemented(client: Client) -> None:
     assert "UpdateBuildHistory" in str(refused.value.message)
 
 
+async def test_a_message_has_a_largest_size(client: Client) -> None:
+    request = control.StatusRequest(Ref="x" * ((16 << 20) + 1))
+    with pytest.raises(GRPCError, match="larger than max") as refused:
+        await client.ask(CONTROL + "Status", request, control.StatusResponse)
+    assert refused.value.status is Status.RESOURCE_EXHAUSTED
+    await client.ask(CONTROL + "ListWorkers", control.ListWorkersRequest(), control.ListWorkersResponse)
+
+
 async def test_two_builds_of_one_name_are_refused(client: Client) -> None:
     first = client.solve("r")
     await client.ask(BRIDGE + "Ping", gateway.PingRequest(), gateway.PongResponse, "r")
