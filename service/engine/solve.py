@@ -408,8 +408,8 @@ class Solve:
     async def _stage(self, number: int) -> Built:
         stage = self.stages[number]
         built = await self._begin(number, stage)
-        total = 1 + sum(instruction.name in _LAYERED for instruction in stage.instructions)
-        done = 1
+        done = self._first(number)
+        total = done + sum(instruction.name in _LAYERED for instruction in stage.instructions)
         triggers, built.state.config["OnBuild"] = built.state.config.get("OnBuild") or [], None
         followed = [*(self._trigger(text) for text in triggers), *stage.instructions]
         total += sum(instruction.name in _LAYERED for instruction in followed[: len(triggers)])
@@ -419,6 +419,11 @@ class Solve:
             await self._instruction(number, built, instruction, f"{done}/{total}".rjust(2 * len(str(total)) + 1))
         return built
 
+    def _first(self, number: int) -> int:
+        """1 where a stage begins with an image: that is a step, which nothing and another stage are not."""
+        name, _ = self.plan.base_of(number)
+        return int(name != "scratch" and self.plan.stage_of(name, before=number) is None)
+
     def _trigger(self, text: str) -> "Instruction":
         try:
             return instructions.one(text)
@@ -427,7 +432,7 @@ class Solve:
 
     async def _begin(self, number: int, stage: "Stage") -> Built:
         name, platform = self.plan.base_of(number)
-        total = 1 + sum(instruction.name in _LAYERED for instruction in stage.instructions)
+        total = self._first(number) + sum(instruction.name in _LAYERED for instruction in stage.instructions)
         before = self.plan.stage_of(name, before=number)
         label = self.plan.label(number)
         arguments = self.arguments.stage()

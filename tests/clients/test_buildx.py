@@ -105,7 +105,7 @@ def buildx(moorage: Instance, tmp_path_factory: pytest.TempPathFactory) -> Build
     (context / "sub/deep").mkdir(parents=True)
     (context / "hello.txt").write_text("hi\n")
     (context / "sub/deep/f").write_text("s\n")
-    (context / "sub/deep/f").chmod(0o1640)
+    (context / "sub/deep/f").chmod(0o4755)
     (context / "sub/link").symlink_to("deep/f")
     os.link(context / "hello.txt", context / "sub/hard")
     (context / "sub/ümläut é").write_text("u\n")
@@ -134,7 +134,7 @@ def test_an_image_is_built_named_and_runs(buildx: Buildx, moorage: Instance) -> 
     assert any(line.endswith(" moin") for line in said.splitlines())
     assert "naming to docker.io/library/y:1" in said
     assert moorage.docker("run", "--rm", "x", "ls", "-A", "/src/sub").stdout.split("\n")[:2] == ["deep", "empty"]
-    assert moorage.docker("run", "--rm", "y:1", "stat", "-c", "%a %U", "/src/sub/deep/f").stdout == "1640 root\n"
+    assert moorage.docker("run", "--rm", "y:1", "stat", "-c", "%a %U", "/src/sub/deep/f").stdout == "4755 root\n"
     assert moorage.docker("inspect", "-f", '{{index .Config.Labels "a"}}', "x").stdout == "b\n"
     again = buildx.build("-t", "x", "--label", "a=b", "--build-arg", "GREETING=moin", "ctx")
     assert again.count("CACHED") >= 4
@@ -218,7 +218,7 @@ def test_results_are_sent_to_the_client(buildx: Buildx) -> None:
     out, context = buildx.folder / "out/out", buildx.folder / "ctx"
     assert (out / "hello.txt").read_text() == "hi\n"
     assert sorted(os.listdir(out / "sub")) == sorted(set(os.listdir(context / "sub")) - {"x.log"})
-    assert (out / "sub/deep/f").stat().st_mode & 0o7777 == 0o1640
+    assert (out / "sub/deep/f").stat().st_mode & 0o7777 == 0o4755
     assert os.readlink(out / "sub/link") == "deep/f"
     buildx.build("-o", "type=tar,dest=out.tar", "--target", "final", "ctx")
     with tarfile.open(buildx.folder / "out.tar") as archive:
