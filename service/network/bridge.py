@@ -24,8 +24,7 @@ def ensure(channel: "Channel", network: "NetworkRecord", ports: "Iterable[str]" 
     name = bridge_name(network)
     found = netlink.link(channel, name)
     if found is None:
-        mac = bytes.fromhex(ipam.random_mac().replace(":", ""))  # of its own, or it changes with every port
-        channel.request(netlink.add_bridge(name, mac=mac, mtu=mtu(network)))
+        channel.request(netlink.add_bridge(name, mac=_mac(network), mtu=mtu(network)))
         found = netlink.link(channel, name)
         if found is None:
             raise SystemFailure(f"the bridge {name} vanished while it was made")
@@ -38,6 +37,12 @@ def ensure(channel: "Channel", network: "NetworkRecord", ports: "Iterable[str]" 
         channel.request(netlink.set_up(found.index))
     _switch(f"/proc/sys/net/ipv4/conf/{name}/route_localnet")
     return index
+
+
+def _mac(network: "NetworkRecord") -> bytes:
+    """The bridge's hardware address: of its own, or it changes with every port; and always the same, or containers that
+    know their gateway go on calling the one of a bridge that was deleted and made again."""
+    return bytes.fromhex("0642" + network["Id"][:8])  # locally administered, and no container's (those begin with 02)
 
 
 def mtu(network: "NetworkRecord") -> int:

@@ -29,7 +29,7 @@ def test_a_deleted_bridge_and_table(moorage: Instance, running: str) -> None:
     assert subprocess.run(["ip", "link", "show", bridge], capture_output=True, check=False).returncode == 0
     assert subprocess.run(["nft", "list", "table", "inet", table], capture_output=True, check=False).returncode == 0
     gateway = moorage.docker("exec", "box", "sh", "-c", "ip route | sed -n 's/^default via \\([0-9.]*\\) .*/\\1/p'")
-    moorage.docker("exec", "box", "ping", "-c", "1", "-w", "30", gateway.stdout.strip())
+    moorage.docker("exec", "box", "ping", "-c", "5", "-w", "60", gateway.stdout.strip())
 
 
 def test_a_disconnect_that_was_killed_is_brought_to_its_end(moorage: Instance, running: str) -> None:

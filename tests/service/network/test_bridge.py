@@ -245,3 +245,6 @@ def test_the_gateway_keeps_its_mac_while_containers_come_and_go(host: Host) -> N
         other.release()
     assert host.left_behind() == []
     assert mac() == before
+    host.run("ip", "link", "del", "mtest0")
+    host.container("last")
+    assert mac() == before, "whoever knows the gateway finds it again"
