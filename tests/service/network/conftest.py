@@ -301,6 +301,18 @@ def call(namespace: str, address: str, port: int, kind: int = socket.SOCK_STREAM
         return caller.recv(100).decode()
 
 
+def reached(namespace: str, address: str, port: int) -> str:
+    """`call`, again until it succeeds: a new IPv6 address may still be looked for. Raises OSError after 30 s."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return call(namespace, address, port)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 @pytest.fixture
 def host() -> Iterator[Host]:
     """A host and its outside world, without anything of ours yet."""

@@ -7,7 +7,7 @@ import pytest
 
 from service.engine import network_repair, network_settings
 from service.kernel import netns
-from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, run
+from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, reached, run
 
 WEB = {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}
 Serve = Callable[..., Server]
@@ -164,7 +164,7 @@ def test_ip6tables_that_drops_what_is_forwarded(host: Host, serve: Serve, progra
     host.network("six", EnableIPv6=True, IPAM={"Config": [{"Subnet": "fd00:7::/64"}]})
     web = host.container("web", "six", ports=WEB)
     serve(web.namespace, 80, "::")
-    assert call(host.outside, "2001:db8::1", 8080) == "2001:db8::2"
+    assert reached(host.outside, "2001:db8::1", 8080) == "2001:db8::2"
 
 
 def test_flushed_ruleset_is_repaired_with_everybodys_ports(host: Host, serve: Serve) -> None:

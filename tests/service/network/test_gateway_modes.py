@@ -10,7 +10,7 @@ from service.engine import membership, network_settings, networks
 from service.errors import InvalidParameter
 from service.kernel import netns
 from service.store import containers
-from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, run
+from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, reached, run
 
 Serve = Callable[..., Server]
 MODE = "com.docker.network.bridge.gateway_mode_ipv"
@@ -114,7 +114,7 @@ def test_routed_by_ipv6_only(host: Host, serve: Serve) -> None:
     web = host.container("web", "six", ports=WEB)
     serve(web.namespace, 80, "::")
     assert [port["HostIP"] for port in web.plan.ports] == ["0.0.0.0"]
-    assert call(host.outside, "fd00:7::2", 80) == "2001:db8::2"
+    assert reached(host.outside, "fd00:7::2", 80) == "2001:db8::2"
     assert call(host.outside, "192.0.2.1", 8080) == "::ffff:192.0.2.2"
     ping(host.outside, "fd00:7::2")
 

@@ -8,7 +8,7 @@ import pytest
 from service.engine import membership, network_create, network_settings, network_status, networks
 from service.errors import Conflict, Forbidden, InvalidParameter, MoorageError, NotFound, SystemFailure
 from service.store import containers, events
-from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, run
+from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, reached, run
 
 Serve = Callable[..., Server]
 WEB = {"80/tcp": [{"HostPort": "8080"}]}
@@ -176,9 +176,9 @@ def test_ipv6(host: Host, serve: Serve) -> None:
     serve(host.outside, 7000, "::")
     assert web.plan.endpoints[0]["IPv6"] == "fd00:7::2"
     assert [port["HostIP"] for port in web.plan.ports] == ["0.0.0.0", "::"]
-    assert call(host.outside, "2001:db8::1", 8080) == "2001:db8::2"
+    assert reached(host.outside, "2001:db8::1", 8080) == "2001:db8::2"
     assert call(host.outside, "192.0.2.1", 8080) == "::ffff:192.0.2.2"
-    assert call(web.namespace, "2001:db8::2", 7000) == "2001:db8::1"
+    assert reached(web.namespace, "2001:db8::2", 7000) == "2001:db8::1"
     server.close()  # a socket keeps its namespace
     web.release()
     assert host.left_behind() == []
