@@ -1,6 +1,7 @@
 """Every operation of the API, one module per Docker resource; the bulky verbs of a resource stand in `resource_verb`.
 
-A cold process imports only the modules that the first segment of the path can need. A new module is entered here.
+A cold process imports only the modules that the first segment of the path can need, the first of them first, until one
+knows the path: no two modules know the same one. A new module is entered here.
 """
 
 from compat_api.declaration import match
@@ -58,6 +59,12 @@ def load_all() -> None:
 def find(method: str, path: str) -> "tuple[Operation, list[str]] | None":
     """The operation and its path values for a decoded path without version; None when there is none."""
     path = _OTHER_SPELLINGS.get(path, path)
-    for name in CHAPTERS.get(path[1:].partition("/")[0], ()):
-        load(name)
-    return match(method, path)
+    found = match(method, path)
+    if found is None:  # one module after the other: a cold process that lists containers wants none of their verbs
+        for name in CHAPTERS.get(path[1:].partition("/")[0], ()):
+            if name not in _loaded:
+                load(name)
+                found = match(method, path)
+                if found is not None:
+                    break
+    return found

@@ -14,6 +14,7 @@ from tests.support import image
 from tests.support.instance import Instance
 from tests.support.registry import Registry
 from tests.support.registry_front import Fault, Front
+from tests.support.streams import call, done
 from tests.support.wire import Answer, Wire, request
 
 pytestmark = pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is missing")
@@ -130,7 +131,9 @@ def test_platforms_of_push_and_removal(moorage: Instance, registry: Registry, tm
 def test_an_image_that_is_mounted_is_in_use(moorage: Instance, tmp_path: Path) -> None:
     image_id = image.archive(str(tmp_path / "a.tar"), [image.layer({"a": "mounted"})], tags=["mounted:1"])
     moorage.docker("load", "-qi", str(tmp_path / "a.tar"))
-    moorage.docker("create", "--name", "mounts", "--mount", "type=image,source=mounted:1,target=/m", "busybox", "true")
+    mounted = {"Type": "image", "Source": "mounted:1", "Target": "/m"}  # CLIs before 28 do not know it
+    asked = {"Image": "busybox", "Cmd": ["true"], "HostConfig": {"Mounts": [mounted]}}
+    done(call(moorage, "POST /containers/create?name=mounts", asked))
     for wanted in ("mounted:1", image_id):
         refused = moorage.docker("rmi", wanted, check=False)
         assert "conflict: unable to" in refused.stderr

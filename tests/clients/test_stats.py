@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -119,8 +120,20 @@ def test_the_cli_shows_shares_and_memory(moorage: Instance, busy: str) -> None:
 
 @pytest.mark.usefixtures("limits_enforced")
 def test_memory_of_files_that_can_be_dropped_is_not_counted(moorage: Instance) -> None:
-    """The CLI subtracts the inactive file cache: `total_inactive_file` (v1) or `inactive_file` (v2)."""
-    made = run(moorage, "sh", "-c", "dd if=/dev/zero of=/x bs=1M count=32 2>/dev/null; exec sleep 1000")
+    """The CLI subtracts the inactive file cache: `total_inactive_file` (v1) or `inactive_file` (v2).
+
+    The file is below /var/tmp: below /tmp, which may be a file system of memory, nothing could be dropped.
+    """
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as disk:
+        command = "dd if=/dev/zero of=/disk/x bs=1M count=32 2>/dev/null; exec sleep 1000"
+        made = run(moorage, "sh", "-c", command, HostConfig={"Binds": [f"{disk}:/disk"]})
+        try:
+            _cache_is_not_counted(moorage, made)
+        finally:
+            remove(moorage, made)
+
+
+def _cache_is_not_counted(moorage: Instance, made: str) -> None:
     moorage.until(
         lambda: "sleep" in str(call(moorage, f"GET /containers/{made}/top").json.get("Processes")), 20, "no sleep"
     )
@@ -134,7 +147,6 @@ def test_memory_of_files_that_can_be_dropped_is_not_counted(moorage: Instance) -
     assert memory["limit"] > 96 << 20  # without a limit of its own: the machine's memory
     with open("/proc/meminfo", encoding="ascii") as file:
         assert memory["limit"] == int(file.readline().split()[1]) * 1024
-    remove(moorage, made)
 
 
 def test_networks(moorage: Instance, busy: str) -> None:

@@ -15,10 +15,10 @@ def container(moorage: Instance) -> Iterator[str]:
     made = run(moorage, "sh", "-c", "sleep 1000 & sleep 2000")
     moorage.until(
         lambda: (
-            "sleep 2000" in str(call(moorage, f"GET /containers/{made}/top").json)
-            and "sleep 1000" in str(call(moorage, f"GET /containers/{made}/top").json)
+            sorted(row[-1] for row in call(moorage, f"GET /containers/{made}/top").json["Processes"])
+            == ["sleep 1000", "sleep 2000"]  # and no shell that is about to become one of them
         ),
-        10,
+        60,
         "the shell did not start both",
     )
     yield made

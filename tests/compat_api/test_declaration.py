@@ -1,5 +1,7 @@
 """What a declaration means: paths, query, headers. The operations here are the product's own where they can be."""
 
+import re
+
 import pytest
 
 from compat_api import declaration, operations
@@ -164,6 +166,16 @@ def test_every_operation_can_be_found_by_its_own_path() -> None:
         found = operations.find(one.method, path)
         assert found is not None, one.path
         assert found[0] is one, f"{path} leads to {found[0].path}"
+
+
+def test_no_path_is_known_to_two_modules() -> None:
+    """A cold process asks one module after the other, and goes with the first that knows the path."""
+    operations.load_all()
+    for one in declaration.OPERATIONS:
+        pattern = re.compile(re.sub(r"\{\w+\}", "[^/]+", re.sub(r"\{\w+\*\}", ".+", one.path)))
+        for other in declaration.OPERATIONS:
+            if other.method == one.method and other.handler.__module__ != one.handler.__module__:
+                assert not pattern.fullmatch(other.path), f"{other.path} is {one.path}, too"
 
 
 def test_short_operations_are_reads() -> None:
