@@ -7,7 +7,7 @@ looked at here first. Sources: OCI image-spec manifest.md, image-index.md; Docke
 from service import jsontext
 from service.content import platforms
 from service.content.reference import is_digest
-from service.content.registry_types import INDEXES, MANIFESTS
+from service.content.registry_types import INDEXES, MANIFESTS, OCI_MANIFEST
 from service.errors import InvalidParameter, NotFound
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ _IMAGE_CONFIGS = (
     *("application/octet-stream", "application/json", "text/html", ""),
 )
 _PLUGIN_CONFIG = "application/vnd.docker.plugin.v1+json"
-_LAYERS = ("application/vnd.oci.image", "application/vnd.docker", *_IMAGE_CONFIGS[2:])
+_KNOWN = ("application/vnd.oci.image", "application/vnd.docker", *_IMAGE_CONFIGS[2:])
 LARGEST_SIZE = 1 << 62  # bytes of a blob that are believed
 
 
@@ -79,12 +79,14 @@ class RemoteManifest:
             self._entries = _listed(document, "manifests")
             return
         self.config = Descriptor(document.get("config"), "config")
+        if stated == OCI_MANIFEST and not _is_known(self.config.media_type):
+            raise InvalidParameter(f"unsupported media type {self.config.media_type}")
         if self.config.media_type not in _IMAGE_CONFIGS:
             kind = "plugin" if self.config.media_type == _PLUGIN_CONFIG else "unknown"
             raise InvalidParameter(f"Encountered remote {_shown(self.config.media_type)}({kind}) when fetching")
         self.layers = [Descriptor(described, "layer") for described in _listed(document, "layers")]
         for layer in self.layers:
-            if not _is_layer(layer.media_type):
+            if not _is_known(layer.media_type):
                 raise InvalidParameter(f"unsupported media type {layer.media_type}")
 
     def choose(self, wanted: "Platform") -> str:
@@ -114,9 +116,9 @@ def _listed(document: "dict[str, Any]", key: str) -> "list[Any]":
     return found
 
 
-def _is_layer(media_type: str) -> bool:
+def _is_known(media_type: str) -> bool:
     lower = media_type.lower()
-    return any(lower == known or lower.startswith(f"{known}.") for known in _LAYERS)
+    return any(lower == known or lower.startswith(f"{known}.") for known in _KNOWN)
 
 
 def _shown(value: object) -> str:

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("docker-registry"), reason="doc
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
+OCI = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = {"mediaType": "application/vnd.docker.container.image.v1+json", "digest": DIGEST, "size": 2}
 LAYER = {"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "digest": DIGEST, "size": 2}
@@ -71,6 +72,10 @@ MANIFESTS: dict[str, tuple[bytes, str]] = {
     "a chart": (
         manifest(config={**CONFIG, "mediaType": "application/vnd.cncf.helm.config.v1+json"}),
         'Encountered remote "application/vnd.cncf.helm.config.v1+json"(unknown) when fetching',
+    ),
+    "a chart in OCI's form": (
+        manifest(mediaType=OCI, config={**CONFIG, "mediaType": "application/vnd.cncf.helm.config.v1+json"}),
+        "unsupported media type application/vnd.cncf.helm.config.v1+json",
     ),
     "a plugin": (
         manifest(config={**CONFIG, "mediaType": "application/vnd.docker.plugin.v1+json"}),
