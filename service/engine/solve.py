@@ -113,6 +113,7 @@ class Solve:
         self.stack = contextlib.AsyncExitStack()  # what is open until the build is done: directories of the client
         self.working = asyncio.Semaphore(AT_ONCE)
         self.made = False  # whether there was anything to build at all
+        self.imported: dict[str, tuple[LayerRow, str]] = {}  # by key: what --cache-from has brought
         self.context_path = ""
         self.here = platforms.host()
         self.filename = self.attributes.get("filename") or "Dockerfile"
@@ -224,6 +225,7 @@ class Solve:
         target = self.plan.target()
         await solve_plan.warn(self, dockerfile)
         self.made = True
+        await self._import()
         try:
             built = await self.stage(target)
         except BaseException:
@@ -240,6 +242,22 @@ class Solve:
         if self.epoch is not None:
             built.epoch = self.epoch
         return Result(self, built, platform, {})
+
+    async def _import(self) -> None:
+        """`--cache-from`: images that brought along what their layers are the results of."""
+        for option in self.request.cache_imports:
+            name = option.attributes.get("ref") or ""
+            if option.type not in ("registry", "inline") or not name:
+                raise SolveFailed(f"unsupported cache import type {option.type}: images (type=registry) can be given")
+            async with self.step(f"importing cache manifest from {name}") as step:
+                try:
+                    config, rows = await self.base(name, "")
+                except MoorageError as error:  # as BuildKit: a build does without
+                    await step.log(
+                        2, f"WARNING: failed to import cache manifest from {name}: {error.message}\n".encode()
+                    )
+                    continue
+                self.imported.update(solve_cache.brought(config, rows))
 
     def _platform(self) -> str:
         asked = [name for name in (self.attributes.get("platform") or "").split(",") if name]

@@ -14,7 +14,8 @@ from service.store import images as store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     from service.engine.engine import Engine
     from service.engine.layers import Lease
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from service.store.build_cache import CacheRow
     from service.store.images import LayerRow
 
+INLINE = "moorage.cache.v0"  # in an image's configuration: the keys of the steps that made its layers
 KEPT_AT_MOST = 10 << 30  # bytes of the cache that are left alone; what was least recently used goes first
 
 
@@ -63,6 +65,23 @@ def keep(engine: "Engine", key: str, layer: "LayerRow", description: str, create
     )
     with engine.store.write():
         rows.put(engine.store, row)
+
+
+def brought(config: "dict[str, Any]", layers: "Sequence[LayerRow]") -> "dict[str, tuple[LayerRow, str]]":
+    """What an image with an inline cache says that its layers are the results of: key → layer, and when it was made.
+
+    For the build alone that asked for it: whoever made the image may have written anything there.
+    """
+    keys = config.get(INLINE)
+    history = config.get("history") or ()
+    dated = [entry.get("created") or "" for entry in history if not entry.get("empty_layer")]
+    if not isinstance(keys, list) or not len(keys) == len(dated) == len(layers):
+        return {}
+    return {
+        key: (layer, created)
+        for key, layer, created in zip(keys, layers, dated, strict=True)
+        if isinstance(key, str) and key and created
+    }
 
 
 class Directory:

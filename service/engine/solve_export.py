@@ -1,9 +1,9 @@
 """What a built result becomes: an image here, files or an archive for the client."""
 
-from service import bell, timestamps
+from service import bell, jsontext, timestamps
 from service.content import image_config
 from service.content import reference as references
-from service.engine import image_events, save, solve_told
+from service.engine import image_events, save, solve_cache, solve_told
 from service.engine.build_files import PROGRAM
 from service.engine.files_process import FilesProcess
 from service.engine.layers import image_row
@@ -56,7 +56,10 @@ async def export(
 
 def _config(result: "Result", exporter: "Exporter") -> bytes:
     """The configuration: the client may have changed it."""
-    return bytes(exporter.metadata.get("containerimage.config") or result.config)
+    config = bytes(exporter.metadata.get("containerimage.config") or result.config)
+    if exporter.inline_cache and result.built is not None:
+        return jsontext.dump_bytes({**jsontext.loads(config), solve_cache.INLINE: result.built.keys})
+    return config
 
 
 def _names(exporter: "Exporter") -> "list[Reference]":

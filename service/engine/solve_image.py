@@ -58,6 +58,7 @@ class Built:
         """`base`: the whole configuration of the image that it begins with; empty for none."""
         self.state, self.base = state, base
         self.layers = list(layers)
+        self.keys = [""] * len(self.layers)  # of the steps that made the layers; empty for those of the base
         self.author: str = base.get("author") or ""
         self.history: list[dict[str, Any]] = [dict(entry) for entry in base.get("history") or ()]
         self._undated: list[dict[str, Any]] = []
@@ -69,12 +70,13 @@ class Built:
         """A stage that begins where this one ended."""
         state = LaterState(jsontext.loads(jsontext.dumps(self.state.config)), arguments, self.state.escape)
         fresh = Built(state, {**self.base, "author": self.author}, self.layers)
+        fresh.keys = list(self.keys)
         fresh.history = [dict(entry) for entry in self.history]
         fresh._undated = [entry for entry in fresh.history if not entry.get("created")]
         fresh.created = self.created
         return fresh
 
-    def step(self, created_by: str, layer: "LayerRow | None" = None, created: str = "") -> None:
+    def step(self, created_by: str, layer: "LayerRow | None" = None, created: str = "", key: str = "") -> None:
         """Note a step; one without a layer has the time of the next one that has one."""
         entry: dict[str, Any] = {"created": created, "created_by": created_by, "comment": COMMENT}
         if layer is None:
@@ -84,6 +86,7 @@ class Built:
                 self._undated.append(entry)
         else:
             self.layers.append(layer)
+            self.keys.append(key)
             self.created = created
             for earlier in self._undated:
                 earlier["created"] = created

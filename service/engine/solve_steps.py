@@ -64,20 +64,23 @@ async def kept(
     work: "Callable[[], Awaitable[LayerRow]]",
     *,
     ignores_cache: bool,
-) -> "tuple[LayerRow, str]":
-    """The layer of a step and when it was made (RFC 3339): of the cache, or made now."""
+) -> "tuple[LayerRow, str, str]":
+    """The layer of a step, when it was made (RFC 3339), and `key`: of the cache, or made now."""
     doing = lock(key)
     async with doing:
         if not ignores_cache:
             found = await solve.thread(solve_cache.found, solve.engine, solve.lease, key)
             if found is not None:
                 step.cached = True
-                return found[0], timestamps.rfc3339(found[1].created_ns)
+                return found[0], timestamps.rfc3339(found[1].created_ns), key
+            if key in solve.imported:
+                step.cached = True
+                return *solve.imported[key], key
         async with solve.working:
             layer = await work()
         created_ns = timestamps.now_ns()
         await solve.thread(solve_cache.keep, solve.engine, key, layer, description, created_ns)
-        return layer, timestamps.rfc3339(created_ns)
+        return layer, timestamps.rfc3339(created_ns), key
 
 
 def _not_there(solve: "Solve", path: str) -> SystemFailure:
@@ -128,8 +131,8 @@ async def work_directory(solve: "Solve", built: "Built", instruction: "Instructi
         await solve.files.done(job)
         return await solve.thread(layer_of, solve, built.layers, upper)
 
-    layer, created = await kept(solve, step, key, step.name, work, ignores_cache=solve.ignores_cache(built))
-    built.step(told, layer, created)
+    made = await kept(solve, step, key, step.name, work, ignores_cache=solve.ignores_cache(built))
+    built.step(told, *made)
 
 
 # ── COPY, ADD ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -190,10 +193,10 @@ async def copied(solve: "Solve", built: "Built", instruction: "Instruction", ste
                     await solve.files.extract(place, target, found[number][0], sources[0][0]["path"])
                 return await solve.thread(layer_of, solve, built.layers, upper)
 
-            layer, created = await kept(solve, step, key, step.name, work, ignores_cache=solve.ignores_cache(built))
+            made = await kept(solve, step, key, step.name, work, ignores_cache=solve.ignores_cache(built))
     except NotFound as error:
         raise _not_there(solve, error.message) from None
-    built.step(told, layer, created)
+    built.step(told, *made)
 
 
 def _told_word(instruction: "Instruction", word: str) -> str:
@@ -344,7 +347,7 @@ async def run(solve: "Solve", built: "Built", instruction: "Instruction", step: 
                 return await solve.thread(layer_of, solve, built.layers, container.upper)
 
         try:
-            layer, created = await kept(
+            made = await kept(
                 solve,
                 step,
                 key,
@@ -356,7 +359,7 @@ async def run(solve: "Solve", built: "Built", instruction: "Instruction", step: 
             if isinstance(error, SystemFailure):
                 raise
             raise SystemFailure(f'process "{" ".join(words)}" did not complete successfully: {error.message}') from None
-    built.step(f"RUN {' '.join(saved)} # buildkit", layer, created)
+    built.step(f"RUN {' '.join(saved)} # buildkit", *made)
 
 
 def _allowed(solve: "Solve", instruction: "Instruction") -> "tuple[str, str]":

@@ -11,7 +11,7 @@ from service.builder import ignore
 from service.content.registry_credentials import Credentials
 from service.engine import solve, solving
 from service.engine.engine import Engine
-from service.engine.solving import Exporter, Log, SolveRequest, Status, Transferred, Vertex
+from service.engine.solving import CacheOption, Exporter, Log, SolveRequest, Status, Transferred, Vertex
 from service.errors import NotFound
 
 
@@ -160,10 +160,11 @@ async def build(
     attributes: "Mapping[str, str] | None" = None,
     exporters: Sequence[Exporter] = (Exporter("moby"),),
     entitlements: Sequence[str] = (),
+    cache_imports: Sequence[CacheOption] = (),
 ) -> Outcome:
     """Build and export."""
     outcome = Outcome(Told(), session)
-    asked = SolveRequest("test", attributes or {}, entitlements)
+    asked = SolveRequest("test", attributes or {}, entitlements, cache_imports)
     async with solve.solve(engine, asked, session, outcome.told) as solved:
         outcome.config, outcome.metadata = solved.config, dict(solved.metadata)
         for exporter in exporters:

@@ -14,7 +14,7 @@ import pytest
 
 from service.content import unpackers
 from service.engine.engine import Engine
-from service.engine.solving import NETWORK_HOST, Exporter, SolveFailed
+from service.engine.solving import NETWORK_HOST, CacheOption, Exporter, SolveFailed
 from service.settings import Settings
 from tests.support.build_session import FolderSession, Outcome, build
 from tests.support.instance import Instance
@@ -283,3 +283,19 @@ def test_nothing_is_left_of_a_build_that_is_given_up(
     assert os.listdir(engine.settings.run + "/containers") == []
     assert os.listdir(engine.settings.root + "/tmp") == []
     assert instance.docker("ps", "-aq").stdout == ""
+
+
+def test_an_image_brings_its_cache_along(built: Built, instance: Instance) -> None:
+    dockerfile = "FROM busybox\nRUN head -c 9 /dev/urandom >/drawn\nCOPY a /\n"
+    first = built(
+        dockerfile, {"a": "of a cache"}, exporters=[Exporter("moby", {"name": "with:cache"}, inline_cache=True)]
+    )
+    instance.docker("builder", "prune", "-af")
+    assert not any(built(dockerfile).told.cached().values())
+    instance.docker("builder", "prune", "-af")
+    again = built(dockerfile, cache_imports=[CacheOption("registry", {"ref": "with:cache"})])
+    assert all(again.told.cached().values())
+    assert json.loads(again.config)["rootfs"] == json.loads(first.config)["rootfs"]
+    built("FROM busybox\nRUN true\n", cache_imports=[CacheOption("registry", {"ref": "127.0.0.1:1/none"})])
+    with pytest.raises(SolveFailed, match="unsupported cache import type s3"):
+        built("FROM busybox\n", cache_imports=[CacheOption("s3")])
