@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BIND, CACHE, TMPFS, SECRET, SSH = "bind", "cache", "tmpfs", "secret", "ssh"
+KINDS = (BIND, CACHE, TMPFS, SECRET, SSH)
 SHARED, PRIVATE, LOCKED = "shared", "private", "locked"
 _KEYS = {
     "type": "type", "from": "origin", "source": "source", "src": "source", "target": "target", "dst": "target",
@@ -68,7 +69,7 @@ def parse(text: str, expand: "Callable[[str], str]") -> RunMount:
 
 def _set(mount: RunMount, name: str, value: str) -> None:
     key = _KEYS[name]
-    if key == "type" and value not in (BIND, CACHE, TMPFS, SECRET, SSH):
+    if key == "type" and value not in KINDS:
         raise BadDockerfile(f'unsupported mount type "{value}"')
     if key == "sharing":
         value = value.lower()

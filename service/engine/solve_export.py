@@ -33,6 +33,8 @@ async def export(
     """Export a result; what the client is told of it (`containerimage.digest` and the like). Raises SolveFailed."""
     if result.built is None:
         return {}
+    if exporter.attributes.get("rewrite-timestamp", "false").lower() not in ("false", "0", "f"):
+        raise SolveFailed("the times of files cannot be rewritten: rewrite-timestamp is not supported")
     try:
         if exporter.type in _IMAGES:
             return await _image(engine, result, exporter, progress)

@@ -5,6 +5,7 @@ and the same complaints. What differs stands below with its reason, and must dif
 import io
 import os
 import re
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -211,7 +212,7 @@ def _differences(ours: object, theirs: object, place: str = "") -> list[str]:
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side]]:
     """dockerd and moorage, each with busybox."""
-    program, plugin = _programs()
+    program, plugin = programs()
     folder = tmp_path_factory.mktemp("docker")
     (folder / "cli-plugins").mkdir()
     (folder / "cli-plugins" / "docker-buildx").symlink_to(plugin)
@@ -230,14 +231,12 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side
         pytest.skip(str(reason))
 
 
-def _programs() -> tuple[str, str]:
-    """The docker CLI and buildx, of one folder tree."""
-    for root in ("",):
-        program = f"{root}/usr/bin/docker"
-        for plugins in (f"{root}/usr/libexec/docker/cli-plugins", f"{root}/usr/lib/docker/cli-plugins"):
-            if os.path.exists(program) and os.path.exists(f"{plugins}/docker-buildx"):
-                return program, f"{plugins}/docker-buildx"
-    pytest.skip("buildx is not here")
+def programs() -> tuple[str, str]:
+    """The docker CLI and buildx."""
+    found = shutil.which("docker"), shutil.which("docker-buildx")
+    if found[0] is None or found[1] is None:
+        pytest.skip("no docker buildx here")
+    return found[0], found[1]
 
 
 @pytest.mark.parametrize("case", [*GOOD, *MORE, *BAD, *WRONG], ids=lambda case: case.name)
