@@ -1,6 +1,7 @@
 """docker buildx, bake, `docker build` and compose by BuildKit's protocol, against an instance."""
 
 import asyncio
+import base64
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.instance import Instance
+from tests.support.registry import PASSWORD, USER, Registry
 
 SECONDS = 120.0  # the longest that a client may take, on a machine with much else to do
 DOCKERFILE = """\
@@ -198,6 +200,26 @@ def test_secrets_reach_the_step_and_nothing_else(buildx: Buildx, moorage: Instan
     told = moorage.docker("image", "inspect", "sec").stdout + moorage.docker("history", "--no-trunc", "sec").stdout
     assert "s3cret" not in told
     assert "s3cret" not in moorage.log()
+
+
+@pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is missing")
+def test_the_clients_login_is_asked_for_where_an_image_needs_it(buildx: Buildx, moorage: Instance) -> None:
+    with Registry(basic=True) as registry:
+        name = f"{registry.address}/moles/base:1"
+        moorage.docker("tag", "busybox", name)
+        moorage.client().api.push(name, auth_config={"username": USER, "password": PASSWORD})
+        moorage.docker("rmi", name)
+        dockerfile = f"FROM {name}\nRUN echo from there\n".encode()
+        assert name in buildx.build("--pull", "-", stdin=dockerfile, code=1)
+        login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        config = buildx.folder / "config/config.json"
+        config.write_text(json.dumps({"auths": {registry.address: {"auth": login}}}))
+        try:
+            said = buildx.build("--pull", "-", stdin=dockerfile)
+        finally:
+            config.unlink()
+        assert any(line.endswith("from there") and "RUN" not in line for line in said.splitlines())
+        assert PASSWORD not in moorage.log()
 
 
 def test_an_agent_is_forwarded(buildx: Buildx) -> None:
