@@ -58,8 +58,9 @@ def create(
     volume = decide(settings, database, name, driver, options, labels)
     if volumes.get(database, volume["Name"]) is None:
         with exclusively(settings, [volume["Name"]]):
-            made = make(settings, volume)
+            made = False
             try:
+                made = make(settings, volume)
                 with database.write():
                     register(database, volume)
             except BaseException:

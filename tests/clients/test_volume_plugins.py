@@ -1,6 +1,7 @@
 """Volumes of a plugin: what the docker CLI and docker-py see of them, and what the plugin is asked."""
 
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -108,6 +109,7 @@ def test_errors_are_the_plugins_own(moorage: Instance, client: DockerClient, plu
     with pytest.raises(APIError) as refused:
         client.volumes.create("v1", driver="far")
     assert (refused.value.status_code, refused.value.explanation) == (500, "create v1: no room")
+    assert not os.path.exists(f"{moorage.root}/volumes/v1")
     said = moorage.docker("run", "--name", "none", "--volume-driver", "far", "-v", "v1:/v", "busybox", check=False)
     assert "create v1: no room" in said.stderr
     assert client.volumes.list() == []

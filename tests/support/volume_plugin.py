@@ -31,7 +31,7 @@ class VolumePlugin:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                arguments = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                arguments = json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)) or "{}")
                 method = self.path.strip("/")
                 plugin.asked.append(method)
                 answer = plugin.obey(method, arguments)
