@@ -3,11 +3,12 @@
 Versions from 1.24 to the newest are served, and paths without a version as the newest. The texts are dockerd's.
 """
 
+from service import version as numbers
 from service.errors import InvalidParameter
 
-API_VERSION = (1, 51)
-MINIMUM_API_VERSION = (1, 24)
-ENGINE_VERSION = "28.5.2"  # the release of Docker Engine whose API is served; clients compare it with their needs
+API_VERSION = numbers.API
+MINIMUM_API_VERSION = numbers.API_MINIMUM
+ENGINE_VERSION = numbers.DOCKER
 
 HEADERS: "tuple[tuple[bytes, bytes], ...]" = (
     (b"Api-Version", b"%d.%d" % API_VERSION),

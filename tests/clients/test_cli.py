@@ -9,6 +9,8 @@ import tarfile
 import urllib.request
 from pathlib import Path
 
+from docker import DockerClient
+
 from tests.support.instance import Instance
 
 SERVE = "mkdir /w$0; echo port $0 >/w$0/index.html; exec httpd -f -p $0 -h /w$0"
@@ -25,6 +27,14 @@ def test_version_and_info(moorage: Instance) -> None:
     assert (info["Driver"], info["DefaultRuntime"], info["Images"]) == ("overlay2", "runc", 1)
     assert info["ID"] == json.loads(told(moorage, "info", "--format", "{{json .}}"))["ID"]
     assert "Storage Driver: overlay2" in told(moorage, "info")
+
+
+def test_an_answers_header_and_version_name_one_engine(moorage: Instance, client: DockerClient) -> None:
+    told_by = client.api.get(client.api._url("/_ping", versioned_api=False)).headers
+    version = client.version()
+    assert told_by["Server"] == f"Docker/{version['Version']} (linux)"
+    assert told_by["Api-Version"] == version["ApiVersion"]
+    assert told(moorage, "info", "--format", "{{.ServerVersion}}") == version["Version"]
 
 
 def test_a_container_from_create_to_rm(moorage: Instance) -> None:
