@@ -186,7 +186,7 @@ def _volume(engine: "Engine", planned: Plan, request: "MountRequest", mode: str,
         "Source": volumes.data_path(engine.settings, volume["Name"]) if volumes.is_local(volume["Driver"]) else "",
         "Destination": clean(request["Target"]),
         "Driver": volume["Driver"],
-        "Mode": mode,
+        "Mode": mode if mode != "z" or volumes.is_local(volume["Driver"]) else "",
         "RW": not request.get("ReadOnly"),
         "Propagation": "",
     }

@@ -99,7 +99,9 @@ def decide(
         check_name(name)  # its lock is a directory of that name
     if there is not None:
         if driver and there["Driver"] != driver:
-            raise Conflict(f"create {name}: conflict: volume name must be unique")
+            raise Conflict(
+                f"create {name}: driver '{there['Driver']}' already has volume '{name}': volume name must be unique"
+            )
         return there
     if is_local(driver):
         _check_options(settings, name, options or {})
@@ -338,7 +340,9 @@ def described(settings: "Settings", found: "Iterable[Volume]") -> "tuple[list[di
     warnings: list[str] = []
     for volume in found:
         try:
-            documents.append(describe(settings, volume))
+            document = describe(settings, volume)
+            document.pop("Status", None)  # dockerd shows it to inspect only
+            documents.append(document)
         except (NotFound, SystemFailure) as error:
             documents.append({**_described(settings, volume), "Mountpoint": ""})
             if error.message not in warnings:

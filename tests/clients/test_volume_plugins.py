@@ -119,6 +119,9 @@ def test_errors_are_the_plugins_own(moorage: Instance, client: DockerClient, plu
     with pytest.raises(APIError) as conflict:
         client.volumes.create("v1", driver="local")
     assert conflict.value.status_code == 409
+    said_then = "create v1: driver 'far' already has volume 'v1': volume name must be unique"
+    assert conflict.value.explanation == said_then
+    assert [volume.get("Status") for volume in client.api.volumes()["Volumes"]] == [None]
     plugin.refused["VolumeDriver.Mount"] = "out of reach"
     said = moorage.docker("run", "--rm", "-v", "v1:/v:nocopy", "busybox", "true", check=False)
     assert "error while mounting volume 'v1': out of reach" in said.stderr
