@@ -131,8 +131,8 @@ class Protocol(HttpToolsProtocol):
             self.cycle.message_event.set()
             self.refuse()
             return b""
-        for piece in pieces:
-            super().on_body(piece)
+        if pieces:  # those of many small chunks at once
+            super().on_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if self.body.done:
             self.body = None
             super().on_message_complete()
