@@ -3,7 +3,10 @@
 A layer is registered as soon as it is unpacked, under a lease of the verb that needs it; the image that makes it
 needed for good follows in one transaction at the end. So a crash leaves a layer that nothing refers to, or a directory
 that the store does not know; `collect` removes both. Blobs that nothing refers to stay for a day: they are what an
-interrupted pull goes on from. Blocking: call in a thread.
+interrupted pull goes on from.
+
+None of these steps waits for the disk: the commit of the image does, and brings them along. A power cut before takes
+them back, and a boot looks for what is nobody's. Blocking: call in a thread.
 """
 
 import os
@@ -45,7 +48,7 @@ class Lease:
     def __exit__(
         self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
     ) -> None:
-        with self.database.write():
+        with self.database.write(durable=False):
             store.release(self.database, self.owner)
         if kind is not None:
             collect(self.engine)
@@ -69,7 +72,7 @@ class Lease:
 
     def hold(self, *objects: str) -> None:
         """Keep chain ids or blob digests. Call inside a transaction when they must still be there."""
-        with self.database.write():
+        with self.database.write(durable=False):
             store.lease(self.database, self.owner, objects, timestamps.now_ns())
         self.held.update(digest for digest in objects if digest.startswith("sha256:"))
 
@@ -84,7 +87,7 @@ def held_layer(engine: "Engine", lease: Lease, chain_id: str) -> "LayerRow | Non
     """The registered layer of a chain, kept from now on; None when it is not here."""
     if store.layer(engine.store, chain_id) is None:
         return None
-    with engine.store.write():
+    with engine.store.write(durable=False):
         found = store.layer(engine.store, chain_id)
         if found is not None:
             lease.hold(chain_id)
@@ -103,7 +106,7 @@ def register(
     row = LayerRow(chain_id, unpacked.diff_id, parent, unpacked.name, unpacked.size)
     try:
         unpacking.settle(engine.settings, unpacked, [layer.directory for layer in below])
-        with engine.store.write():
+        with engine.store.write(durable=False):
             lease.hold(chain_id)
             fresh = store.insert_layer(engine.store, row)
             known = store.layer(engine.store, chain_id)

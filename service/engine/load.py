@@ -62,7 +62,7 @@ def _is_here(engine: "Engine", lease: Lease, digest: str) -> bool:
     from service.content import blobs
 
     diff_id = store.diff_id_of_blob(engine.store, digest) or digest
-    with engine.store.write():
+    with engine.store.write(durable=False):
         here = [row[0] for row in store.layer_blobs(engine.store, diff_id) if blobs.size(engine.settings, row[0]) >= 0]
         chain_ids = store.chains_of(engine.store, diff_id)
         if not here or not chain_ids:
@@ -90,7 +90,7 @@ def _layers(
                         f'invalid diffID for layer {position}: expected "{diff_id}", got "{layer.diff_id}"'
                     )
                 unpacked, layer.unpacked = layer.unpacked, None
-                with engine.store.write():
+                with engine.store.write(durable=False):
                     store.add_layer_blob(engine.store, diff_id, layer.blob, layer.media_type, layer.blob_size)
             row = register(engine, lease, unpacked or unpack_again(engine, diff_id), chain_id, rows)
         rows.append(row)

@@ -230,7 +230,7 @@ class _Pull:
             raise
 
     def _note(self, diff_id: str, digest: str, media_type: str, size: int) -> None:
-        with self.engine.store.write():
+        with self.engine.store.write(durable=False):
             store.add_layer_blob(
                 self.engine.store,
                 diff_id,

@@ -47,7 +47,7 @@ def at_start(engine: "Engine") -> None:
         from service.engine import flushing
 
         flushing.at_start(engine, rebooted=rebooted)
-    if images.unfinished(store):
+    if rebooted or images.unfinished(store):
         from service.engine import build, commit, layers, solve
 
         commit.reconcile(engine)

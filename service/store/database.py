@@ -86,9 +86,13 @@ class Database:
         assert found is not None
         return int(found[0])
 
-    def write(self) -> "Transaction":
-        """One transaction: `with database.write(): …`. Never hold it across an await. Nesting joins the outer one."""
-        return Transaction(self)
+    def write(self, *, durable: bool = True) -> "Transaction":
+        """One transaction: `with database.write(): …`. Never hold it across an await. Nesting joins the outer one.
+
+        Not `durable` is for what a power cut may take back, as the steps of a verb before its last one: the commit does
+        not wait for the disk, and the next one that does brings it along.
+        """
+        return Transaction(self, durable=durable)
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -104,17 +108,23 @@ class Transaction:
     Raises SystemFailure when the disk has no room; nothing is changed then.
     """
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
+    def __init__(self, database: Database, *, durable: bool) -> None:
+        self.database, self.durable = database, durable
 
     def __enter__(self) -> None:
         connection = self.database._connection()
         if not self.database._local.depth:
             try:
+                self._wait_for_disk(connection, self.durable)
                 connection.execute("BEGIN IMMEDIATE")
             except _sqlite3.OperationalError as failure:
+                self._wait_for_disk(connection, True)
                 raise _no_room(failure) or failure from failure
         self.database._local.depth += 1
+
+    def _wait_for_disk(self, connection: "_sqlite3.Connection", wanted: bool) -> None:
+        if not self.durable:
+            connection.execute(f"PRAGMA synchronous={self.database._synchronous if wanted else 'NORMAL'}")
 
     def __exit__(
         self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
@@ -131,3 +141,5 @@ class Transaction:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise _no_room(failure) or failure from failure
+            finally:
+                self._wait_for_disk(connection, True)

@@ -139,3 +139,19 @@ def test_old_events_are_dropped_now_and_then(store: Database) -> None:
     with store.write():
         events.trim(store)
     assert len(events.after(store, 0, limit=10**6)) == events.KEPT
+
+
+def test_a_step_that_may_be_taken_back_does_not_change_what_the_next_one_promises(tmp_path: Path) -> None:
+    path = str(tmp_path / "steps.db")
+    database = Database(path)
+    synchronous = "PRAGMA synchronous"
+    full = database.row(synchronous)
+    with database.write(durable=False):
+        assert database.row(synchronous) != full
+        with database.write():
+            meta.put(database, "a", "1")
+    assert database.row(synchronous) == full
+    with pytest.raises(ZeroDivisionError), database.write(durable=False):
+        _ = 1 / 0
+    assert database.row(synchronous) == full
+    assert meta.get(Database(path), "a") == "1"
