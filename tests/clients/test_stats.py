@@ -134,9 +134,10 @@ def test_memory_of_files_that_can_be_dropped_is_not_counted(moorage: Instance) -
 
 
 def _cache_is_not_counted(moorage: Instance, made: str) -> None:
-    moorage.until(
-        lambda: "sleep" in str(call(moorage, f"GET /containers/{made}/top").json.get("Processes")), 20, "no sleep"
-    )
+    def commands() -> list[str]:
+        return [row[-1] for row in call(moorage, f"GET /containers/{made}/top").json["Processes"]]
+
+    moorage.until(lambda: commands() == ["sleep 1000"], 60, "the file was not written")  # the shell names it, too
     memory = once(moorage, made, "&one-shot=1")["memory_stats"]
     cache = memory["stats"].get("total_inactive_file", memory["stats"].get("inactive_file"))
     assert memory["usage"] > cache > 0
