@@ -390,7 +390,9 @@ def choose_default_route(endpoints: "list[Endpoint]") -> "Endpoint | None":
 
 
 def announce(database: "Database", action: str, endpoint: "Endpoint") -> None:
-    """Record the event of a container that joins or leaves a network."""
+    """Record the event of a container that joins or leaves a network; of a build's own nothing is told."""
+    if containers.is_hidden(database, endpoint["ContainerId"]):
+        return
     attributes = {
         "container": endpoint["ContainerId"],
         "name": endpoint["NetworkName"],

@@ -183,9 +183,9 @@ def all_ids(database: Database) -> list[str]:
     return [row[0] for row in database.rows("SELECT id FROM containers")]
 
 
-def hidden(database: Database) -> "list[str]":
-    """The ids of the containers of builds, which no client is told of."""
-    return [row[0] for row in database.rows("SELECT id FROM containers WHERE hidden")]
+def is_hidden(database: Database, container_id: str) -> bool:
+    """Whether it is a container of a build, which no client is told of."""
+    return database.row("SELECT 1 FROM containers WHERE id = ? AND hidden", (container_id,)) is not None
 
 
 def kept(database: Database) -> "list[tuple[str, str, int, str, int]]":

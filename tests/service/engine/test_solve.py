@@ -16,6 +16,7 @@ from service.content import unpackers
 from service.engine.engine import Engine
 from service.engine.solving import NETWORK_HOST, CacheOption, Exporter, SolveFailed
 from service.settings import Settings
+from service.store import events
 from tests.support.build_session import FolderSession, Outcome, build
 from tests.support.instance import Instance
 
@@ -175,6 +176,13 @@ def test_secrets_are_nowhere_but_where_they_are_asked_for(built: Built, engine: 
     assert not os.listdir(engine.settings.run + "/builds")
     with pytest.raises(SolveFailed, match="secret none: not found"):
         built("FROM busybox\nRUN --mount=type=secret,id=none,required true\n")
+
+
+def test_nobody_is_told_of_the_containers_of_steps(built: Built, engine: Engine) -> None:
+    before = events.last(engine.store)
+    built("FROM busybox\nRUN echo of a step that nobody sees\n")
+    told = [(event["Type"], event["Action"]) for event in events.after(engine.store, before)]
+    assert told == [("image", "create")]
 
 
 def test_heredocs(built: Built) -> None:
