@@ -1,10 +1,10 @@
 """`python -m tests.bench.images [--rounds 3] [--growth] [--folder /var/tmp]`: pull, load and save beside others.
 
-Three images: one layer of 300 MB (half of it random), twenty layers of 5 MB, and one layer of 10,000 small files. They
-are pulled from a registry on loopback (layers by gzip) and loaded from an archive (not compressed); both are made here.
-dockerd is started for this, with no network of its own; podman is asked by its own command line. Each engine's root is
-an ext4 made for this run on a file below `--folder`: a file system that has seen much is ten times slower in making
-files, whoever asks. What is not installed is left out.
+Three images: one layer of 300 MB (half of it random), nineteen layers of 5 MB, and one layer of 10,000 small files,
+each on one of busybox. They are pulled from a registry on loopback (layers by gzip) and loaded from an archive (not
+compressed); both are made here. dockerd is started for this, with no network of its own; podman, unpacked, is asked by
+its own command line, and runs no container. Each engine's root is an ext4 made for this run on a file below `--folder`:
+a file system that has seen much is ten times slower in making files, whoever asks. What is not there is left out.
 
 Whole calls of the command line in seconds, the least of the rounds, which are interleaved; the disk is quiet before
 each. The service's largest memory is the PSS of it and its unpacking programs, in MB. `--growth` measures moorage
@@ -25,8 +25,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
+from install.busybox_image import BUSYBOX
 from tests.differential.dockerd import Dockerd
-from tests.support import image
+from tests.support import image, podman
 from tests.support.instance import Instance, children_of
 from tests.support.registry import Registry
 
@@ -53,17 +54,27 @@ def many_files(count: int) -> bytes:
 
 
 def cases() -> "Iterator[tuple[str, list[bytes]]]":
-    """Name and layers of each image."""
-    yield "300 MB", [large_layer(300_000_000)]
-    yield "20 layers", [large_layer(5_000_000) for _ in range(20)]
-    yield "10,000 files", [many_files(10_000)]
+    """Name and layers of each image; the lowest one holds busybox."""
+    with open(BUSYBOX, "rb") as file:
+        base = image.layer({"bin/busybox": file.read()}, mode=0o755)
+    yield "300 MB", [base, large_layer(300_000_000)]
+    yield "20 layers", [base, *(large_layer(5_000_000) for _ in range(19))]
+    yield "10,000 files", [base, many_files(10_000)]
 
 
 class Engine:
     """One engine by its command line; every call is timed. `call` raises AssertionError when one fails."""
 
-    def __init__(self, name: str, command: "list[str]", environment: "Mapping[str, str]", pull: "tuple[str, ...]" = ()):
-        self.name, self.command, self.pull = name, command, pull
+    def __init__(
+        self,
+        name: str,
+        command: "list[str]",
+        environment: "Mapping[str, str]",
+        pull: "tuple[str, ...]" = (),
+        *,
+        runs: bool = True,
+    ) -> None:
+        self.name, self.command, self.pull, self.runs = name, command, pull, runs
         self.environment = {**os.environ, **environment}
 
     def call(self, *arguments: str) -> float:
@@ -135,10 +146,11 @@ def engines(stack: ExitStack, folder: str) -> "tuple[list[Engine], int]":
         place = stack.enter_context(fresh_disk(folder, "dockerd"))
         dockerd = stack.enter_context(Dockerd(data_root=place, on_loopback=True))
         found.append(Engine("dockerd", ["docker"], {"DOCKER_HOST": f"unix://{dockerd.socket}"}, ("-q",)))
-    if shutil.which("podman"):
+    if podman.program():
         place = stack.enter_context(fresh_disk(folder, "podman"))
-        command = ["podman", "--root", f"{place}/root", "--runroot", f"{place}/run", "--storage-driver", "overlay"]
-        found.append(Engine("podman", command, {}, ("-q", "--tls-verify=false")))
+        own = stack.enter_context(podman.Podman(place))
+        options = ("-q", "--tls-verify=false")
+        found.append(Engine("podman", [podman.program()], own.environment, options, runs=False))
     return found, instance._first.pid
 
 
@@ -158,12 +170,15 @@ def measure(found: "list[Engine]", registry: Registry, rounds: int, folder: str)
             for engine in found:
                 for verb, arguments in (
                     ("pull", ("pull", *engine.pull, tag)),
+                    ("first container", ("run", "--rm", "--network", "none", tag, "/bin/busybox", "true")),
                     ("save", ("save", "-o", saved, tag)),
                     ("", ("rmi", tag)),
                     ("load", ("load", "-qi", archive)),
                     ("save of a loaded one", ("save", "-o", saved, tag)),
                     ("", ("rmi", tag)),
                 ):
+                    if arguments[0] == "run" and not engine.runs:
+                        continue
                     took = engine.call(*arguments)
                     if os.path.exists(saved):
                         os.unlink(saved)
@@ -241,7 +256,7 @@ def main() -> None:
     print("| --- " * (2 + 2 * len(others)) + "|")
     for row, values in rows.items():
         own = min(values["moorage"])
-        least = [min(values[name]) for name in others]
+        least = [min(values.get(name, [float("nan")])) for name in others]
         print(f"| {row} | " + " | ".join(f"{value:.2f}" for value in (own, *least, *(v / own for v in least))) + " |")
     print(f"\nLargest memory of moorage: {watched.most:.0f} MB")
 

@@ -21,15 +21,26 @@ def program() -> str:
 class Podman:
     """A storage of its own, empty at first. Use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: str = "") -> None:
+        """`place`: a folder for what it stores; beside its settings unless given."""
         self.folder = tempfile.mkdtemp(prefix="podman-")
         self.policy = f"{self.folder}/policy.json"
         with open(self.policy, "w", encoding="ascii") as file:
             json.dump({"default": [{"type": "insecureAcceptAnything"}]}, file)
-        storage = f'[storage]\ndriver="overlay"\ngraphroot="{self.folder}/lib"\nrunroot="{self.folder}/run"\n'
+        storage = f'[storage]\ndriver="overlay"\ngraphroot="{place or self.folder}/lib"\nrunroot="{self.folder}/run"\n'
         for name, text in (("registries.conf", ""), ("containers.conf", ""), ("storage.conf", storage)):
             with open(f"{self.folder}/{name}", "w", encoding="ascii") as file:
                 file.write(text)  # what the machine's own say does not count
+
+    @property
+    def environment(self) -> "dict[str, str]":
+        """By which it finds its settings."""
+        return {
+            "CONTAINERS_CONF": f"{self.folder}/containers.conf",
+            "CONTAINERS_REGISTRIES_CONF": f"{self.folder}/registries.conf",
+            "CONTAINERS_STORAGE_CONF": f"{self.folder}/storage.conf",
+            "HOME": self.folder,
+        }
 
     def __enter__(self) -> "Podman":
         return self
@@ -43,15 +54,13 @@ class Podman:
 
     def __call__(self, *arguments: str) -> str:
         """Run a command of podman; what it said. Raises AssertionError when it fails."""
-        environment = {
-            **os.environ,
-            "CONTAINERS_CONF": f"{self.folder}/containers.conf",
-            "CONTAINERS_REGISTRIES_CONF": f"{self.folder}/registries.conf",
-            "CONTAINERS_STORAGE_CONF": f"{self.folder}/storage.conf",
-            "HOME": self.folder,
-        }
         done = subprocess.run(
-            [program(), *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
+            [program(), *arguments],
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         assert not done.returncode, f"podman {' '.join(arguments)}: {done.stderr}"
         return done.stdout
