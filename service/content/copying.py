@@ -22,6 +22,7 @@ _CAPABILITY = "security.capability"
 _MOST_LINKS = 255  # moby/sys/symlink
 _ELOOP, _ENOTDIR = 40, 20
 _PIECE = 1 << 20
+_SMALL = 1 << 20  # bytes
 _STEP = 1 << 30  # bytes that one copy_file_range(2) is asked for
 
 
@@ -67,6 +68,24 @@ def found(root: str, pattern: str) -> "list[Copied]":
             raise ValueError(f"forbidden path outside the build context: {pattern} ()")
         return [Copied(root, pattern, _hash(root, pattern))]
     return [Copied(root, path, _hash(root, path)) for path in _matching(root, os.path.normpath(pattern))]
+
+
+def is_small_file(root: str, pattern: str) -> bool:
+    """Whether a source means one regular file, reached by no link, that takes no time to hash."""
+    path = pattern.removeprefix("/").removeprefix("./")
+    parts = path.split("/")
+    if _has_wildcards(path) or any(part in ("", ".", "..") for part in parts):
+        return False
+    at = root
+    for number, part in enumerate(parts):
+        at = f"{at}/{part}"
+        try:
+            status = os.lstat(at)
+        except OSError:
+            return False
+        if number + 1 < len(parts) and not stat.S_ISDIR(status.st_mode):
+            return False
+    return stat.S_ISREG(status.st_mode) and status.st_size <= _SMALL
 
 
 def _has_wildcards(name: str) -> bool:

@@ -13,7 +13,7 @@ import os
 import stat
 
 from service import jsontext
-from service.content import unpackers
+from service.content import layer_programs
 from service.errors import SystemFailure
 from service.kernel.tree import remove_tree
 
@@ -99,7 +99,7 @@ def _fill(settings: "Settings", layer: Unpacked, tar: "Iterator[bytes]") -> None
     answer, answering = os.pipe()
     try:
         fcntl.fcntl(sink, F_SETPIPE_SZ, PIECE)
-        unpackers.unpack(settings, layer.path + "/diff", source, answering)
+        layer_programs.unpack(settings, layer.path + "/diff", source, answering)
     except BaseException:
         for fd in (source, sink, answer, answering):
             os.close(fd)

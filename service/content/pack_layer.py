@@ -1,5 +1,4 @@
-"""A container's writable layer as a layer's tar: a program of its own, run by `content.writable` as
-`python -I -S pack_layer.py DIR`.
+"""A container's writable layer as a layer's tar: what a process of its own does (`layer_program`).
 
 The tar goes to standard output, written after chroot(DIR): whatever the container does to its directories meanwhile, no
 name leads outside of them. What overlayfs notes in its own form becomes a layer's (OCI image-spec layer.md): a
@@ -8,10 +7,6 @@ character device 0/0 the whiteout of a name, an opaque directory the whiteout of
 
 import os
 import stat
-import sys
-
-if __name__ == "__main__":  # run by path, isolated: the project is not on sys.path
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from service.content import tar_writer
 from service.content.pack import Packer
@@ -50,18 +45,10 @@ def _is_opaque(path: bytes) -> bool:
         return False
 
 
-def main(directory: str) -> int:
-    """Pack `directory`, its own attributes left out as dockerd does; the exit code is 0 when all of it went out."""
+def pack(directory: str) -> None:
+    """Pack `directory`, its own attributes left out as dockerd does. Raises BrokenPipeError when nobody reads it."""
     os.chroot(directory)
     os.chdir("/")
     packer = LayerPacker(1, every_attribute=True)
-    try:
-        packer.tree(b"/", b"", with_top=False)
-        packer.finish()
-    except BrokenPipeError:
-        return 1  # nobody wants it any more
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    packer.tree(b"/", b"", with_top=False)
+    packer.finish()

@@ -1,8 +1,7 @@
-"""One layer's tar into one directory: a program of its own, run by `content.unpackers` as `python -I -S unpack.py`.
+"""One layer's tar into one directory: what a process of its own does (`layer_program`).
 
-It forks for every layer: a directory comes by its standard input (a socket), with two descriptors. The tar is read from
-the first after chroot(2) into the directory: no name in it, no symbolic link and no hard link can then mean anything
-outside, whatever the order of its entries. What it did is one line of JSON on the second.
+The tar is read from standard input after chroot(2) into the directory: no name in it, no symbolic link and no hard link
+can then mean anything outside, whatever the order of its entries. What it did is one line of JSON on standard output.
 
 Whiteouts (OCI image-spec layer.md) take overlayfs' own form: a character device 0/0 for a removed name, the attribute
 trusted.overlay.opaque for a directory whose lower content is hidden.
@@ -13,10 +12,6 @@ directory), and everything but files, links, directories, devices and FIFOs.
 
 import os
 import stat
-import sys
-
-if __name__ == "__main__":  # run by path, isolated: the project is not on sys.path
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from service import jsontext
 from service.content.tar import BadArchive, Entry, Reader, Source, clean
@@ -258,39 +253,3 @@ def unpack(directory: str) -> None:
     except BadArchive as error:
         done = {"error": str(error)}
     os.write(1, jsontext.dump_bytes(done))
-
-
-def main() -> None:
-    """Unpack what is asked for, each layer in a process of its own, until nobody is there to ask any more."""
-    import _signal  # type: ignore[import-not-found]  # typeshed knows `signal` alone, which imports `enum`
-    import _socket
-
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # nobody waits for them: their answer says it all
-    control = _socket.socket(fileno=0)
-    while True:
-        directory, ancillary, _, _ = control.recvmsg(4096, _socket.CMSG_SPACE(8))
-        if not directory:
-            return
-        passed = ancillary[0][2]
-        source, answer = int.from_bytes(passed[:4], sys.byteorder), int.from_bytes(passed[4:8], sys.byteorder)
-        if os.fork():
-            os.close(source)
-            os.close(answer)
-            continue
-        code = 1
-        try:
-            for ours, standard in ((source, 0), (answer, 1), (answer, 2)):
-                os.dup2(ours, standard)
-            os.close(source)
-            os.close(answer)
-            unpack(os.fsdecode(directory))
-            code = 0
-        except BaseException:  # noqa: BLE001 - whatever it was is told to who asked
-            sys.excepthook(*sys.exc_info())
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,8 +7,8 @@ it will be where it is pulled (whole seconds, no sockets, no marks of overlayfs)
 import fcntl
 import os
 
-from service import process
-from service.content import layers, tarball
+from service.content import layer_programs, layers, tarball
+from service.content.layer_program import PACKED
 from service.errors import SystemFailure
 
 TYPE_CHECKING = False
@@ -24,15 +24,17 @@ def store(settings: "Settings", directory: str) -> "tarball.ArchiveLayer | None"
     Raises SystemFailure; then nothing is left.
     """
     source, sink = os.pipe()
+    answer, answering = os.pipe()
     try:
         fcntl.fcntl(sink, layers.F_SETPIPE_SZ, layers.PIECE)
-        argv = [settings.python, "-I", "-S", f"{os.path.dirname(__file__)}/pack_layer.py", directory]
-        pid = process.spawn(argv, environment=settings.environment(), stdout=sink, stderr=2)
+        layer_programs.pack(settings, directory, sink, answering)
     except BaseException:
         os.close(source)
+        os.close(answer)
         raise
     finally:
         os.close(sink)
+        os.close(answering)
     layer = None
     try:
         try:
@@ -43,14 +45,23 @@ def store(settings: "Settings", directory: str) -> "tarball.ArchiveLayer | None"
                 pass
         finally:
             os.close(source)
-            code = process.wait(pid)
-        if code:
-            raise SystemFailure(f"packing a layer: exit code {code}")
+            said = _rest_of(answer)
+        if said != PACKED:
+            reason = said.decode("utf-8", "replace").strip() or "the program that does it was killed"
+            raise SystemFailure(f"packing a layer: {reason}")
     except BaseException:
         if layer is not None and layer.unpacked is not None:
             layer.unpacked.discard()
         raise
     return layer
+
+
+def _rest_of(answer: int) -> bytes:
+    said = b""
+    while part := os.read(answer, 65536):
+        said += part
+    os.close(answer)
+    return said
 
 
 def _first(source: int) -> bytes:

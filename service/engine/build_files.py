@@ -102,16 +102,30 @@ class BuildFiles:
 
 
 class Copy:
-    """One COPY or ADD in two parts: what there is to copy (`found`), and the copy (`copy`). `async with`."""
+    """One COPY or ADD in two parts: what there is to copy (`found`), and the copy (`copy`). `async with`.
+
+    Where that is single small files of the context, they are looked at here: a step that is in the cache needs no
+    program then (20 ms).
+    """
 
     def __init__(self, files: BuildFiles, job: "Job", failing: str) -> None:
         """`failing`: how errors begin that come before the copy."""
-        self.failing = failing
+        self.engine, self.job, self.failing = files.engine, job, failing
+        self.begun = False
         self.program = FilesProcess(files.engine, job, program=PROGRAM, fed=True)
         self.found: list[tuple[str, str]] = []  # (path, hash)
 
     async def __aenter__(self) -> "Copy":
+        small = await self.engine.thread(_small_files, self.job)
+        if small is None:
+            await self._begin()
+        else:
+            self.found = small
+        return self
+
+    async def _begin(self) -> None:
         await self.program.begin()
+        self.begun = True
         try:
             self.found = [(path, hash) for path, hash in (await self.program.answer())["found"]]
         except (InvalidParameter, SystemFailure) as error:
@@ -120,17 +134,36 @@ class Copy:
         except BaseException:
             await self.program.aclose()
             raise
-        return self
 
     async def __aexit__(
         self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
     ) -> None:
-        await self.program.aclose()
+        if self.begun:
+            await self.program.aclose()
 
     async def copy(self, wanted: "Sequence[int]") -> None:
         """Copy those of `found`. Raises InvalidParameter for an unknown owner, SystemFailure, NotFound."""
+        if not self.begun:
+            await self._begin()
         await self.program.feed(jsontext.dump_bytes({"wanted": list(wanted)}) + b"\n")
         await self.program.answer()
+
+
+def _small_files(job: "Job") -> "list[tuple[str, str]] | None":
+    """(path, hash) of what is to be copied, when that is small files of plain directories; else None. Blocking."""
+    from service.content import copying
+
+    if job.get("parents") or job.get("exclude"):
+        return None
+    found = []
+    for origin, patterns in job["sources"]:
+        if not origin["path"] or origin["layers"] or origin["upper"]:
+            return None
+        for pattern in patterns:
+            if not copying.is_small_file(origin["path"], pattern):
+                return None
+            found += [(each.path, each.hash) for each in copying.found(origin["path"], pattern)]
+    return found
 
 
 async def _pieces(engine: "Engine", file: int) -> "AsyncIterator[bytes]":

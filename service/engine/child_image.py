@@ -29,7 +29,7 @@ class Base:
         self.layers: list[LayerRow] = []
         if not id:
             return
-        with engine.store.write():
+        with engine.store.write(durable=False):
             self.config = jsontext.loads(store.get(engine.store, id).config)
             self.layers = store.layers_of(engine.store, id)
             lease.hold(*(layer.chain_id for layer in self.layers))
@@ -50,7 +50,7 @@ class Base:
         try:
             diff_ids = [layer.diff_id for layer in self.layers]
             chain_id = image_config.chain_ids([*diff_ids, packed.diff_id])[-1]
-            with engine.store.write():
+            with engine.store.write(durable=False):
                 self.lease.hold(packed.blob)
                 store.add_layer_blob(engine.store, packed.diff_id, packed.blob, packed.media_type, packed.blob_size)
             row = held_layer(engine, self.lease, chain_id)

@@ -522,7 +522,7 @@ class Solve:
 
     def _held(self, name: str, platform: str) -> "tuple[dict[str, Any], list[LayerRow]]":
         found = images.find(self.engine, name, platform)
-        with self.engine.store.write():
+        with self.engine.store.write(durable=False):
             rows = store.layers_of(self.engine.store, found.id)
             self.lease.hold(*(layer.chain_id for layer in rows))
         return found.config, rows

@@ -36,7 +36,7 @@ def found(engine: "Engine", lease: "Lease", key: str) -> "tuple[LayerRow, CacheR
     """The layer that a step made, kept from now on by the lease; None when there is none."""
     if rows.by_key(engine.store, key) is None:
         return None
-    with engine.store.write():
+    with engine.store.write(durable=False):
         row = rows.by_key(engine.store, key)
         if row is None:
             return None
@@ -63,7 +63,7 @@ def keep(engine: "Engine", key: str, layer: "LayerRow", description: str, create
         timestamps.now_ns(),
         1,
     )
-    with engine.store.write():
+    with engine.store.write(durable=False):
         rows.put(engine.store, row)
 
 

@@ -615,5 +615,5 @@ def _clean(upper: str, stubs: "Sequence[str]") -> None:
 
 def held(solve: "Solve", layers: "Sequence[LayerRow]") -> None:
     """Keep layers as long as the build lasts. Blocking."""
-    with solve.engine.store.write():
+    with solve.engine.store.write(durable=False):
         solve.lease.hold(*(layer.chain_id for layer in layers))

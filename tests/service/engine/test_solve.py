@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from service.content import unpackers
+from service.content import layer_programs
 from service.engine.engine import Engine
 from service.engine.solving import NETWORK_HOST, CacheOption, Exporter, SolveFailed
 from service.settings import Settings
@@ -36,7 +36,7 @@ def engine(instance: Instance) -> Iterator[Engine]:
     made = Engine(Settings(instance.environment))
     made.open()
     yield made
-    unpackers.end()
+    layer_programs.end()
 
 
 @pytest.fixture(scope="module")

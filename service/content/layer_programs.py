@@ -1,7 +1,8 @@
-"""The program that unpacks layers (`unpack.py`), started once for a process and forked for every layer.
+"""The program that unpacks and packs layers (`layer_program.py`), started once for a process, forked for every layer.
 
 A start of Python costs 12 ms of processor time, the fork of a small one 1 ms: that counts for an image of twenty
-layers. It ends with the process that started it, when its socket closes. Called from threads.
+layers, and for a build of ten steps. It ends with the process that started it, when its socket closes. Called from
+threads.
 """
 
 import _socket
@@ -25,16 +26,24 @@ def unpack(settings: "Settings", folder: str, source: int, answer: int) -> None:
 
     Both descriptors stay the caller's. The work is over when `answer` has no writer any more.
     """
-    descriptors = b"".join(fd.to_bytes(4, sys.byteorder) for fd in (source, answer))
+    _ask(settings, b"unpack", folder, source, answer)
+
+
+def pack(settings: "Settings", folder: str, sink: int, answer: int) -> None:
+    """Have `folder`, in overlayfs' form, written to `sink` as a layer's tar; as `unpack`."""
+    _ask(settings, b"pack", folder, sink, answer)
+
+
+def _ask(settings: "Settings", verb: bytes, folder: str, tar: int, answer: int) -> None:
+    message = verb + b"\0" + os.fsencode(folder)
+    descriptors = b"".join(fd.to_bytes(4, sys.byteorder) for fd in (tar, answer))
     with _lock:
         for attempt in range(1, _ATTEMPTS + 1):
             if not _program:
                 _program.append(_started(settings))
             ours, pid = _program[0]
             try:
-                ours.sendmsg(
-                    [os.fsencode(folder)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)], _socket.MSG_NOSIGNAL
-                )
+                ours.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)], _socket.MSG_NOSIGNAL)
             except OSError:
                 _program.clear()
                 ours.close()
@@ -57,7 +66,7 @@ def end() -> None:
 def _started(settings: "Settings") -> "tuple[_socket.socket, int]":
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     try:
-        argv = [settings.python, "-I", "-S", f"{os.path.dirname(__file__)}/unpack.py"]
+        argv = [settings.python, "-I", "-S", f"{os.path.dirname(__file__)}/layer_program.py"]
         return ours, process.spawn(argv, environment=settings.environment(), stdin=theirs.fileno(), stderr=2)
     except BaseException:
         ours.close()

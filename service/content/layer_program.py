@@ -1,0 +1,67 @@
+"""What unpacks and packs layers: a program of its own, run by `layer_programs` as `python -I -S layer_program.py`.
+
+It forks for every layer. Standard input is a socket; a message is what to do, a zero byte and a directory, and brings
+two descriptors: one for the tar, and one for the answer, by whose end the asker sees that the process has ended.
+"""
+
+import _signal  # type: ignore[import-not-found]  # typeshed knows `signal` alone, which imports `enum`
+import _socket
+import os
+import sys
+
+if __name__ == "__main__":  # run by path, isolated: the project is not on sys.path
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from service.content import pack_layer, unpack
+
+_LONGEST = 8192  # bytes of a message: PATH_MAX is 4096
+PACKED = b"done"  # the answer of a pack that went out whole
+
+
+def do(verb: bytes, directory: str, tar: int, answer: int) -> None:
+    """Do one thing, in a process of its own, with the descriptors in their places."""
+    os.dup2(answer, 2)
+    if verb == b"unpack":
+        os.dup2(tar, 0)
+        os.dup2(answer, 1)
+        _close(tar, answer)
+        unpack.unpack(directory)
+    else:
+        os.dup2(tar, 1)
+        _close(tar, answer)
+        pack_layer.pack(directory)
+        os.write(2, PACKED)
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def main() -> None:
+    """Do what is asked for until nobody is there to ask any more."""
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # nobody waits for them: their answer says it all
+    control = _socket.socket(fileno=0)
+    while True:
+        message, ancillary, _, _ = control.recvmsg(_LONGEST, _socket.CMSG_SPACE(8))
+        if not message:
+            return
+        passed = ancillary[0][2]
+        tar, answer = (int.from_bytes(passed[at : at + 4], sys.byteorder) for at in (0, 4))
+        if os.fork():
+            _close(tar, answer)
+            continue
+        code = 1
+        try:
+            verb, _, directory = message.partition(b"\0")
+            do(verb, os.fsdecode(directory), tar, answer)
+            code = 0
+        except BaseException:  # noqa: BLE001 - whatever it was is told to who asked
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
