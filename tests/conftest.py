@@ -11,22 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.kernel import cgroup
-from tests.support import contract
-from tests.support.instance import ROOT, Instance
+from tests.support import contract, tools
+from tests.support.instance import Instance
 
 if TYPE_CHECKING:
     import docker
 
 os.environ.pop("DOCKER_HOST", None)  # a test that forgets its instance must fail, not use somebody's real engine
 os.environ.pop("DOCKER_CONTEXT", None)
-os.environ["PATH"] += (
-    f":/usr/sbin:/sbin:{ROOT}/.make/tools/usr/bin"  # behind the machine's own tools: what make unpacked
-)
-
-if os.path.isdir(f"{ROOT}/.make/tools/usr/lib"):
-    os.environ["LD_LIBRARY_PATH"] = f"{ROOT}/.make/tools/usr/lib"
-
-
+tools.find()
 contract.watch()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.bench.images import Rows
 from tests.differential.dockerd import Dockerd
 from tests.differential.test_same_buildkit import programs
-from tests.support import image
+from tests.support import image, tools
 from tests.support.instance import Instance
 
 STEPS = "FROM busybox\n" + "".join(
@@ -78,6 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
+    tools.find()
     program, plugin = programs()
     with tempfile.TemporaryDirectory(dir="/var/tmp") as made, Dockerd() as dockerd, Instance() as moorage:
         folder = Path(made)

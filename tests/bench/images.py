@@ -27,7 +27,7 @@ from contextlib import ExitStack, contextmanager
 
 from install.busybox_image import BUSYBOX
 from tests.differential.dockerd import Dockerd
-from tests.support import image, podman
+from tests.support import image, podman, tools
 from tests.support.instance import Instance, children_of
 from tests.support.registry import Registry
 
@@ -240,6 +240,7 @@ def main() -> None:
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--folder", default="/var/tmp", help="on a disk, with room for the largest image three times")
     options = parser.parse_args()
+    tools.find()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder))
         found, root = engines(stack, folder)
