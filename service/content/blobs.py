@@ -119,6 +119,20 @@ class Writer:
         self.fd = -1
 
 
+def is_whole(settings: "Settings", digest: str) -> bool:
+    """Whether a blob is what its digest says: all of it is read. Raises FileNotFoundError."""
+    with opened(settings, digest) as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest
+
+
+def was_before(settings: "Settings", digest: str, moment: float) -> bool:
+    """Whether a blob is here that was last written before a moment (seconds since 1970)."""
+    try:
+        return os.stat(path(settings, digest)).st_mtime < moment
+    except FileNotFoundError:
+        return False
+
+
 def remove(settings: "Settings", digest: str) -> None:
     """Delete a blob; missing already is no error."""
     try:

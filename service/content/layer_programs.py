@@ -11,6 +11,7 @@ import os
 import sys
 
 from service import process
+from service.errors import SystemFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ _program: "list[tuple[_socket.socket, int]]" = []  # our end of its socket, and 
 
 
 def unpack(settings: "Settings", folder: str, source: int, answer: int) -> None:
-    """Have the tar that `source` gives unpacked into `folder`; what came of it is written to `answer`. Raises OSError.
+    """Have the tar that `source` gives unpacked into `folder`; what came of it is written to `answer`.
 
-    Both descriptors stay the caller's. The work is over when `answer` has no writer any more.
+    Both descriptors stay the caller's. The work is over when `answer` has no writer any more. Raises SystemFailure.
     """
     _ask(settings, b"unpack", folder, source, answer)
 
@@ -34,22 +35,33 @@ def pack(settings: "Settings", folder: str, sink: int, answer: int) -> None:
     _ask(settings, b"pack", folder, sink, answer)
 
 
+def answer_of(answer: int) -> bytes:
+    """What the program says, once it has ended: all that comes from our end of the pipe, which is closed then."""
+    said = b""
+    try:
+        while part := os.read(answer, 65536):
+            said += part
+    finally:
+        os.close(answer)
+    return said
+
+
 def _ask(settings: "Settings", verb: bytes, folder: str, tar: int, answer: int) -> None:
     message = verb + b"\0" + os.fsencode(folder)
     descriptors = b"".join(fd.to_bytes(4, sys.byteorder) for fd in (tar, answer))
     with _lock:
         for attempt in range(1, _ATTEMPTS + 1):
-            if not _program:
-                _program.append(_started(settings))
-            ours, pid = _program[0]
             try:
-                ours.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)], _socket.MSG_NOSIGNAL)
-            except OSError:
-                _program.clear()
-                ours.close()
-                process.wait(pid)
+                if not _program:
+                    _program.append(_started(settings))
+                _program[0][0].sendmsg(
+                    [message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)], _socket.MSG_NOSIGNAL
+                )
+            except OSError as error:
+                _end()
                 if attempt == _ATTEMPTS:
-                    raise
+                    reason = os.strerror(error.errno or 0).lower()
+                    raise SystemFailure(f"the program that {verb.decode()}s layers does not start: {reason}") from error
             else:
                 return
 
@@ -57,10 +69,14 @@ def _ask(settings: "Settings", verb: bytes, folder: str, tar: int, answer: int) 
 def end() -> None:
     """End the program, if it was started: for who uses layers within a process that goes on."""
     with _lock:
-        if _program:
-            ours, pid = _program.pop()
-            ours.close()
-            process.wait(pid)
+        _end()
+
+
+def _end() -> None:
+    if _program:
+        ours, pid = _program.pop()
+        ours.close()
+        process.wait(pid)
 
 
 def _started(settings: "Settings") -> "tuple[_socket.socket, int]":

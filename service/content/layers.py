@@ -109,22 +109,17 @@ def _fill(settings: "Settings", layer: Unpacked, tar: "Iterator[bytes]") -> None
     digest = hashlib.sha256()
     complete = False
     try:
-        try:
-            for piece in tar:
-                digest.update(piece)
-                view = memoryview(piece)
-                while view:
-                    view = view[os.write(sink, view) :]
-            complete = True
-        except BrokenPipeError:
-            pass  # it has given up, and says why
-        finally:
-            os.close(sink)
-            said = b""
-            while part := os.read(answer, 65536):
-                said += part
+        for piece in tar:
+            digest.update(piece)
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(sink, view) :]
+        complete = True
+    except BrokenPipeError:
+        pass  # it has given up, and says why
     finally:
-        os.close(answer)
+        os.close(sink)
+        said = layer_programs.answer_of(answer)
     try:
         done = jsontext.loads(said)
     except ValueError:

@@ -45,7 +45,7 @@ def store(settings: "Settings", directory: str) -> "tarball.ArchiveLayer | None"
                 pass
         finally:
             os.close(source)
-            said = _rest_of(answer)
+            said = layer_programs.answer_of(answer)
         if said != PACKED:
             reason = said.decode("utf-8", "replace").strip() or "the program that does it was killed"
             raise SystemFailure(f"packing a layer: {reason}")
@@ -54,14 +54,6 @@ def store(settings: "Settings", directory: str) -> "tarball.ArchiveLayer | None"
             layer.unpacked.discard()
         raise
     return layer
-
-
-def _rest_of(answer: int) -> bytes:
-    said = b""
-    while part := os.read(answer, 65536):
-        said += part
-    os.close(answer)
-    return said
 
 
 def _first(source: int) -> bytes:

@@ -15,6 +15,7 @@ The store itself is durable (SQLite, synchronous=FULL), so a registered layer ne
 import _thread
 import fcntl
 import os
+import time
 
 from service.content import blobs
 from service.content import layers as unpacking
@@ -86,8 +87,9 @@ def at_start(engine: "Engine", *, rebooted: bool) -> None:
     if rebooted:
         with engine.store.write():
             needed = store.needed_blobs(engine.store)
+        began = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         for digest in blobs.every(engine.settings):
-            if digest not in needed:
+            if digest not in needed and blobs.was_before(engine.settings, digest, began):  # later: somebody is at work
                 blobs.remove(engine.settings, digest)
     try:
         lock = os.open(f"{engine.settings.root}/layers", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -111,11 +113,10 @@ def _repair(engine: "Engine", doubtful: "set[str]") -> None:
             waiting.remove(row)
             try:
                 _unpack_anew(engine, row)
-            except SystemFailure as error:
-                if layers.NO_SPACE in error.message:
-                    engine.log(f"layer {row.chain_id} could not be looked at after the machine went down: {error}")
-                    continue  # its note stays
+            except layers.Lost as error:
                 _give_up(engine, row, error.message)
+            except SystemFailure as error:  # its note stays
+                engine.log(f"layer {row.chain_id} could not be looked at after the machine went down: {error}")
     layers.collect(engine)
 
 

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
     from service.engine.engine import Engine
 
+
+class Lost(SystemFailure):
+    """A layer cannot be had again: none of its blobs is here and whole."""
+
+
 NO_SPACE = "no space left on device"  # how every error of a full disk ends (strerror of ENOSPC)
 BLOB_KEPT = 24 * 3600  # seconds that an unneeded blob stays after it was last written
 
@@ -122,9 +127,9 @@ def register(
 
 
 def unpack_again(engine: "Engine", diff_id: str) -> "unpacking.Unpacked":
-    """Unpack a layer that is here on top of other layers once more, from its blob. Raises SystemFailure.
+    """Unpack a layer that is here on top of other layers once more, from its blob. A blob that is damaged is removed.
 
-    A blob that is damaged is removed.
+    Raises Lost; or another SystemFailure, which says nothing of the blob (no room, a program that was killed).
     """
     reason = f"layer {diff_id} is not here"
     for digest, *_ in store.layer_blobs(engine.store, diff_id):
@@ -134,7 +139,7 @@ def unpack_again(engine: "Engine", diff_id: str) -> "unpacking.Unpacked":
             with open(blobs.path(engine.settings, digest), "rb") as file:
                 unpacked = unpacking.unpack(engine.settings, unpacking.decompressed(file.read))
         except SystemFailure as error:
-            if NO_SPACE in error.message:
+            if blobs.is_whole(engine.settings, digest):
                 raise
             reason = f"layer {diff_id} is damaged: its blob {digest} does not unpack: {error.message}"
         else:
@@ -143,7 +148,7 @@ def unpack_again(engine: "Engine", diff_id: str) -> "unpacking.Unpacked":
             unpacked.discard()
             reason = f"layer {diff_id} is damaged: its blob {digest} unpacks to {unpacked.diff_id}"
         blobs.remove(engine.settings, digest)
-    raise SystemFailure(reason)
+    raise Lost(reason)
 
 
 def image_row(config: bytes, layers: "Sequence[LayerRow]", manifest: str = "", parent: str = "") -> ImageRow:

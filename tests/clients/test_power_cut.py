@@ -112,6 +112,24 @@ def test_what_cannot_be_repaired_is_removed_and_told(moorage: Instance, pulled: 
     assert [os.path.exists(folder) for folder, _ in layers(moorage, pulled)] == [True, True]
 
 
+def test_what_fails_for_another_reason_is_not_given_up(moorage: Instance, pulled: str) -> None:
+    """Nothing can be unpacked at the moment, and the blob is whole: all stays, and the next start tries again."""
+    _, (above, blob) = layers(moorage, pulled)
+    shutil.rmtree(f"{above}/opt")
+    went_down(moorage)
+    moorage.environment["MOORAGE_PYTHON"] = "/bin/false"  # what runs the programs beside the service
+    moorage.restart()
+    try:
+        assert moorage.docker("images", "-q", pulled).stdout
+        assert "could not be looked at after the machine went down" in moorage.log()
+    finally:
+        del moorage.environment["MOORAGE_PYTHON"]
+        moorage.restart()
+    assert os.path.exists(blob)
+    moorage.docker("version")
+    moorage.until(lambda: os.path.exists(f"{above}/opt/below/data"), 60, "it was not repaired")
+
+
 def test_what_a_container_stands_on_stays(moorage: Instance, pulled: str) -> None:
     container = moorage.docker("create", pulled, "/none").stdout.strip()
     try:
@@ -130,7 +148,7 @@ def test_what_an_interrupted_pull_left_goes_with_the_boot(moorage: Instance, pul
     moorage.kill_service()
     left = f"{moorage.root}/blobs/sha256/{'ab' * 32}"
     with open(left, "wb"):
-        pass
+        os.utime(left, (1_500_000_000, 1_500_000_000))  # by an earlier boot
     moorage.docker("version")
     assert os.path.exists(left), "within a boot it is what the next pull goes on from"
     moorage.kill_service()
