@@ -10,6 +10,7 @@ Descriptors: 0 what comes in, 1 what goes out, 3 what to do (JSON), 4 what becam
     {"do": "extract"}  the same into `destination` of `target`    → {"done": true}
     {"do": "make"}     the directory `destination` in `target`    → {"done": true}
     {"do": "pack"}     `target` as a tar to 1                     → {"done": true}
+    {"do": "squash"}   all sources but the first, which they stand on, as one into `target` → {"done": true}
     {"do": "copy"}     → {"found": [[path, hash], …]}; then a line on 0 that says what of it: {"wanted": [number, …]}
                        → {"done": true}
     any of them        → {"error": "…", "kind": "missing" | "refused" | "failed"}
@@ -23,7 +24,7 @@ if __name__ == "__main__":  # run by path, isolated: the project is not on sys.p
 
 from service import jsontext
 from service.builder import ignore
-from service.content import copying, copying_later, extract, rootfs
+from service.content import copying, copying_later, extract, rootfs, squash
 from service.content.pack import Packer
 from service.content.tar import BadArchive, Source
 from service.kernel import mount, mountns
@@ -172,6 +173,11 @@ def _read(path: str) -> bytes:
         return b""
 
 
+def fold(job: "Job") -> None:
+    """Layers that become one."""
+    squash.fold(TARGET, "/source0", [f"/source{number}" for number in range(1, len(job["sources"]))])
+
+
 def pack(_: "Job") -> None:
     """A whole tree as a tar, to standard output."""
     os.chroot(TARGET)
@@ -181,7 +187,7 @@ def pack(_: "Job") -> None:
     packer.finish()
 
 
-WORK = {"unpack": unpack, "extract": expand, "make": make, "copy": copy, "pack": pack}
+WORK = {"unpack": unpack, "extract": expand, "make": make, "copy": copy, "squash": fold, "pack": pack}
 
 
 def main() -> int:

@@ -63,8 +63,10 @@ async def image_build(
         raise InvalidParameter(f'unsupported isolation: "{isolation}"')
     if version not in ("", "1", "2"):
         raise InvalidParameter(f'invalid version "{version}"')
-    if squash:
-        raise InvalidParameter("squash is only supported with experimental mode")
+    if squash and version == "2":
+        raise InvalidParameter(
+            "squash is not supported with BuildKit: copy the files into a stage FROM scratch instead"
+        )
     if outputs and version != "2":
         raise InvalidParameter("custom outputs are only supported with BuildKit")
     if version == "2":
@@ -99,7 +101,7 @@ async def image_build(
     options.dockerfile, options.remote, options.target = dockerfile or "Dockerfile", remote, target
     options.tags, options.platform = _tags(t), platform
     options.quiet, options.no_cache, options.pull = q, nocache, pull
-    options.force_remove = forcerm
+    options.force_remove, options.squash = forcerm, squash
     options.remove = forcerm or Flag(default=True).read([rm or "1"])
     options.arguments = _texts(buildargs, "build args", empty=True)
     options.labels = _texts(labels, "labels")

@@ -14,6 +14,7 @@ from service.builder.dockerfile import BadDockerfile, heredoc_of
 from service.builder.words import BadWord, expanded
 from service.content import platforms
 from service.content import reference as references
+from service.content.rootfs import layer_path
 from service.engine import (
     build_context,
     build_files,
@@ -24,6 +25,7 @@ from service.engine import (
     images,
     lifecycle,
     pull,
+    squash,
 )
 from service.engine.build_copy import copied
 from service.engine.build_files import BuildFiles
@@ -107,6 +109,7 @@ class Build:
         self.created: list[str] = []  # the containers of the present step
         self.state: configuration.State
         self.image = ""  # what the next step begins with; empty: nothing
+        self.begun = ""  # what the stage has begun with
         self.cache: Cache
 
     def read(self, dockerfile: "Dockerfile") -> "tuple[list[Stage], list[Instruction]]":
@@ -196,12 +199,34 @@ class Build:
             await self.say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
         if not self.image:
             raise SystemFailure("No image was generated. Is your Dockerfile empty?")
+        if self.options.squash:
+            await self._squash()
+            await self.tell({"id": "moby.image.id", "aux": {"ID": self.image}})
         await self.say(f"Successfully built {short(self.image)}\n")
         for tag in self.options.tags:
             await self.thread(images.tag, self.engine, self.image, tag)
             await self.say(f"Successfully tagged {tag.familiar}\n")
         if self.options.quiet:
             await self.messages.put({"stream": f"{self.image}\n"})
+
+    async def _squash(self) -> None:
+        """What the last stage has put on its base becomes one layer; nothing, and the image stays as it is."""
+        squashing = await self.thread(squash.Squashing, self.engine, self.lease, self.image, self.begun)
+        if not squashing.layers:
+            return
+        upper, work = self.files.folder(), self.files.folder()
+        settings = self.engine.settings
+        layers = [[layer_path(settings, layer.directory)] for layer in squashing.layers]
+        sources = [await self.thread(self.lower_paths, self.begun), *layers]
+        await self.files.done(
+            {
+                "do": "squash",
+                "staging": self.files.staging,
+                "target": build_files.tree(upper=upper, work=work),
+                "sources": [(build_files.tree(paths), []) for paths in sources],
+            }
+        )
+        self.image = (await self.thread(squashing.register, upper)).id
 
     async def _step(self, number: int, total: int, code: str) -> None:
         await self.say(f"Step {number}/{total} : {code}")
@@ -215,7 +240,7 @@ class Build:
         name = expanded(stage.base, known, self.escape)
         if not name:
             raise SystemFailure(f"base name ({stage.base}) should not be blank")
-        self.image = await self.base(name, platform)
+        self.image = self.begun = await self.base(name, platform)
         config: dict[str, Any] = {}
         if self.image:
             config = images.find(self.engine, self.image).config.get("config") or {}
@@ -312,8 +337,6 @@ class Build:
 
     def lower_paths(self, image: str) -> "list[str]":
         """The directories of an image's layers, the uppermost first."""
-        from service.content.rootfs import layer_path
-
         if not image:
             return []
         found = images.find(self.engine, image)

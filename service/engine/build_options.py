@@ -19,6 +19,7 @@ class Options:
         self.target = ""
         self.platform = ""
         self.quiet = self.no_cache = self.pull = False
+        self.squash = False  # the layers above the base become one
         self.remove, self.force_remove = True, False  # intermediate containers: after success, after failure too
         self.arguments: Mapping[str, str | None] = {}
         self.labels: Mapping[str, str] = {}

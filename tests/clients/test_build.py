@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import docker
 import pytest
-from docker.errors import BuildError
+from docker.errors import APIError, BuildError
 
 from tests.support.dockerfiles import FILES, tar
 from tests.support.instance import Instance
@@ -351,6 +351,30 @@ def test_prune_cancel_and_usage(moorage: Instance, client: docker.DockerClient) 
     with Wire(moorage.socket, 60) as wire:
         wire.send(request("POST /v1.51/build/cancel?id=x", connection="close"))
         assert wire.answer().status == 200
+
+
+def test_squashed_is_one_layer_over_the_base(moorage: Instance, client: docker.DockerClient) -> None:
+    dockerfile = "FROM busybox\nRUN echo large >/gone\nCOPY dir /d\nRUN rm /gone /d/x; echo kept >/kept\nENV A=1\n"
+    context = io.BytesIO(tar({**FILES, "Dockerfile": dockerfile}))
+    messages = list(client.api.build(fileobj=context, custom_context=True, squash=True, tag="squashed", decode=True))
+    made = client.images.get("squashed")
+    whole, squashed = (message["aux"]["ID"] for message in messages if "aux" in message)
+    assert squashed == made.id != whole
+    base = client.api.inspect_image("busybox")["RootFS"]["Layers"]
+    assert made.attrs["RootFS"]["Layers"][:-1] == base
+    assert made.attrs["Comment"] == f"merge {whole} to {client.images.get('busybox').id}"
+    shown = moorage.docker("run", "--rm", "squashed", "sh", "-c", "ls /d /gone; cat /kept; echo $A", check=False)
+    assert shown.stdout == "/d:\nlink\nsub\ny\nkept\n1\n"
+    moorage.docker("rmi", "squashed")
+    nothing = "".join(
+        m.get("stream", "")
+        for m in client.api.build(
+            fileobj=io.BytesIO(tar({"Dockerfile": "FROM busybox\n"})), custom_context=True, squash=True, decode=True
+        )
+    )
+    assert f"Successfully built {client.images.get('busybox').short_id[7:]}" in nothing
+    with pytest.raises(APIError, match="squash is not supported with BuildKit"):
+        client.api._raise_for_status(client.api._post(client.api._url("/build?version=2&squash=1"), data=b""))
 
 
 def test_names_are_told_in_the_stream(client: docker.DockerClient) -> None:

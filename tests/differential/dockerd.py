@@ -26,10 +26,10 @@ class Unavailable(Exception):  # noqa: N818 - says what is the case; nobody's mi
 class Dockerd:
     """Use as a context manager. Raises Unavailable, with the daemon's last words, where it cannot run."""
 
-    def __init__(self, *, data_root: str = "", on_loopback: bool = False) -> None:
+    def __init__(self, *, data_root: str = "", on_loopback: bool = False, experimental: bool = False) -> None:
         """`data_root`: where it keeps its images. `on_loopback`: it lives in this network namespace, without a network
-        of its own, and so reaches what listens on 127.0.0.1."""
-        self.data_root, self.on_loopback = data_root, on_loopback
+        of its own, and so reaches what listens on 127.0.0.1. `experimental`: it serves what only such a one does."""
+        self.data_root, self.on_loopback, self.experimental = data_root, on_loopback, experimental
         self.given = os.environ.get("MOORAGE_TEST_DOCKERD", "").removeprefix("unix://")
         self.folder = tempfile.mkdtemp(prefix="md", dir="/tmp")  # short: socket paths end at 107 bytes
         self.socket = self.given or f"{self.folder}/sock"
@@ -102,6 +102,7 @@ class Dockerd:
             ),
             *("--containerd", f"{self.folder}/c.sock", "--cgroup-parent", f"/{os.path.basename(self.folder)}"),
             *("--exec-opt", "native.cgroupdriver=cgroupfs"),
+            *(("--experimental",) if self.experimental else ()),
         )
         self._until(self.socket)
 
