@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 
 JOB, ANSWERS = 3, 4
 TARGET = "/target"
+TOO_MANY_LINKS = "too many symlinks: "  # how BuildKit's complaint about a source begins
+ENOTDIR = 20
 
 
 def answer(what: object) -> None:
@@ -106,12 +108,24 @@ def unpack(_: "Job") -> None:
 
 
 def expand(job: "Job") -> None:
-    """An archive that ADD unpacks."""
+    """An archive that ADD unpacks. As with dockerd, the place that it goes to is what its links take for the root."""
+    owner = copying.owner_of(_read("etc/passwd"), _read("etc/group"), job["owner"]) if job.get("owner") else (0, 0)
     os.chroot(TARGET)
     os.chdir("/")
     folder = copying.resolved("", job["destination"]) or "/"
-    os.makedirs(folder, 0o755, exist_ok=True)
-    extract.Extractor(Source(0), folder).run()
+    missing = []
+    while not os.path.lexists(folder):
+        missing.append(os.path.basename(folder))
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        raise NotADirectoryError(ENOTDIR, f"mkdir {job['destination'].rstrip('/')}: not a directory")
+    for name in reversed(missing):
+        folder = os.path.join(folder, name)
+        os.mkdir(folder, 0o755)
+        os.chown(folder, *owner)
+    os.chroot(folder)
+    os.chdir("/")
+    extract.Extractor(Source(0), "/").run()
 
 
 def make(job: "Job") -> None:
@@ -126,6 +140,8 @@ def make(job: "Job") -> None:
     while not os.path.lexists(path):
         missing.append(path)
         path = os.path.dirname(path)
+    if not os.path.isdir(path):
+        raise NotADirectoryError(ENOTDIR, f"lstat {job['destination']}: not a directory")
     for folder in reversed(missing):
         os.mkdir(folder, 0o755)
         os.chmod(folder, 0o755)  # noqa: S103 - what a working directory has
@@ -138,7 +154,12 @@ def copy(job: "Job") -> None:
     found = []
     for number, (_, patterns) in enumerate(job["sources"]):
         for pattern in patterns:
-            found += copying.found(f"/source{number}", pattern)
+            try:
+                found += copying.found(f"/source{number}", pattern)
+            except copying.TooManyLinks as error:
+                if job.get("later"):
+                    raise ValueError(f"{TOO_MANY_LINKS}/{error.filename}") from None
+                raise ValueError(f"forbidden path outside the build context: {error.filename} ()") from None
     answer({"found": [[each.path, each.hash] for each in found]})
     line = b""
     while not line.endswith(b"\n"):
@@ -149,7 +170,8 @@ def copy(job: "Job") -> None:
     wanted = jsontext.loads(line)["wanted"]
     owner: tuple[int, int] | None = (0, 0)
     if job.get("owner"):
-        owner = copying.owner_of(_read("etc/passwd"), _read("etc/group"), job["owner"])
+        text = f"0{job['owner']}" if job.get("later") and job["owner"].startswith(":") else job["owner"]
+        owner = copying.owner_of(_read("etc/passwd"), _read("etc/group"), text)
     elif job.get("keeps_owner"):
         owner = None
     copier = copying.Copier(TARGET, job["destination"], owner, job.get("mode", -1))
@@ -208,8 +230,11 @@ def main() -> int:
         WORK[job["do"]](job)
     except FileNotFoundError as error:
         missing = job["do"] == "copy"
-        told = os.fsdecode(error.filename or "") if missing else extract.told(error)
+        name = error.filename2 or error.filename if job.get("later") else error.filename
+        told = os.fsdecode(name or "") if missing else extract.told(error)
         answer({"error": told, "kind": "missing" if missing else "failed"})
+    except copying.TooManyLinks as error:
+        answer({"error": "too many links" if job.get("later") else extract.told(error), "kind": "failed"})
     except ValueError as error:
         answer({"error": str(error), "kind": "refused"})
     except (BadArchive, extract.Refused) as error:

@@ -32,6 +32,7 @@ class Arguments:
     ) -> None:
         self.given = given
         self.defined: dict[str, str | None] = {}  # by ARG in this stage, with its default
+        self.declared: list[str] = []  # the names of all its ARGs, as often as they stand there
         # by ARG before the first FROM; and the platforms, where they are known
         self.before: dict[str, str | None] = {**of_platforms(build, target)} if build else {}
         self.used: set[str] = set()
@@ -45,6 +46,7 @@ class Arguments:
     def define(self, name: str, default: "str | None", *, before: bool = False) -> None:
         """ARG name=default."""
         self.defined[name] = default
+        self.declared.append(name)
         self.used.add(name)
         if before:
             self.before[name] = default

@@ -26,6 +26,13 @@ _SMALL = 1 << 20  # bytes
 _STEP = 1 << 30  # bytes that one copy_file_range(2) is asked for
 
 
+class TooManyLinks(OSError):  # noqa: N818 - it says what there is
+    """Symbolic links that lead nowhere but to one another, on the way to `filename`."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(_ELOOP, f"evalSymlinksInScope: too many links in {path}", path)
+
+
 class Copied:
     """One thing to copy: `path` inside the tree `root`, as the pattern found it; `hash` says what is there."""
 
@@ -52,7 +59,7 @@ def resolved(root: str, path: str) -> str:
             continue
         links += 1
         if links > _MOST_LINKS:
-            raise OSError(_ELOOP, os.strerror(_ELOOP), path)
+            raise TooManyLinks(path)
         if target.startswith("/"):
             at = []
         left += reversed(target.split("/"))
@@ -60,8 +67,8 @@ def resolved(root: str, path: str) -> str:
 
 
 def found(root: str, pattern: str) -> "list[Copied]":
-    """What a source means. Raises FileNotFoundError naming it, when it is no pattern and nothing is there, and
-    ValueError when it leads out of the tree."""
+    """What a source means. Raises FileNotFoundError naming it, and where its links lead to (`filename2`), when it is no
+    pattern and nothing is there; ValueError when it leads out of the tree; TooManyLinks."""
     pattern = pattern.removeprefix("/").removeprefix("./")
     if not _has_wildcards(pattern):
         if os.path.normpath(pattern).split("/")[0] == "..":
@@ -117,7 +124,7 @@ def _hash(root: str, path: str) -> str:
     try:
         status = os.lstat(full)
     except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(2, os.strerror(2), path) from None
+        raise FileNotFoundError(2, os.strerror(2), path, None, full[len(root) :]) from None
     if not stat.S_ISDIR(status.st_mode):
         return f"file:{_hash_one(full, path, status)}"
     hashes = []

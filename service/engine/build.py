@@ -318,7 +318,10 @@ class Build:
         return True
 
     async def _configure(self, instruction: "Instruction") -> None:
+        before = self.state.config.get("Healthcheck") or {}
         told = configuration.apply(self.state, instruction)
+        if instruction.name == "healthcheck":  # what an earlier one has set stays where this one says nothing
+            self.state.config["Healthcheck"] = {**before, **self.state.config["Healthcheck"]}
         notes, self.state.notes = self.state.notes, []
         for note in notes:
             await self.say(note)

@@ -61,7 +61,10 @@ async def copied(build: "Build", instruction: "Instruction") -> None:
             except SystemFailure as error:
                 raise SystemFailure(f"failed to copy files: {error.message}") from None
         for number in archives:
-            await build.files.extract(target, job["destination"], found[number][0])
+            try:
+                await build.files.extract(target, job["destination"], found[number][0])
+            except SystemFailure as error:
+                raise SystemFailure(f"failed to copy files: {error.message}") from None
     except NotFound as error:
         reason = f"stat {error.message}: file does not exist"
         if not instruction.flag("from"):

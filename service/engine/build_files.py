@@ -77,11 +77,13 @@ class BuildFiles:
         """Fill the context. Raises SystemFailure for a bad tar."""
         await self._fed({"do": "unpack", "staging": self.staging, "folder": self.context}, tar)
 
-    async def extract(self, target: "Tree", destination: str, path: str, folder: str = "") -> None:
-        """Extract an archive of the context (or of `folder`) into a directory of the target."""
+    async def extract(self, target: "Tree", destination: str, path: str, folder: str = "", *, owner: str = "") -> None:
+        """Extract an archive of the context (or of `folder`) into a directory of the target, which is made `owner`'s
+        (user[:group]) where it is missing."""
         file = self.open(path, folder)
         try:
             job: Job = {"do": "extract", "staging": self.staging, "target": target, "destination": destination}
+            job["owner"] = owner
             await self._fed(job, _pieces(self.engine, file))
         finally:
             os.close(file)

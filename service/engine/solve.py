@@ -446,7 +446,7 @@ class Solve:
         try:
             return instructions.one(text)
         except BadDockerfile as error:
-            raise self.failed(f"failed to parse onbuild trigger: {error}") from None
+            raise self.failed(str(error)) from None
 
     async def _begin(self, number: int, stage: "Stage") -> Built:
         name, platform = self.plan.base_of(number)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from service.builder.instructions import Instruction
     from service.store.images import LayerRow
 
+_SHELLS = ("cmd", "entrypoint", "run")  # whose shell form may be empty
 COMMENT = "buildkit.dockerfile.v0"
 _CONFIG = (
     "User",
@@ -43,6 +44,14 @@ class LaterState(configuration.State):
     def variables(self) -> "dict[str, str]":
         """What a `$name` can mean."""
         return {**super().variables(), **self.values}
+
+    def expand(self, instruction: "Instruction") -> None:
+        """As elsewhere; a shell that is given nothing is given an empty text, and no directory is the present one."""
+        super().expand(instruction)
+        if instruction.name in _SHELLS and not instruction.is_json and not instruction.arguments:
+            instruction.arguments = [""]
+        elif instruction.name == "workdir" and instruction.arguments == [""]:
+            instruction.arguments = ["."]
 
     def environment(self) -> "list[str]":
         """What a command sees."""
@@ -100,8 +109,10 @@ class Built:
             configuration.apply(state, instruction)
             return  # the history does not tell it
         if name == "expose":
+            before, state.config["ExposedPorts"] = state.config.get("ExposedPorts") or {}, {}
             configuration.apply(state, instruction)
-            self.step(f"EXPOSE {_ports(state.config.get('ExposedPorts') or {})}")
+            self.step(f"EXPOSE {_ports(state.config['ExposedPorts'])}")
+            state.config["ExposedPorts"] = {**before, **state.config["ExposedPorts"]}
             return
         told = configuration.apply(state, instruction)
         state.notes = []

@@ -11,6 +11,7 @@ import os
 import weakref
 
 from service import jsontext, timestamps
+from service.build_files import TOO_MANY_LINKS
 from service.builder import configuration, run_mounts
 from service.builder.arguments import PREDEFINED
 from service.builder.dockerfile import BadDockerfile, heredoc_of
@@ -85,10 +86,12 @@ async def kept(
 
 def _not_there(solve: "Solve", path: str) -> SystemFailure:
     """What is copied or mounted does not exist: in BuildKit's words."""
-    missing = os.path.normpath("/" + path)
-    return SystemFailure(
-        f'failed to calculate checksum of ref {solve.id}::{hashed(missing)[:25]}: "{missing}": not found'
-    )
+    missing = os.path.normpath("/" + path.lstrip("/"))
+    return _unreadable(solve, f'"{missing}": not found')
+
+
+def _unreadable(solve: "Solve", reason: str) -> SystemFailure:
+    return SystemFailure(f"failed to calculate checksum of ref {solve.id}::{hashed(reason)[:25]}: {reason}")
 
 
 def layer_of(solve: "Solve", below: "Sequence[LayerRow]", upper: str) -> "LayerRow":
@@ -190,12 +193,16 @@ async def copied(solve: "Solve", built: "Built", instruction: "Instruction", ste
                 if wanted:
                     await copying.copy(wanted)
                 for number in archives:
-                    await solve.files.extract(place, target, found[number][0], sources[0][0]["path"])
+                    await solve.files.extract(place, target, found[number][0], sources[0][0]["path"], owner=chown)
                 return await solve.thread(layer_of, solve, built.layers, upper)
 
             made = await kept(solve, step, key, step.name, work, ignores_cache=solve.ignores_cache(built))
     except NotFound as error:
         raise _not_there(solve, error.message) from None
+    except SystemFailure as error:
+        if error.message.startswith(TOO_MANY_LINKS):
+            raise _unreadable(solve, error.message) from None
+        raise
     built.step(told, *made)
 
 
@@ -288,7 +295,7 @@ async def run(solve: "Solve", built: "Built", instruction: "Instruction", step: 
     words = command(built, instruction)
     environment = state.environment()
     variables = state.variables()
-    counted = [f"{name}={variables.get(name, '')}" for name in state.arguments.defined]
+    counted = [f"{name}={variables.get(name, '')}" for name in state.arguments.declared]
     proxies = {f"{name}=" for name in PREDEFINED - set(state.arguments.defined)}
     saved = [f"|{len(counted)}", *counted, *words] if counted else words
     network, security = _allowed(solve, instruction)

@@ -16,17 +16,16 @@ import pytest
 
 from tests.differential.dockerd import Dockerd, Unavailable
 from tests.support import image
+from tests.support.dockerfile_edges import BAD_EDGES, GOOD_EDGES
 from tests.support.dockerfiles import BAD, FILES, GOOD, Case
 from tests.support.instance import Instance
 from tests.support.wire import Wire, request
 
 WORDED_ALIKE_SINCE = 25
 DIFFERENT = {
-    "unknown flag": "the text of a later engine",
-    "flag without value": "the text of a later engine",
-    "flag twice": "the text of a later engine",
-    "port": "the text of a later engine",
-    "protocol": "the text of a later engine",
+    "an archive over a file": "dockerd tells of a directory of its own",
+    "a file as a directory of the context": "dockerd takes it for a way out of the context",
+    "a signal too high": "a signal that there is not is refused",
     "bad tag": "a client's mistake is told as one, in the same words",
     "bad arguments": "what is wrong with JSON is told in our parser's words",
 }
@@ -43,6 +42,13 @@ SQUASHED = [
     "rm -r /x; ln -s bin /x\nRUN touch /root/a; rm /x; mkdir /x\n"),
 ]  # fmt: skip
 _OURS = ("dev", "proc", "sys", ".dockerenv")  # what an engine puts into every container
+
+
+def worded(text: str) -> str:
+    """Complaints without what later engines have changed in them."""
+    text = re.sub(r" \(did you mean [^)]*\)", "", text)
+    text = re.sub(r"(unknown flag|missing a value on flag|duplicate flag specified): (?:--)?", r"\1: ", text)
+    return re.sub(r"Invalid (?=containerPort|hostPort|proto)", "invalid ", text)
 
 
 class Side:
@@ -62,14 +68,14 @@ class Side:
             wire.send(request(f"POST /v1.45/build?{query}", body, content_type="application/x-tar", connection="close"))
             answer = wire.answer()
         if answer.status != 200:
-            return answer.status, re.sub(r" \(did you mean [^)]*\)", "", answer.json["message"])
+            return answer.status, worded(answer.json["message"])
         told = []
         for line in answer.body.splitlines():
             message = json.loads(line) if line else {}
             told.append(message.get("stream") or (json.dumps(message, sort_keys=True) if message else ""))
         whole = re.sub(r"/tmp/\S*/merged/", "/", "".join(told))
         whole = whole.replace("\x1b[0m\x1b[91m", "")  # errors come in pieces of any size
-        return 200, re.sub(r"\b[0-9a-f]{12}\b|sha256:[0-9a-f]{64}", "ID", whole)
+        return 200, worded(re.sub(r"\b[0-9a-f]{12}\b|sha256:[0-9a-f]{64}", "ID", whole))
 
     def made(self) -> dict[str, Any]:
         """What there is to know of the image that was built."""
@@ -116,7 +122,7 @@ def sides() -> Iterator[tuple[Side, Side]]:
         pytest.skip(str(reason))
 
 
-@pytest.mark.parametrize("case", [*GOOD, *BAD, *SQUASHED], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*GOOD, *GOOD_EDGES, *SQUASHED, *BAD, *BAD_EDGES], ids=lambda case: case.name)
 def test_the_same_is_built(sides: tuple[Side, Side], case: Case) -> None:
     with ThreadPoolExecutor(2) as pool:
         theirs, ours = pool.map(lambda side: side.build(case), sides)
@@ -124,6 +130,6 @@ def test_the_same_is_built(sides: tuple[Side, Side], case: Case) -> None:
             assert theirs != ours, f"it differs no longer: {DIFFERENT[case.name]}"
             return
         assert ours == theirs
-        if case not in BAD:
+        if ours[0] == 200 and case not in BAD and case not in BAD_EDGES:
             made_there, made_here = pool.map(lambda side: side.made(), sides)
             assert made_here == made_there

@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 
 
 def tar(files: dict[str, str | bytes], mode: str = "w") -> bytes:
-    """A tar (`mode` w, w:gz, …) of files, name → content; `name/` is a directory, `name -> target` a link."""
+    """A tar (`mode` w, w:gz, …) of files, name → content; `name/` is a directory, `name -> target` a link, `name = other`
+    a second name of another file."""
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode=mode, format=tarfile.PAX_FORMAT) as opened:  # type: ignore[call-overload]  # a mode it knows
         for name, content in files.items():
             data = content.encode() if isinstance(content, str) else content
-            member = tarfile.TarInfo(name.partition(" -> ")[0].rstrip("/"))
+            member = tarfile.TarInfo(name.partition(" -> ")[0].partition(" = ")[0].rstrip("/"))
             member.mtime, member.mode = 1704067200, 0o644
             if name.endswith("/"):
                 member.type, member.mode = tarfile.DIRTYPE, 0o750
             elif " -> " in name:
                 member.type, member.linkname = tarfile.SYMTYPE, name.partition(" -> ")[2]
+            elif " = " in name:
+                member.type, member.linkname = tarfile.LNKTYPE, name.partition(" = ")[2]
             else:
                 member.size = len(data)
             opened.addfile(member, io.BytesIO(data) if member.isreg() else None)
