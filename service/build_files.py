@@ -78,7 +78,7 @@ def mounted(tree: "Tree", place: str) -> None:
     os.mkdir(place, 0o755)
     layers, upper = tree["layers"], tree["upper"]
     if len(layers) > 1 or (layers and upper):
-        rootfs.overlay(place, layers, upper, tree["work"])
+        rootfs.overlay(place, layers, upper, tree["work"], volatile=bool(upper))  # a layer is flushed as such
     elif alone := upper or tree["path"] or "".join(layers):  # overlayfs joins no less than two
         mount.mount(alone, place, flags=mount.MS_BIND)
     if not upper and (layers or tree["path"]):

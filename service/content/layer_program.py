@@ -12,10 +12,10 @@ import sys
 if __name__ == "__main__":  # run by path, isolated: the project is not on sys.path
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+from service import jsontext
 from service.content import pack_layer, unpack
 
 _LONGEST = 8192  # bytes of a message: PATH_MAX is 4096
-PACKED = b"done"  # the answer of a pack that went out whole
 
 
 def do(verb: bytes, directory: str, tar: int, answer: int) -> None:
@@ -29,8 +29,8 @@ def do(verb: bytes, directory: str, tar: int, answer: int) -> None:
     else:
         os.dup2(tar, 1)
         _close(tar, answer)
-        pack_layer.pack(directory)
-        os.write(2, PACKED)
+        size = pack_layer.pack(directory, settles=verb == b"settle")
+        os.write(2, jsontext.dump_bytes({"size": size}))
 
 
 def _close(*descriptors: int) -> None:

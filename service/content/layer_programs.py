@@ -35,6 +35,11 @@ def pack(settings: "Settings", folder: str, sink: int, answer: int) -> None:
     _ask(settings, b"pack", folder, sink, answer)
 
 
+def settle(settings: "Settings", folder: str, sink: int, answer: int) -> None:
+    """As `pack`, and make `folder` what that tar would be unpacked to. Nobody else may write to it."""
+    _ask(settings, b"settle", folder, sink, answer)
+
+
 def answer_of(answer: int) -> bytes:
     """What the program says, once it has ended: all that comes from our end of the pipe, which is closed then."""
     said = b""

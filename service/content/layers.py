@@ -131,6 +131,21 @@ def _fill(settings: "Settings", layer: Unpacked, tar: "Iterator[bytes]") -> None
     layer.size, layer.implied = done["size"], done["implied"]
 
 
+def taken(settings: "Settings", directory: str, diff_id: str, size: int) -> Unpacked:
+    """A layer of what stands in `directory`, which is moved: what `layer_programs.settle` has made ready.
+
+    Raises OSError (EXDEV) when it is on another file system; then nothing has happened.
+    """
+    layer = new(settings)
+    try:
+        os.rename(directory, layer.path + "/diff")
+    except BaseException:
+        layer.discard()
+        raise
+    layer.diff_id, layer.size = diff_id, size
+    return layer
+
+
 def settle(settings: "Settings", layer: Unpacked, parents: "Sequence[str]") -> None:
     """Give the directories that the tar did not describe the owner, mode and time they have in the layers below.
 

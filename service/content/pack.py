@@ -36,6 +36,7 @@ class Packer:
         self.out, self.every_attribute = out, every_attribute
         self.collected = bytearray()
         self.seen: dict[tuple[int, int], tuple[bytes, int]] = {}  # files with several names: the first, links to come
+        self.size = 0  # bytes of files and links so far
 
     def tree(self, top: bytes, name: bytes, *, with_top: bool = True) -> None:
         """Pack what is at `top` (a link is not followed) under `name`, and all below it under `name`/…."""
@@ -76,6 +77,7 @@ class Packer:
                 link = os.readlink(path)
             except OSError:
                 return False  # something else stands there by now
+            self.size += len(link)
         elif kind in (tar_writer.CHARACTER, tar_writer.BLOCK_DEVICE):
             device = os.major(status.st_rdev), os.minor(status.st_rdev)
         if kind == tar_writer.DIRECTORY:
@@ -95,6 +97,7 @@ class Packer:
             if not stat.S_ISREG(status.st_mode) or (status.st_nlink > 1 and self._known(path, name, status)):
                 return
             self._header(path, name, tar_writer.FILE, status, size=status.st_size)
+            self.size += status.st_size
             self._content(file, status.st_size)
             self.collected += tar_writer.padding(status.st_size)
         finally:
@@ -149,7 +152,7 @@ class Packer:
         found: dict[str, bytes] = {}
         if self.every_attribute and kind != tar_writer.SYMLINK:
             try:
-                names = [name for name in os.listxattr(path, follow_symlinks=False) if _is_kept(name)]
+                names = [name for name in os.listxattr(path, follow_symlinks=False) if is_kept(name)]
             except OSError:
                 names = []  # gone, or a file system without them
         else:
@@ -159,10 +162,7 @@ class Packer:
                 value = os.getxattr(path, name, follow_symlinks=False)
             except OSError:
                 continue
-            if name == CAPABILITY and len(value) > _SIZE_2 and value[3] == _REVISION_3:
-                # the root user that revision 3 adds is one of this machine's namespaces
-                value = value[:3] + bytes((_REVISION_2,)) + value[4:_SIZE_2]
-            found[name] = value
+            found[name] = kept_capability(value) if name == CAPABILITY else value
         return found
 
     def _content(self, file: int, size: int) -> None:
@@ -198,7 +198,15 @@ def _names(path: bytes) -> "list[bytes]":
         return []  # gone since it was packed
 
 
-def _is_kept(name: str) -> bool:
+def kept_capability(value: bytes) -> bytes:
+    """A file's capabilities as an image has them: the root user that revision 3 adds is one of this machine's
+    namespaces."""
+    if len(value) > _SIZE_2 and value[3] == _REVISION_3:
+        return value[:3] + bytes((_REVISION_2,)) + value[4:_SIZE_2]
+    return value
+
+
+def is_kept(name: str) -> bool:
     """Whether an extended attribute belongs to the file, not to overlayfs or to this machine's security labels."""
     if name.startswith("user."):
         return not name.startswith("user.overlay.")

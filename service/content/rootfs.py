@@ -60,10 +60,10 @@ def prepare(settings: "Settings", container_id: str) -> None:
     os.chmod(home + "/diff", 0o755)  # noqa: S103 - the mode of "/" in every container
 
 
-def mount(settings: "Settings", container_id: str, layers: "Sequence[str]") -> str:
+def mount(settings: "Settings", container_id: str, layers: "Sequence[str]", *, volatile: bool = False) -> str:
     """Join `layers` (lowest first) and the writable layer; the path of the result. Mounted already: only says where.
 
-    Raises SystemFailure when the kernel refuses.
+    `volatile`: as `overlay` says. Raises SystemFailure when the kernel refuses.
     """
     merged = merged_path(settings, container_id)
     if is_mounted(merged):
@@ -73,7 +73,7 @@ def mount(settings: "Settings", container_id: str, layers: "Sequence[str]") -> s
         _make(path, 0o711)
     home = settings.container_root(container_id)
     try:
-        overlay(merged, lower_paths(settings, layers), home + "/diff", home + "/work")
+        overlay(merged, lower_paths(settings, layers), home + "/diff", home + "/work", volatile=volatile)
     except OSError as error:
         raise SystemFailure(
             f"error creating overlay mount to {merged}: {os.strerror(error.errno or EINVAL)}"
@@ -81,14 +81,21 @@ def mount(settings: "Settings", container_id: str, layers: "Sequence[str]") -> s
     return merged
 
 
-def overlay(target: str, below: "Sequence[str]", upper: str = "", work: str = "") -> None:
+def overlay(target: str, below: "Sequence[str]", upper: str = "", work: str = "", *, volatile: bool = False) -> None:
     """Mount overlayfs on `target`: absolute paths, the uppermost of `below` first; read-only without `upper`.
+
+    `volatile`: what is written need not outlive the machine (kernel: filesystems/overlayfs.rst, "Volatile mount").
+    fsync(2) does nothing then; without it, even the end of the mount waits until all that is dirty on the whole file
+    system is on the disk.
 
     The options must fit one page. Paths that are too long together, or that hold a character with a meaning of its
     own there, are given by descriptor: /proc/self/fd/N, and what is below N by its last two components.
     Raises OSError.
     """
-    options = _options(below, upper, work)
+    if upper:
+        _forget_volatile(work)
+    fixed = f"{FIXED_OPTIONS},volatile" if volatile else FIXED_OPTIONS
+    options = _options(below, upper, work, fixed)
     if len(os.fsencode(options)) <= PAGE and not any(c in path for path in (*below, upper, work) for c in ":,\\"):
         kernel.mount("overlay", target, "overlay", 0, options)
         return
@@ -96,7 +103,8 @@ def overlay(target: str, below: "Sequence[str]", upper: str = "", work: str = ""
     try:
         by_descriptor = [_short(path, opened) for path in (*below, *filter(None, (upper, work)))]
         count = len(below)
-        options = _options(by_descriptor[:count], *by_descriptor[count:])
+        above = (*by_descriptor[count:], "", "")
+        options = _options(by_descriptor[:count], above[0], above[1], fixed)
         if len(options) > PAGE:
             raise OSError(7, os.strerror(7), target)  # E2BIG
         kernel.mount("overlay", target, "overlay", 0, options)
@@ -105,9 +113,19 @@ def overlay(target: str, below: "Sequence[str]", upper: str = "", work: str = ""
             os.close(fd)
 
 
-def _options(below: "Sequence[str]", upper: str = "", work: str = "") -> str:
+def _options(below: "Sequence[str]", upper: str, work: str, fixed: str) -> str:
     writable = f",upperdir={upper},workdir={work}" if upper else ""
-    return f"lowerdir={':'.join(below)}{writable},{FIXED_OPTIONS}"
+    return f"lowerdir={':'.join(below)}{writable},{fixed}"
+
+
+def _forget_volatile(work: str) -> None:
+    """Take away the mark of an earlier volatile mount, which the kernel refuses to mount over: it cannot know whether
+    the machine went down since. Those who ask for such mounts throw away what is written when it did."""
+    mark = work + "/work/incompat"
+    if os.path.lexists(mark):
+        from service.kernel.tree import remove_tree
+
+        remove_tree(mark)
 
 
 def _short(path: str, opened: "dict[str, int]") -> str:

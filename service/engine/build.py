@@ -7,6 +7,7 @@ build leaves images and containers of its steps, as dockerd does; one whose clie
 
 import asyncio
 import collections
+import os
 
 from service.builder import configuration, instructions
 from service.builder.arguments import Arguments
@@ -409,9 +410,20 @@ class Build:
         await self.say(f" ---> Running in {short(container_id)}\n")
         return container_id
 
+    def _removes(self) -> bool:
+        """Whether the containers of a step that went well are removed."""
+        return self.options.remove or self.options.force_remove
+
     def _create(self, config: "dict[str, Any]") -> "tuple[str, list[str]]":
         request = {**config, "Image": self.image, "HostConfig": dict(self.options.host)}
-        made = create.create(self.engine, "", request, lease=self.lease.owner, from_nothing=not self.image)
+        made = create.create(
+            self.engine,
+            "",
+            request,
+            lease=self.lease.owner,
+            volatile=self._removes(),
+            from_nothing=not self.image,
+        )
         self.created.append(made[0])
         return made
 
@@ -452,7 +464,14 @@ class Build:
 
     def _commit(self, step: child_image.Step, upper: str) -> str:
         base = child_image.Base(self.engine, self.lease, self.image)
-        return child_image.create(base, base.layer(upper) if upper else None, step).id
+        if not upper:
+            layer = None
+        elif step.container_id and not self._removes():
+            layer = base.layer(upper)  # the container stays, and is a user's from now on
+        else:
+            layer = base.taken(upper)
+            os.makedirs(upper, 0o755, exist_ok=True)  # until it is removed, the container is one like any other
+        return child_image.create(base, layer, step).id
 
 
 def reconcile(engine: "Engine") -> None:

@@ -114,6 +114,7 @@ class HiddenContainer:
             "Layers": list(self.layers),
             "Platform": "linux",
             "Hidden": True,
+            "Volatile": True,
             "SecretEnvironment": self.secret_environment,
         }
         rootfs.prepare(engine.settings, self.id)

@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from service.content.layers import Unpacked
     from service.content.reference import Reference
     from service.content.tarball import ArchiveLayer
     from service.engine.engine import Engine
@@ -39,26 +40,38 @@ class Base:
 
         Raises SystemFailure.
         """
-        packed = writable.store(self.engine.settings, directory)
+        packed = writable.copied(self.engine.settings, directory)
         return None if packed is None else self.registered(packed)
+
+    def taken(self, directory: str) -> "LayerRow | None":
+        """As `layer`, of a directory that nobody uses any more: it is moved. Its blob is made when it is wanted."""
+        unpacked = writable.taken(self.engine.settings, directory)
+        return None if unpacked is None else self._known(unpacked)
 
     def registered(self, packed: "ArchiveLayer") -> "LayerRow":
         """A layer that was unpacked just now, known under its chain. Raises SystemFailure."""
-        engine = self.engine
+        database = self.engine.store
         unpacked, packed.unpacked = packed.unpacked, None
         assert unpacked is not None
         try:
-            diff_ids = [layer.diff_id for layer in self.layers]
-            chain_id = image_config.chain_ids([*diff_ids, packed.diff_id])[-1]
-            with engine.store.write(durable=False):
+            with database.write(durable=False):
                 self.lease.hold(packed.blob)
-                store.add_layer_blob(engine.store, packed.diff_id, packed.blob, packed.media_type, packed.blob_size)
-            row = held_layer(engine, self.lease, chain_id)
+                store.add_layer_blob(database, packed.diff_id, packed.blob, packed.media_type, packed.blob_size)
+        except BaseException:
+            unpacked.discard()
+            raise
+        return self._known(unpacked)
+
+    def _known(self, unpacked: "Unpacked") -> "LayerRow":
+        try:
+            diff_ids = [layer.diff_id for layer in self.layers]
+            chain_id = image_config.chain_ids([*diff_ids, unpacked.diff_id])[-1]
+            row = held_layer(self.engine, self.lease, chain_id)
         except BaseException:
             unpacked.discard()
             raise
         if row is None:
-            return register(engine, self.lease, unpacked, chain_id, self.layers)
+            return register(self.engine, self.lease, unpacked, chain_id, self.layers)
         unpacked.discard()
         return row
 

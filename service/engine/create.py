@@ -45,11 +45,13 @@ def create(
     *,
     recursive_read_only: bool = True,
     lease: str = "",
+    volatile: bool = False,
     from_nothing: bool = False,
 ) -> tuple[str, list[str]]:
     """Create a container from a request body of ContainerCreate (as a dict, absent keys absent). Blocking.
 
-    `lease`: who is to remove it (an owner of leases), even when killed. `from_nothing`: there is no image.
+    `lease`: who is to remove it (an owner of leases), even when killed. `volatile`: what it writes need not outlive the
+    machine. `from_nothing`: there is no image.
     `recursive_read_only`: what is mounted below a read-only bind is read-only too, where the request does not say.
     Returns its id and warnings. Raises NotFound for an unknown image, Conflict for a name in use, InvalidParameter for
     anything the request cannot mean; then nothing was changed.
@@ -111,6 +113,8 @@ def create(
         "Layers": image.layers if image else [],
         "Platform": "linux",
     }
+    if volatile:
+        record["Volatile"] = True
     with volumes.exclusively(settings, planned.volumes):
         try:
             mounts.make_volumes(engine, planned)

@@ -6,8 +6,9 @@ away. What a later process finds:
 
     a note of this boot      only the service was killed; the files are whole, and are flushed now
     a note of another boot   the machine went down before the flush: the layer is unpacked anew from its blob, whose
-                             digest says whether it is whole. Where that fails, the images on it are removed, unless a
-                             container was made from them
+                             digest says whether it is whole (of a build's, which has no blob yet, the files are packed
+                             to find out). Where that fails, the images on it are removed, unless a container was made
+                             from them
 
 The store itself is durable (SQLite, synchronous=FULL), so a registered layer never lacks its note. Blocking.
 """
@@ -17,8 +18,9 @@ import fcntl
 import os
 import time
 
-from service.content import blobs
+from service.content import blobs, writable
 from service.content import layers as unpacking
+from service.content.rootfs import layer_path
 from service.engine import layers
 from service.errors import MoorageError, SystemFailure
 from service.kernel import pidfd
@@ -121,7 +123,16 @@ def _repair(engine: "Engine", doubtful: "set[str]") -> None:
 
 
 def _unpack_anew(engine: "Engine", row: "LayerRow") -> None:
-    """Fill a layer's directory from its blob. Killed in the middle it is done again: the note is there to the end."""
+    """Fill a layer's directory from its blob; what a build made has none, and is whole or lost.
+
+    Killed in the middle it is done again: the note is there to the end.
+    """
+    if not store.layer_blobs(engine.store, row.diff_id):
+        if not writable.is_whole(engine.settings, layer_path(engine.settings, row.directory), row.diff_id):
+            raise layers.Lost(f"layer {row.diff_id} is damaged, and was not in any other form here")
+        with engine.store.write():
+            store.set_unflushed(engine.store, row.chain_id)
+        return
     unpacked = layers.unpack_again(engine, row.diff_id)
     try:
         below: list[str] = []

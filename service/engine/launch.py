@@ -99,7 +99,7 @@ def _launch(
         events.volumes(database, record, "mount")
     try:
         os.makedirs(settings.container_run(container_id), 0o711, exist_ok=True)
-        merged = rootfs.mount(settings, container_id, record["Layers"])
+        merged = rootfs.mount(settings, container_id, record["Layers"], volatile=_is_volatile(record))
         mounts = mount_sources.prepare(settings, database, record)
         endpoints.open_namespace(plan)
         container_files.write(settings, plan)
@@ -138,6 +138,11 @@ def _launch(
             health.begin(database, container_id)
         events.container(database, record, "start")
     runc.start(settings, container_id)
+
+
+def _is_volatile(record: "ContainerRecord") -> bool:
+    """Whether what it writes goes when the machine goes down: with `--rm` the next boot removes it."""
+    return bool(record["HostConfig"]["AutoRemove"]) or record.get("Volatile", False)
 
 
 def _log(settings: "Settings", record: "ContainerRecord") -> list[str]:

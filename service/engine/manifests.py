@@ -1,8 +1,9 @@
 """The manifest and the blobs under which an image leaves: by push, and in an archive."""
 
 from service import jsontext
-from service.content import blobs, image_config
+from service.content import blobs, image_config, writable
 from service.content.registry_types import DOCKER_MANIFEST, OCI_MANIFEST
+from service.content.rootfs import layer_path
 from service.content.tarball import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, gzip
 from service.errors import SystemFailure
 from service.store import images as store
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from service.engine.engine import Engine
     from service.engine.layers import Lease
-    from service.store.images import ImageRow
+    from service.store.images import ImageRow, LayerRow
 
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -27,6 +28,20 @@ class LayerBlob:
     def __init__(self, diff_id: str, digest: str, media_type: str, size: int, repositories: "list[str]") -> None:
         self.diff_id, self.digest, self.media_type, self.size = diff_id, digest, media_type, size
         self.repositories = repositories
+
+
+def pack(engine: "Engine", lease: "Lease", layers: "Sequence[LayerRow]") -> None:
+    """Make the blobs of layers that a build has left without: they have not been wanted until now.
+
+    Blocking, as long as it takes to pack them: not inside a transaction. Raises SystemFailure.
+    """
+    for layer in layers:
+        if store.layer_blobs(engine.store, layer.diff_id):
+            continue
+        digest, size = writable.packed(engine.settings, layer_path(engine.settings, layer.directory), layer.diff_id)
+        with engine.store.write(durable=False):
+            lease.hold(digest)
+            store.add_layer_blob(engine.store, layer.diff_id, digest, DOCKER_LAYER, size)
 
 
 def layer_blob(engine: "Engine", diff_id: str) -> LayerBlob:

@@ -98,6 +98,10 @@ class _Push:
         self.messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self.uploads = asyncio.Semaphore(daemon_json.read(engine.settings.daemon_json).uploads or UPLOADS)
         database = engine.store
+        with database.write(durable=False):
+            layers = store.layers_of(database, image_id)
+            lease.hold(*(layer.chain_id for layer in layers))
+        manifests.pack(engine, lease, layers)
         with database.write():
             self.row = store.get(database, image_id)
             self.blobs = manifests.layer_blobs(engine, image_id)

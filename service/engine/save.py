@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from service.engine.engine import Engine
     from service.engine.manifests import LayerBlob
-    from service.store.images import ImageRow
+    from service.store.images import ImageRow, LayerRow
 
 _PIECE = 1 << 20
 
@@ -38,8 +38,9 @@ class _Saved:
         self.media_type, self.manifest = manifests.manifest(engine, row, self.layers, oci=True)
 
 
-def choose(engine: "Engine", names: "Sequence[str]", platform: str = "") -> "list[_Saved]":
-    """The images that the names mean; a repository without a tag means all its tags. Raises NotFound.
+def choose(engine: "Engine", names: "Sequence[str]", platform: str = "") -> "list[tuple[ImageRow, list[str]]]":
+    """The images that the names mean, each with the canonical names that it is saved by; a repository without a tag
+    means all its tags. Raises NotFound.
 
     Blocking. The last place that may raise: what follows is a stream.
     """
@@ -58,7 +59,7 @@ def choose(engine: "Engine", names: "Sequence[str]", platform: str = "") -> "lis
         wanted = chosen.setdefault(image.id, [])
         if not isinstance(parsed, str) and not parsed.digest and store.by_reference(engine.store, parsed.stored):
             wanted.append(parsed.stored)
-    return [_Saved(engine, store.get(engine.store, image_id), names) for image_id, names in chosen.items()]
+    return [(store.get(engine.store, image_id), names) for image_id, names in chosen.items()]
 
 
 async def stream(engine: "Engine", names: "Sequence[str]", platform: str = "") -> "AsyncIterator[bytes]":
@@ -70,9 +71,12 @@ async def stream(engine: "Engine", names: "Sequence[str]", platform: str = "") -
         await engine.thread(_announce, engine, saved)
 
 
-def unregistered(engine: "Engine", row: "ImageRow", diff_ids: "Sequence[str]", names: "list[str]") -> "_Saved":
-    """An image that the store does not know, made of layers that it knows. `names`: canonical. Blocking."""
-    return _Saved(engine, row, names, [manifests.layer_blob(engine, diff_id) for diff_id in diff_ids])
+def unregistered(
+    engine: "Engine", lease: Lease, row: "ImageRow", layers: "Sequence[LayerRow]", names: "list[str]"
+) -> "_Saved":
+    """An image that the store does not know, made of layers that the lease holds. `names`: canonical. Blocking."""
+    manifests.pack(engine, lease, layers)
+    return _Saved(engine, row, names, [manifests.layer_blob(engine, layer.diff_id) for layer in layers])
 
 
 def archive(engine: "Engine", saved: "_Saved") -> "AsyncIterator[bytes]":
@@ -81,8 +85,13 @@ def archive(engine: "Engine", saved: "_Saved") -> "AsyncIterator[bytes]":
 
 
 def _hold(engine: "Engine", lease: Lease, names: "Sequence[str]", platform: str) -> "list[_Saved]":
+    with engine.store.write(durable=False):
+        chosen = choose(engine, names, platform)
+        layers = {layer.chain_id: layer for row, _ in chosen for layer in store.layers_of(engine.store, row.id)}
+        lease.hold(*layers)
+    manifests.pack(engine, lease, list(layers.values()))
     with engine.store.write():
-        saved = choose(engine, names, platform)
+        saved = [_Saved(engine, row, canonical) for row, canonical in chosen]
         for image in saved:
             lease.hold(*(layer.digest for layer in image.layers))
     return saved

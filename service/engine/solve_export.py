@@ -116,7 +116,7 @@ async def _archive(
     names = [name.stored for name in _names(exporter)]
     async with solve_told.Step(progress, f"exporting to {exporter.type} image format", key=f"{result.id} oci") as step:
         row = image_row(config, layers)
-        saved = await engine.thread(save.unregistered, engine, row, [layer.diff_id for layer in layers], names)
+        saved = await engine.thread(save.unregistered, engine, result.solve.lease, row, layers, names)
         await session.send_tar(exporter.number, _told(save.archive(engine, saved), step, "sending tarball"))
     return {
         "containerimage.config.digest": row.id,

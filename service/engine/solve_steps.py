@@ -95,10 +95,13 @@ def _unreadable(solve: "Solve", reason: str) -> SystemFailure:
 
 
 def layer_of(solve: "Solve", below: "Sequence[LayerRow]", upper: str) -> "LayerRow":
-    """The layer of what was written to `upper`, on top of others; an empty one when nothing was. Blocking."""
+    """The layer of what was written to `upper`, which is moved, on top of others; an empty one when nothing was.
+
+    Blocking.
+    """
     base = child_image.Base(solve.engine, solve.lease, "")
     base.layers = list(below)
-    made = base.layer(upper)
+    made = base.taken(upper)
     return made if made is not None else _empty_layer(solve, base)
 
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Layers: list[str]  # layer directories of the image below the writable layer, lowest first (content.rootfs)
         Platform: str  # "linux"
         Hidden: NotRequired[bool]  # a step of a build runs in it: no client is told of it
+        Volatile: NotRequired[bool]  # what it writes need not outlive the machine: a build removes it, or its next boot
         SecretEnvironment: NotRequired[
             list[str]
         ]  # files that hold variables (NAME=value) which are written nowhere else
