@@ -121,7 +121,7 @@ def _options(below: "Sequence[str]", upper: str, work: str, fixed: str) -> str:
 def _forget_volatile(work: str) -> None:
     """Take away the mark of an earlier volatile mount, which the kernel refuses to mount over: it cannot know whether
     the machine went down since. Those who ask for such mounts throw away what is written when it did."""
-    mark = work + "/work/incompat"
+    mark = os.path.join(work, "work", "incompat")
     if os.path.lexists(mark):
         from service.kernel.tree import remove_tree
 
