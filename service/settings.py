@@ -108,6 +108,11 @@ class Settings:
         return self.root + "/mirrors"
 
     @property
+    def build_records(self) -> str:
+        """What finished builds have said (`service.content.build_records`)."""
+        return self.root + "/build-history"
+
+    @property
     def keeper_lock(self) -> str:
         """The file that the keeper holds locked as long as it lives."""
         return self.run + "/keeper.lock"

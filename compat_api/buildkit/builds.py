@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import time
 
+from compat_api import errors
+from compat_api.buildkit.history import History
 from compat_api.buildkit.progress import Progress
 from compat_api.buildkit.session import Sessions
-from service.errors import Conflict, NotFound
+from service.errors import Conflict, MoorageError, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from service.engine.solving import Progress as Told
 
 _WAIT = 10.0  # seconds that calls wait for the build they belong to
+_LAST_WORDS = 3.0  # seconds that a client is waited for which does not read how its build was given up
 _REMEMBERED = 30.0  # seconds that the progress of a build which has ended can still be asked for
 
 
@@ -113,20 +116,28 @@ class Build:
         self.returned: asyncio.Future[gateway.Result] = asyncio.get_running_loop().create_future()
         self.images: dict[str, Image] = {}  # those made so far, by the id of their result
         self.making: list[Image] = []
+        self.leaving: list[Image] = []  # those that failed, or were given up
         self.session: Any = None  # who serves it, once that is known
         self.task: asyncio.Task[Any] | None = None  # that makes it, where nobody waits for it in a call
         self.failed: Exception | None = None  # why the last image could not be made
-        self.started_ns = time.time_ns()
+        self.answer: dict[str, str] = {}  # what the outputs have said
+        self.error: BaseException | None = None  # how it ended, where not well
+        self.provenance: tuple[str, bytes] | None = None  # what it was made of: the kind of document, and the document
+        self.started_ns, self.ended_ns = time.time_ns(), 0
 
     async def end(self) -> None:
         """The build is over: what it made, or was making, is let go."""
-        self.progress.end()
+        if self.error is None:
+            self.progress.end()
         if not self.returned.done():
             self.returned.cancel()
         for image in self.making:
             image.release()
-        for image in self.making:
-            await image.gone()
+        going = asyncio.ensure_future(asyncio.gather(*(image.gone() for image in (*self.making, *self.leaving))))
+        if self.error is not None:  # steps that are ended now tell so, if their client listens
+            await asyncio.wait((going,), timeout=_LAST_WORDS)
+        self.progress.end()
+        await going
 
 
 class Builds:
@@ -135,6 +146,7 @@ class Builds:
     def __init__(self, engine: "Engine", solver: "Solver") -> None:
         self.engine, self.solver = engine, solver
         self.sessions = Sessions()
+        self.history = History(engine)
         self.uploads: Any = None  # rest.Uploads
         self._running: dict[str, Build] = {}
         self._images: dict[str, Image] = {}  # of all builds, by the id of their result
@@ -150,9 +162,14 @@ class Builds:
         self._changed.set()
         self._changed = asyncio.Event()
         self.engine.held += 1
+        self.history.begin(build)
         try:
             yield build
+        except BaseException as error:
+            build.error = error
+            raise
         finally:
+            build.ended_ns = time.time_ns()
             # In a task of its own: the client may be gone, and with it the call that we are in.
             ending = asyncio.create_task(self._end(build), name="end of a build")
             self._ending.add(ending)
@@ -164,9 +181,19 @@ class Builds:
             for id in build.images:
                 self._images.pop(id, None)
             await build.end()
+            try:
+                await self.history.end(build)
+            except MoorageError as error:
+                self.engine.log(f"history of build {build.ref}: {error.message}")
+            except Exception as error:  # noqa: BLE001 - the build is made; its client must not hear of this
+                errors.report(error)
         finally:
             self.engine.held -= 1
             asyncio.get_running_loop().call_later(_REMEMBERED, self._running.pop, build.ref, None)
+
+    def has(self, ref: str) -> bool:
+        """Whether a build of that name goes on, or has just ended."""
+        return ref in self._running
 
     async def get(self, ref: str) -> Build:
         """The build of that name; what asks for it may be earlier than what starts it. Raises NotFound."""
@@ -204,6 +231,7 @@ class Builds:
             solved = await image.made()
         except BaseException:
             build.making.remove(image)
+            build.leaving.append(image)
             image.release()
             await asyncio.shield(image.gone())
             raise

@@ -1,9 +1,12 @@
 """`moby.buildkit.v1.Control`: workers, builds, their progress, the cache."""
 
+import contextlib
+
 from compat_api.buildkit import frontend, outputs, tunnel, worker
 from compat_api.buildkit.progress import moment
 from compat_api.buildkit.session import Session
 from compat_api.buildkit.wire import control_pb2 as control
+from service import timestamps
 from service.engine import build_cache
 from service.engine.solving import CacheOption
 from service.errors import InvalidParameter, NotImplemented_
@@ -33,6 +36,16 @@ class Control:
             "Session": (self.session, control.BytesMessage, control.BytesMessage),
             "DiskUsage": (self.disk_usage, control.DiskUsageRequest, control.DiskUsageResponse),
             "Prune": (self.prune, control.PruneRequest, control.UsageRecord),
+            "ListenBuildHistory": (
+                self.listen_build_history,
+                control.BuildHistoryRequest,
+                control.BuildHistoryEvent,
+            ),
+            "UpdateBuildHistory": (
+                self.update_build_history,
+                control.UpdateBuildHistoryRequest,
+                control.UpdateBuildHistoryResponse,
+            ),
         }
 
     async def list_workers(self, stream: "Any") -> None:
@@ -51,9 +64,19 @@ class Control:
         await tunnel.serve(self.builds, opened, stream)
 
     async def status(self, stream: "Any") -> None:
-        """The progress of a build, until it ends."""
+        """The progress of a build, until it ends; of one that has ended, the whole."""
         request = await stream.recv_message()
+        if not self.builds.has(request.Ref):
+            story = await self.builds.history.story(request.Ref)
+            for told in story or ():
+                await stream.send_message(told)
+            if story is not None:
+                return
         build = await self.builds.get(request.Ref)
+        if build.progress.ended:
+            for told in build.progress.story():
+                await stream.send_message(told)
+            return
         async for told in build.progress.follow():
             await stream.send_message(told)
 
@@ -80,8 +103,9 @@ class Control:
                 raise NotImplemented_("LLB definitions are not supported: only the frontend dockerfile.v0 is")
             else:
                 solved, metadata = self._returned(build, await build.returned)
-            answer = await outputs.export(self.builds, build, solved, metadata) if solved is not None else {}
-        await stream.send_message(control.SolveResponse(ExporterResponse=answer))
+            if solved is not None:
+                await outputs.export(self.builds, build, solved, metadata)
+        await stream.send_message(control.SolveResponse(ExporterResponse=build.answer))
 
     def _returned(self, build: "Build", result: "Any") -> "tuple[Solved | None, dict[str, bytes]]":
         """What the client says is the result. None when it has none, as when it only wanted to know what we can."""
@@ -95,6 +119,22 @@ class Control:
         if not id:
             return None, {}
         return frontend.result_of(build, id), dict(result.metadata)
+
+    # the history
+
+    async def listen_build_history(self, stream: "Any") -> None:
+        """Builds that go on, then those that have ended, then what happens to them."""
+        request = await stream.recv_message()
+        now = timestamps.rfc3339(timestamps.now_ns())
+        await stream.send_initial_metadata(metadata={"buildkit-current-timestamp": now})
+        async with contextlib.aclosing(self.builds.history.listen(request)) as events:
+            async for event in events:
+                await stream.send_message(event)
+
+    async def update_build_history(self, stream: "Any") -> None:
+        """Remove a record, or have it stay."""
+        await self.builds.history.update(await stream.recv_message())
+        await stream.send_message(control.UpdateBuildHistoryResponse())
 
     # the cache
 

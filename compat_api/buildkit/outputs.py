@@ -29,12 +29,11 @@ def check(request: control.SolveRequest) -> bool:
 
 async def export(builds: "Builds", build: "Build", solved: "Solved", metadata: "Mapping[str, bytes]") -> dict[str, str]:
     """Give a result to all outputs; what they say about it. `metadata`: what the client returned beside it."""
-    answer: dict[str, str] = {}
     if solved.is_answer:
-        return answer
+        return build.answer
     inline = check(build.request)
     for number, output in enumerate(wanted(build.request)):
         exporter = Exporter(output.Type, dict(output.Attrs), number, inline, metadata)
         session = await builds.session(build)
-        answer.update(await builds.solver.export(builds.engine, solved, exporter, session, build.progress))
-    return answer
+        build.answer.update(await builds.solver.export(builds.engine, solved, exporter, session, build.progress))
+    return build.answer

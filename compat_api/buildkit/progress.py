@@ -6,6 +6,7 @@ behind.
 """
 
 import asyncio
+import dataclasses
 from collections import deque
 
 from compat_api.buildkit.wire import control_pb2 as control
@@ -80,6 +81,10 @@ class Follower:
             self.caught_up.set()
         return told
 
+    def drain(self) -> "list[control.StatusResponse]":
+        """All that is to be told now."""
+        return list(iter(self.take, None))
+
 
 class Progress:
     """The progress of one build."""
@@ -91,7 +96,7 @@ class Progress:
         self._lines: deque[Log | solving.Warning] = deque()
         self._bytes = 0
         self._followers: list[Follower] = []
-        self._ended = False
+        self.ended = False
 
     async def tell(self, event: "Event") -> None:
         """Take an event; waits for followers that are far behind with output (`solving.Progress.tell`)."""
@@ -116,7 +121,7 @@ class Progress:
 
     def end(self) -> None:
         """The build is over."""
-        self._ended = True
+        self.ended = True
         for follower in self._followers:
             follower.end()
 
@@ -125,7 +130,7 @@ class Progress:
         follower = Follower()
         for event in (*self.vertices.values(), *self._statuses.values(), *self._lines):
             follower.add(event)
-        if self._ended:
+        if self.ended:
             follower.end()
         self._followers.append(follower)
         try:
@@ -141,6 +146,32 @@ class Progress:
         finally:
             follower.end()
             self._followers.remove(follower)
+
+    def steps(self) -> "tuple[int, int, int]":
+        """How many there were, were done, and were in the cache."""
+        found = self.vertices.values()
+        return len(found), sum(bool(each.completed_ns) for each in found), sum(each.cached for each in found)
+
+    def story(self) -> "list[control.StatusResponse]":
+        """All that was told, in the order of its time, as clients that print it line by line need it."""
+        entries: list[tuple[int, int, Event]] = []
+        ends: dict[str, int] = {}
+        for found in self.vertices.values():
+            begun = dataclasses.replace(found, completed_ns=0, cached=False, error="")
+            entries.append((found.started_ns, 0, begun))
+            if begun != found:
+                ends[found.digest] = found.completed_ns or found.started_ns
+                entries.append((ends[found.digest], 3, found))
+        entries += [(line.completed_ns or line.started_ns, 1, line) for line in self._statuses.values()]
+        for said in self._lines:
+            entries.append((said.time_ns if isinstance(said, Log) else ends.get(said.vertex, 0), 2, said))
+        follower, told, last = Follower(), [], -1
+        for _, kind, event in sorted(entries, key=lambda entry: entry[:2]):
+            if kind != last or follower.bytes > _MESSAGE:
+                told += follower.drain()
+            follower.add(event)
+            last = kind
+        return told + follower.drain()
 
 
 def _size(event: "Log | solving.Warning") -> int:

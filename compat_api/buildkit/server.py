@@ -11,11 +11,11 @@ from compat_api import errors
 from compat_api.buildkit import channel
 from compat_api.buildkit.bridge import Bridge
 from compat_api.buildkit.builds import Builds, Solver
+from compat_api.buildkit.content import Content
 from compat_api.buildkit.control import Control
-from compat_api.buildkit.failure import Details, excerpt
+from compat_api.buildkit.failure import Details, code_of, details
 from compat_api.buildkit.rest import Uploads
 from compat_api.buildkit.wire.attachable_pb2 import HealthCheckRequest, HealthCheckResponse
-from service.engine.solving import SolveFailed
 from service.errors import MoorageError
 
 TYPE_CHECKING = False
@@ -33,6 +33,7 @@ _STREAMS = {  # all others are one request and one answer
     "Status": Cardinality.UNARY_STREAM,
     "Prune": Cardinality.UNARY_STREAM,
     "ListenBuildHistory": Cardinality.UNARY_STREAM,
+    "Read": Cardinality.UNARY_STREAM,
     "Session": Cardinality.STREAM_STREAM,
 }
 _SERVING = 1  # grpc.health.v1
@@ -55,6 +56,7 @@ class Services:
         served: dict[str, dict[str, tuple[Method, type, type]]] = {
             "/moby.buildkit.v1.Control/": Control(self.builds).methods(),
             "/moby.buildkit.v1.frontend.LLBBridge/": Bridge(self.builds).methods(),
+            "/containerd.services.content.v1.Content/": Content(self.builds.engine).methods(),
             "/grpc.health.v1.Health/": {"Check": (_health, HealthCheckRequest, HealthCheckResponse)},
         }
         return {
@@ -125,8 +127,7 @@ def _answered(serve: "Method") -> "Method":
         except (GRPCError, ProtocolError, *channel.LOST):
             raise
         except MoorageError as error:
-            details = excerpt(error) if isinstance(error, SolveFailed) else None
-            raise GRPCError(_status(error), error.message, details) from None
+            raise GRPCError(code_of(error), error.message, details(error) or None) from None
         except Exception as error:  # noqa: BLE001 - whatever a method does, the client gets an answer
             errors.report(error)
             raise GRPCError(
@@ -134,12 +135,6 @@ def _answered(serve: "Method") -> "Method":
             ) from None
 
     return call
-
-
-def _status(error: MoorageError) -> Status:
-    if isinstance(error, SolveFailed):
-        return Status(error.code)
-    return Status(next((code for kind in type(error).__mro__ if (code := errors.GRPC_STATUS.get(kind))), 2))
 
 
 async def _health(stream: "Any") -> None:

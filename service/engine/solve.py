@@ -18,6 +18,7 @@ from service.content import platforms
 from service.content import reference as references
 from service.content.rootfs import layer_path
 from service.engine import (
+    build_history,
     build_run,
     container_config,
     flushing,
@@ -571,3 +572,4 @@ def reconcile(engine: "Engine") -> None:
         if not os.path.isdir(f"{engine.settings.root}/tmp/{name}"):
             remove_tree(f"{folder}/{name}")
     solve_cache.reconcile(engine)
+    build_history.sweep(engine)

@@ -71,7 +71,7 @@ def _names(exporter: "Exporter") -> "list[Reference]":
             parsed = references.parse(name)
             if parsed.digest:
                 raise SolveFailed(f"failed to parse {name}: a digest cannot be given")
-            found.append(parsed.with_default_tag())
+            found.append(parsed)
     return found
 
 
@@ -83,11 +83,11 @@ async def _image(engine: "Engine", result: "Result", exporter: "Exporter", progr
         await step.line("exporting layers", done=True)
         await step.line(f"writing image {row.id}", done=True)
         for name in names:
-            await step.line(f"naming to {name.stored}", done=True)
+            await step.line(f"naming to {name}", done=True)
     return {
         "containerimage.config.digest": row.id,
         "containerimage.digest": row.id,
-        **({"image.name": ",".join(name.stored for name in names)} if names else {}),
+        **({"image.name": ",".join(map(str, names))} if names else {}),
     }
 
 
@@ -102,7 +102,7 @@ def _register(engine: "Engine", result: "Result", config: bytes, names: "list[Re
             image_events.record(engine.store, "create", row, row.id)
         for name in names:
             store.tag(engine.store, name.stored, row.id, timestamps.now_ns())
-            image_events.record(engine.store, "tag", row, name.familiar)
+            image_events.record(engine.store, "tag", row, references.familiar(name.stored))
     bell.ring(engine.settings.bell)
     return row
 

@@ -169,6 +169,19 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         "CREATE INDEX build_cache_by_chain ON build_cache (chain_id)",
     ),
+    (
+        # finished builds, and the blobs (files of `content.build_records`) that tell what happened in them
+        """CREATE TABLE build_history (
+            ref TEXT PRIMARY KEY, created_ns INTEGER NOT NULL, completed_ns INTEGER NOT NULL, pinned INTEGER NOT NULL,
+            size INTEGER NOT NULL, record TEXT NOT NULL
+        ) WITHOUT ROWID""",
+        "CREATE INDEX build_history_by_age ON build_history (completed_ns)",
+        """CREATE TABLE build_history_blobs (
+            digest TEXT NOT NULL, ref TEXT NOT NULL REFERENCES build_history (ref) ON DELETE CASCADE,
+            PRIMARY KEY (digest, ref)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX build_history_blobs_by_ref ON build_history_blobs (ref)",
+    ),
 )
 # fmt: on
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from compat_api.buildkit.builds import Solver
 from compat_api.buildkit.progress import Progress
 from compat_api.buildkit.server import Services
 from compat_api.buildkit.session import Session
+from compat_api.buildkit.wire import content_pb2 as content
 from compat_api.buildkit.wire import control_pb2 as control
 from compat_api.buildkit.wire import gateway_pb2 as gateway
 from compat_api.streams.hijack import HijackedConnection
@@ -25,6 +27,7 @@ from service.engine.engine import Engine
 from service.settings import Settings
 
 SECONDS = 60
+CONTENT = "/containerd.services.content.v1.Content/"
 CONTROL, BRIDGE = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
 
 
@@ -58,7 +61,12 @@ class Builder:
         await progress.tell(solving.Vertex(digest, target, started_ns=1))
         if target == "fails":
             text = b"FROM scratch\nRUN x\n"
-            raise solving.SolveFailed("it failed", filename="D", text=text, ranges=[solving.SourceRange(2, 2)], code=5)
+            lines = [solving.SourceRange(2, 2)]
+            raise solving.SolveFailed("it failed", filename="D", text=text, ranges=lines, vertex=digest, code=5)
+        if target == "talks":
+            await progress.tell(solving.Log(digest, 1, b"second\n", time_ns=3))
+            await progress.tell(solving.Log(digest, 1, b"first\n", time_ns=2))
+            await progress.tell(solving.Vertex(digest, target, started_ns=1, completed_ns=4))
         if target == "breaks":
             raise ValueError("/secret/path")
         self.alive.add(target)
@@ -92,6 +100,32 @@ class Builder:
 class Client:
     """A gRPC client of the services."""
 
+    async def history(self, **more: Any) -> "list[control.BuildHistoryEvent]":
+        """What there is."""
+        request = control.BuildHistoryRequest(EarlyExit=True, **more)
+        method = UnaryStreamMethod(
+            self.channel, CONTROL + "ListenBuildHistory", type(request), control.BuildHistoryEvent
+        )
+        return list(await method(request))
+
+    async def update(self, ref: str, **more: Any) -> None:
+        """Change what there is."""
+        request = control.UpdateBuildHistoryRequest(Ref=ref, **more)
+        await self.ask(CONTROL + "UpdateBuildHistory", request, control.UpdateBuildHistoryResponse)
+
+    async def blob(self, descriptor: control.Descriptor, offset: int = 0, size: int = 0) -> bytes:
+        """What a record refers to."""
+        about = await self.ask(CONTENT + "Info", content.InfoRequest(digest=descriptor.digest), content.InfoResponse)
+        assert (about.info.digest, about.info.size) == (descriptor.digest, descriptor.size)
+        request = content.ReadContentRequest(digest=descriptor.digest, offset=offset, size=size)
+        method = UnaryStreamMethod(self.channel, CONTENT + "Read", type(request), content.ReadContentResponse)
+        return b"".join(piece.data for piece in await method(request))
+
+    async def story(self, ref: str) -> "list[control.StatusResponse]":
+        """The progress of a build."""
+        method = UnaryStreamMethod(self.channel, CONTROL + "Status", control.StatusRequest, control.StatusResponse)
+        return list(await method(control.StatusRequest(Ref=ref)))
+
     def __init__(self, services: Services, builder: Builder, channel: Channel) -> None:
         self.services, self.builder, self.channel = services, builder, channel
 
@@ -119,6 +153,7 @@ class Client:
 async def client(tmp_path: Path) -> AsyncIterator[Client]:
     """A client on a connection of its own."""
     engine = Engine(Settings({"MOORAGE_ROOT": str(tmp_path / "lib"), "MOORAGE_RUN": str(tmp_path / "run")}))
+    engine.open()
     builder = Builder()
     services = Services(engine, Solver(builder.solve, builder.export))
     services.builds.sessions.add(Session(engine, "session", "", "", ()))
@@ -225,9 +260,9 @@ async def test_what_is_not_served_is_named(client: Client, request_: Any, named:
 
 async def test_an_unknown_method_is_unimplemented(client: Client) -> None:
     with pytest.raises(GRPCError) as refused:
-        await client.ask(CONTROL + "UpdateBuildHistory", control.InfoRequest(), control.InfoResponse)
+        await client.ask(CONTROL + "Nothing", control.InfoRequest(), control.InfoResponse)
     assert refused.value.status is Status.UNIMPLEMENTED
-    assert "UpdateBuildHistory" in str(refused.value.message)
+    assert "Nothing" in str(refused.value.message)
 
 
 async def test_a_message_has_a_largest_size(client: Client) -> None:
@@ -310,3 +345,153 @@ async def test_output_waits_for_a_follower_that_does_not_read() -> None:
     told += [more async for more in late]
     assert [vertex.name for one in told for vertex in one.vertexes] == ["step"]
     assert sum(len(log.msg) for one in told for log in one.logs) <= 2 << 20  # what came last
+
+
+async def built(client: Client, ref: str, target: str, **more: Any) -> None:
+    """A build from its beginning to its end."""
+    building = client.solve(ref, **more)
+    await client.give_back(ref, result=await client.image(ref, target))
+    await building
+
+
+async def failed(client: Client, ref: str) -> None:
+    """A build that fails."""
+    building = client.solve(ref)
+    with pytest.raises(GRPCError):
+        await client.image(ref, "fails")
+    await client.give_back(ref, error=gateway.RpcStatus(code=2, message="it failed"))
+    with pytest.raises(GRPCError):
+        await building
+
+
+async def test_the_history_tells_what_was_asked_and_what_came_of_it(client: Client) -> None:
+    await built(client, "r", "talks", FrontendAttrs={"target": "talks"}, Exporters=[control.Exporter(Type="local")])
+    await built(client, "caps", "one", Internal=True)
+    (event,) = await client.history()
+    record = event.record
+    assert (event.type, record.Ref, dict(record.FrontendAttrs)) == (control.COMPLETE, "r", {"target": "talks"})
+    assert [output.Type for output in record.Exporters] == ["local"]
+    assert dict(record.ExporterResponse) == {"containerimage.digest": "talks"}
+    assert record.CreatedAt.ToNanoseconds() < record.CompletedAt.ToNanoseconds()
+    assert (record.numTotalSteps, record.numCompletedSteps, record.numCachedSteps) == (1, 1, 0)
+    assert not record.HasField("error")
+    logs = await client.blob(record.logs)
+    told = []
+    while logs:
+        size = int.from_bytes(logs[:4], "little")
+        told.append(control.StatusResponse.FromString(logs[4 : 4 + size]))
+        logs = logs[4 + size :]
+    assert told == await client.story("r")
+    assert [bool(vertex.completed.seconds or vertex.completed.nanos) for one in told for vertex in one.vertexes] == [
+        False,
+        True,
+    ]
+    assert [log.msg for one in told for log in one.logs] == [b"first\n", b"second\n"]
+    assert told[-1].vertexes  # the end of a step comes after what it has written
+    assert await client.blob(record.logs, 1, 3) == (await client.blob(record.logs))[1:4]
+
+
+async def test_the_history_outlives_the_process(client: Client) -> None:
+    await built(client, "r", "talks")
+    before = await client.story("r")
+    client.services.builds._running.clear()  # as in a process that has not seen the build
+    assert await client.story("r") == before
+
+
+async def test_a_failure_is_kept_with_its_details(client: Client) -> None:
+    await failed(client, "r")
+    (event,) = await client.history()
+    assert (event.record.error.code, event.record.error.message) == (Status.NOT_FOUND.value, "it failed")
+    error = control.RpcStatus.FromString(await client.blob(event.record.externalError))
+    assert error.message == "it failed"
+    kinds = {each.type_url.rpartition(".")[2]: json.loads(each.value) for each in error.details}
+    assert kinds["Source+json"]["ranges"] == [{"start": {"line": 2}, "end": {"line": 2}}]
+    told = await client.story("r")
+    assert kinds["Vertex+json"]["digest"] == told[0].vertexes[0].digest
+    await client.update("r", Delete=True)
+    with pytest.raises(GRPCError) as gone:
+        await client.blob(event.record.externalError)
+    assert gone.value.status is Status.NOT_FOUND
+
+
+async def test_who_follows_the_history_hears_of_each_build(client: Client) -> None:
+    method = UnaryStreamMethod(
+        client.channel, CONTROL + "ListenBuildHistory", control.BuildHistoryRequest, control.BuildHistoryEvent
+    )
+    async with method.open() as stream:
+        await stream.send_message(control.BuildHistoryRequest(ActiveOnly=True), end=True)
+        await stream.recv_initial_metadata()
+        assert "buildkit-current-timestamp" in dict(stream.initial_metadata or {})
+
+        async def told() -> Any:
+            return await stream.recv_message()
+
+        building = client.solve("r")
+        result = await client.image("r", "one")
+        begun = await told()
+        assert (begun.type, begun.record.Ref) == (control.STARTED, "r")
+        assert not begun.record.HasField("CompletedAt")
+        (active,) = await client.history(ActiveOnly=True)
+        assert (active.type, active.record) == (control.STARTED, begun.record)
+        await client.give_back("r", result=result)
+        await building
+        ended = await told()
+        assert (ended.type, ended.record.Ref) == (control.COMPLETE, "r")
+        assert not await client.history(ActiveOnly=True)
+        await client.update("r", Pinned=True)
+        assert (await told()).record.pinned
+        await client.update("r", Delete=True)
+        gone = await told()
+        assert (gone.type, gone.record.Ref) == (control.DELETED, "r")
+        await stream.cancel()
+    assert not await client.history()
+
+
+async def test_records_are_found_by_filters(client: Client) -> None:
+    for ref in ("one", "two"):
+        await built(client, ref, ref)
+    await failed(client, "three")
+
+    async def found(*filters: str, **more: Any) -> list[str]:
+        return [event.record.Ref for event in await client.history(Filter=filters, **more)]
+
+    assert await found() == ["three", "two", "one"]
+    assert await found(Limit=2) == ["three", "two"]
+    assert await found("status==error") == ["three"]
+    assert await found("status==completed,ref~=^t") == ["two"]
+    assert await found("ref==one", "status==error") == ["three", "one"]
+    assert await found("startedAt>=1h") == ["three", "two", "one"]
+    assert await found("startedAt<1h") == []
+    assert await found(Ref="two") == ["two"]
+    for wrong in ("duration>soon", "ref~=(", "startedAt==1h", "ref>1"):
+        with pytest.raises(GRPCError) as refused:
+            await found(wrong)
+        assert refused.value.status is Status.INVALID_ARGUMENT
+    with pytest.raises(GRPCError, match="invalid limit -1"):
+        await found(Limit=-1)
+
+
+async def test_what_is_not_in_the_history_is_said(client: Client) -> None:
+    with pytest.raises(GRPCError, match='lease "ref_no": not found') as refused:
+        await client.update("no", Delete=True)
+    assert refused.value.status is Status.UNKNOWN
+    with pytest.raises(GRPCError, match="failed to retrieve ref no"):
+        await client.update("no", Pinned=True)
+    await client.update("no", Finalize=True)
+    for digest in ("sha256:" + "0" * 64, "sha256:../../../etc/passwd", ""):
+        with pytest.raises(GRPCError) as refused:
+            await client.ask(CONTENT + "Info", content.InfoRequest(digest=digest), content.InfoResponse)
+        assert refused.value.status is Status.NOT_FOUND
+
+
+async def test_a_build_that_was_given_up_is_told_so(client: Client) -> None:
+    building = client.solve("r")
+    making = asyncio.create_task(client.image("r", "waits"))
+    await client.builder.begun.wait()
+    making.cancel()
+    building.cancel()
+    await asyncio.wait((making, building))
+    while not (found := [event for event in await client.history() if event.type == control.COMPLETE]):  # noqa: ASYNC110 - a question; the fixture's timeout ends it
+        await asyncio.sleep(0.01)
+    assert (found[0].record.error.code, found[0].record.error.message) == (1, "context canceled")
+    assert [event.record.Ref for event in await client.history(Filter=["status==canceled"])] == ["r"]
