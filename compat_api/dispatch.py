@@ -50,7 +50,7 @@ class Dispatcher:
 
             await send_whole(describe(), negotiation.API_VERSION, send)
         else:
-            await send_whole(errors.page_not_found(), negotiation.API_VERSION, send)
+            await send_whole(errors.unserved(scope["method"]), negotiation.API_VERSION, send)
 
     async def serve(
         self, operation: "Operation", values: list[str], asked: str, scope: "Scope", receive: "Receive", send: "Send"

@@ -55,9 +55,9 @@ def message(text: str, status: int) -> Reply:
     return Reply.json({"message": text}, status=status)
 
 
-def page_not_found() -> Reply:
-    """What an unknown path gets, and a known one with another method."""
-    return message("page not found", 404)
+def unserved(method: str) -> Reply:
+    """What an unknown path gets, and a known one with another method. OPTIONS is taken everywhere, and says nothing."""
+    return Reply.empty(200) if method == "OPTIONS" else message("page not found", 404)
 
 
 def answer(error: BaseException) -> Reply:

@@ -155,7 +155,7 @@ class Stage0:
 
         found = operations.find(request.method, path)
         if found is None:
-            return None if path == "/openapi.json" else errors.page_not_found()
+            return None if path == "/openapi.json" else errors.unserved(request.method)
         operation, values = found
         if operation.waits or operation.body:
             return None

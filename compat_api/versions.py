@@ -64,6 +64,7 @@ SINCE: "dict[str, Version]" = {
     "image push platform": (1, 46),
     "image delete platforms": (1, 50),
     "image inspect platform": (1, 49),
+    "info without the bridge's filter": (1, 50),
 }
 
 
@@ -169,10 +170,6 @@ def _expected_commit(info: "dict[str, Any]") -> None:
             info[name]["Expected"] = info[name].get("ID", "")
 
 
-def _bridge_filter_unknown(info: "dict[str, Any]") -> None:
-    info["BridgeNfIptables"] = info["BridgeNfIp6tables"] = False
-
-
 def _parents_as_one(cached: "dict[str, Any]") -> None:
     parents = cached.pop("Parents", None) or []
     cached["Parent"] = parents[0] if parents else ""
@@ -243,7 +240,6 @@ ROWS: "dict[str, tuple[Row, ...]]" = {
         ),
         until((1, 49), _expected_commit),
         since((1, 49), "FirewallBackend"),
-        until((1, 50), _bridge_filter_unknown),
         since((1, 50), "DiscoveredDevices"),
     ),
     "Stats": (since((1, 52), "os_type"),),

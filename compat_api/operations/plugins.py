@@ -45,8 +45,10 @@ async def plugin_pull(remote: str = Text(), name: str = Text(), *, body: "Plugin
 @post("/plugins/create", body=STREAM)
 async def plugin_create(name: str = Text(), *, body: "AsyncIterator[bytes]") -> Reply:
     """Make a plugin (API: PluginCreate): not offered."""
-    if not name:
-        raise InvalidParameter("failed to parse reference : invalid reference format")
+    try:
+        _check(name)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"failed to parse reference {name}: {error.message}") from None
     raise NotImplemented_(_NOT_OFFERED)
 
 

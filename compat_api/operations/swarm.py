@@ -3,7 +3,7 @@
 A request is read first, as dockerd reads it, so that a client's mistakes are told as such.
 """
 
-from compat_api.declaration import Filters, Flag, Text, delete, get, post
+from compat_api.declaration import Filters, Flag, Text, check_boolean, delete, get, post
 from compat_api.reply import Reply
 from service.engine import swarm
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     )
 
 _SCHEMAS = "compat_api.schemas.swarm:"
+
+
+def _check_boolean(key: str, text: str) -> None:
+    check_boolean(text, f'invalid value for {key}: {text}: strconv.ParseBool: parsing "{text}": invalid syntax')
 
 
 @get("/swarm")
@@ -64,6 +68,12 @@ async def swarm_update(
 ) -> Reply:
     """Update the swarm (API: SwarmUpdate)."""
     swarm.check_version("swarm", version)
+    for key, text in (
+        ("rotateWorkerToken", rotate_worker_token),
+        ("rotateManagerToken", rotate_manager_token),
+        ("rotateManagerUnlockKey", rotate_manager_unlock_key),
+    ):
+        check_boolean(text, f"invalid value for {key}: {text}")
     raise swarm.no_swarm()
 
 
@@ -105,14 +115,16 @@ async def node_delete(id: str, force: bool = Flag()) -> Reply:
 
 
 @get("/services")
-def service_list(filters: "dict[str, list[str]]" = Filters(), status: bool = Flag()) -> Reply:
+def service_list(filters: "dict[str, list[str]]" = Filters(), status: str = Text()) -> Reply:
     """List services (API: ServiceList)."""
+    _check_boolean("status", status)
     raise swarm.no_swarm()
 
 
 @get("/services/{id}")
-def service_inspect(id: str, insert_defaults: bool = Flag(name="insertDefaults")) -> Reply:
+def service_inspect(id: str, insert_defaults: str = Text(name="insertDefaults")) -> Reply:
     """Inspect a service (API: ServiceInspect)."""
+    _check_boolean("insertDefaults", insert_defaults)
     raise swarm.no_swarm()
 
 

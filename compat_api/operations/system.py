@@ -18,11 +18,14 @@ def system_version(engine: "Engine") -> Reply:
 
 
 @get("/info")
-async def system_info(engine: "Engine") -> Reply:
+async def system_info(engine: "Engine", version: tuple[int, int] = ApiVersion()) -> Reply:
     """About this host and engine (API: SystemInfo)."""
     from service.engine import system
 
-    return Reply.json(await engine.thread(system.info, engine), shape="Info")
+    found = await engine.thread(system.info, engine)
+    if not has("info without the bridge's filter", version):
+        found |= system.bridge_filter()
+    return Reply.json(found, shape="Info")
 
 
 @get("/system/df")

@@ -1,9 +1,9 @@
 """Bodies of /auth."""
 
-from pydantic import BaseModel
+from compat_api.schemas.folding import FoldedBody
 
 
-class AuthConfig(BaseModel):
+class AuthConfig(FoldedBody):
     """API: AuthConfig."""
 
     username: str | None = None

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import RootModel
 
+from compat_api.schemas.folding import FoldedBody
 
-class PluginPrivileges(RootModel[Any]):
-    """API: PluginPull's body. A list of privileges in theory, anything in practice: nothing is granted."""
+
+class PluginPrivilege(FoldedBody):
+    """API: PluginPrivilege."""
+
+    Name: str | None = None
+    Description: str | None = None
+    Value: list[str] | None = None
+
+
+class PluginPrivileges(RootModel[list[PluginPrivilege]]):
+    """API: PluginPull's body."""
 
 
 class PluginSettings(RootModel[list[str]]):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from compat_api.schemas.folding import FoldedBody
 
 
-class _Spec(BaseModel):
+class _Spec(FoldedBody):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 

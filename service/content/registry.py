@@ -567,7 +567,8 @@ def _said(error: BaseException) -> str:
                 return "http: server gave HTTP response to HTTPS client"
             return f"tls: {(inner.reason or 'handshake failure').lower().replace('_', ' ')}"
         reason = os.strerror(inner.errno).lower() if inner.errno else "connection failed"
-        return f"dial tcp {error.host}:{error.port}: connect: {reason}"
+        host = f"[{error.host}]" if ":" in error.host else error.host
+        return f"dial tcp {host}:{error.port}: connect: {reason}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return _certificate_said(error, "the registry")
     if isinstance(error, aiohttp.ClientHttpProxyError):
@@ -575,6 +576,9 @@ def _said(error: BaseException) -> str:
     if isinstance(error, aiohttp.TooManyRedirects):
         return "stopped after 10 redirects"
     if isinstance(error, aiohttp.InvalidURL):
+        port = str(error.url).partition("://")[2].partition("/")[0].rpartition(":")[2]
+        if port.isdigit():
+            return f"dial tcp: address {port}: invalid port"
         return "the registry leads to an address that is none"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "EOF"

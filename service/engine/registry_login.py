@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 async def login(engine: "Engine", address: str, given: "dict[str, Any]") -> "dict[str, str]":
     """Try credentials at a registry. Raises Unauthorized when it does not take them, SystemFailure when it is away."""
-    domain = address.removeprefix("https://").removeprefix("http://").partition("/")[0] or "docker.io"
+    domain = _host(address) or "docker.io"
     if domain in ("index.docker.io", "registry-1.docker.io"):
         domain = "docker.io"
     registry = Registry(engine.settings, Reference(domain, ""), Credentials.from_document(given))
@@ -37,6 +37,40 @@ async def login(engine: "Engine", address: str, given: "dict[str, Any]") -> "dic
         except Interrupted as error:
             raise SystemFailure(error.message) from error
     return {"IdentityToken": registry.identity_token, "Status": "Login Succeeded"}
+
+
+_IN_HOSTS = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~!$&'()*+,;=:[]<>\""
+)  # RFC 3986
+
+
+def _host(address: str) -> str:
+    """host[:port] of a server address, which may be a URL. Raises InvalidParameter as Go's net/url words it."""
+    url = address if address.startswith(("http://", "https://")) else "https://" + address
+    host = url.partition("://")[2].partition("/")[0].partition("?")[0].partition("#")[0]
+    reason = ""
+    for at, character in enumerate(host):
+        if character < " " or character == "\x7f":
+            raise InvalidParameter(
+                f"unable to parse server address: parse {_quoted(url)}: net/url: invalid control character in URL"
+            )
+        if character == "%":
+            reason = f"invalid URL escape {_quoted(host[at : at + 3])}"
+            break
+        if character not in _IN_HOSTS and character < "\x80":
+            reason = f"invalid character {_quoted(character)} in host name"
+            break
+    port = host.rpartition("]")[2].partition(":")[2]
+    if not reason and port and not (port.isascii() and port.isdigit()):
+        reason = f"invalid port {_quoted(':' + port)} after host"
+    if reason:
+        raise InvalidParameter(f"unable to parse server address: parse {_quoted(url)}: {reason}")
+    return host
+
+
+def _quoted(text: str) -> str:
+    """As Go's %q shows it."""
+    return jsontext.dumps(text).replace("\\u00", "\\x").replace("\x7f", "\\x7f")
 
 
 async def distribution(engine: "Engine", reference: Reference, credentials: Credentials) -> "dict[str, Any]":

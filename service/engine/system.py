@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from service.runtime.cdi import Registry
     from service.settings import Settings
 
+_UNKNOWN = "N/A"  # dockerd's word for a program that is not there, or does not say
+_FEATURES = "org.opencontainers.runtime-spec.features"  # of a runtime's status: what it can do
 _GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -59,13 +61,22 @@ def describe_version(engine: "Engine") -> "dict[str, Any]":
 
 
 def _components(engine: "Engine") -> "list[dict[str, Any]]":
-    """runc and conmon with the versions they state. Asked once per version of the program, then kept in the store."""
-    from service.runtime import conmon, runc
+    """The programs that run containers, with the versions they state; what is not installed is left out, as by dockerd.
+
+    `docker version` shows each under its name: the runtime is called as containers ask for it.
+    """
+    from service.runtime import conmon, facts, runc, stated
 
     found = []
-    for name, ask in (("runc", runc.version), ("conmon", conmon.version)):
-        stated, commit = ask(engine.settings)
-        found.append({"Name": name, "Version": stated, "Details": {"GitCommit": commit}})
+    for name, program in (("runc", runc.program), ("conmon", conmon.program), ("", lambda _: facts.init_path())):
+        try:
+            path = program(engine.settings)
+        except SystemFailure as error:
+            journal.write("warning", error.message)
+            path = ""
+        if path:
+            said, commit = stated.version(engine.settings, path)
+            found.append({"Name": name or os.path.basename(path), "Version": said, "Details": {"GitCommit": commit}})
     return found
 
 
@@ -82,7 +93,7 @@ def identity(engine: "Engine") -> str:
 
 def info(engine: "Engine") -> "dict[str, Any]":
     """API: SystemInfo. Blocking."""
-    from service.runtime import cdi
+    from service.runtime import cdi, facts, limits
 
     offered = cdi.Registry(engine.settings.cdi_directories)
     settings, host, groups = engine.settings, os.uname(), cgroup.detect()
@@ -90,16 +101,18 @@ def info(engine: "Engine") -> "dict[str, Any]":
     statuses = [container["state"]["status"] for container in found]
     system = _os_release()
     memory = _memory_total()
+    forwards = _sysctl("net/ipv4/ip_forward") == "1"  # a network that is made switches it on
     running, paused = statuses.count("running"), statuses.count("paused")
-    limits = {
-        "MemoryLimit": groups.has("memory"),
-        "SwapLimit": _swap_limit(groups),
-        "CpuCfsPeriod": groups.has("cpu"),
-        "CpuCfsQuota": groups.has("cpu"),
-        "CPUShares": groups.has("cpu"),
-        "CPUSet": groups.has("cpuset"),
-        "PidsLimit": groups.has("pids"),
-        "OomKillDisable": groups.version == 1 and groups.has("memory"),
+    can = limits.supported(groups)
+    enforced = {
+        "MemoryLimit": "memory" in can,
+        "SwapLimit": "swap" in can,
+        "CpuCfsPeriod": "cfs" in can,
+        "CpuCfsQuota": "cfs" in can,
+        "CPUShares": "shares" in can,
+        "CPUSet": "cpuset" in can,
+        "PidsLimit": "pids" in can,
+        "OomKillDisable": "oom" in can,
     }
     return {
         "ID": identity(engine),
@@ -120,10 +133,10 @@ def info(engine: "Engine") -> "dict[str, Any]":
             "Volume": ["local", *sorted(volumes.drivers(engine.store) - {"local"})],
             "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": None,
-            "Log": ["journald", "json-file", "local", "none"],
+            "Log": ["journald", "json-file", "local"],
         },
-        **limits,
-        "IPv4Forwarding": _sysctl("net/ipv4/ip_forward") == "1",
+        **enforced,
+        "IPv4Forwarding": forwards,
         "Debug": settings.log_level == "debug",
         "NFd": len(os.listdir("/proc/self/fd")),
         "NGoroutines": 0,
@@ -150,7 +163,7 @@ def info(engine: "Engine") -> "dict[str, Any]":
         "Labels": [],
         "ExperimentalBuild": False,
         "ServerVersion": version.DOCKER,
-        "Runtimes": {"runc": {"path": "runc"}},
+        "Runtimes": _runtimes(settings),
         "DefaultRuntime": "runc",
         "Swarm": {
             "NodeID": "",
@@ -162,15 +175,23 @@ def info(engine: "Engine") -> "dict[str, Any]":
         },
         "LiveRestoreEnabled": True,  # containers outlive the service: that is what clients ask by this
         "Isolation": "",
-        "InitBinary": "docker-init",
-        "ContainerdCommit": {"ID": "", "Expected": ""},
-        "RuncCommit": {"ID": "", "Expected": ""},
-        "InitCommit": {"ID": "", "Expected": ""},
+        "InitBinary": os.path.basename(facts.init_path()) or "docker-init",
+        "ContainerdCommit": {"ID": _UNKNOWN, "Expected": ""},
+        "RuncCommit": {"ID": _runc_commit(settings), "Expected": ""},
+        "InitCommit": {"ID": _init_commit(settings), "Expected": ""},
         "SecurityOptions": _security_options(groups.version),
         "FirewallBackend": {"Driver": "nftables"},
         "CDISpecDirs": engine.settings.cdi_directories,
         **_devices(offered),
-        "Warnings": _warnings(limits, offered),
+        "Warnings": _warnings(groups, can, offered, forwards=forwards or not running),
+    }
+
+
+def bridge_filter() -> "dict[str, bool]":
+    """Whether the kernel shows packet filters what bridges carry: older clients warn where it does not."""
+    return {
+        "BridgeNfIptables": _sysctl("net/bridge/bridge-nf-call-iptables") == "1",
+        "BridgeNfIp6tables": _sysctl("net/bridge/bridge-nf-call-ip6tables") == "1",
     }
 
 
@@ -198,14 +219,6 @@ def _os_release() -> dict[str, str]:
 def _memory_total() -> int:
     with open("/proc/meminfo", encoding="ascii") as file:
         return int(file.readline().split()[1]) * 1024
-
-
-def _swap_limit(groups: cgroup.Cgroups) -> bool:
-    if not groups.has("memory"):
-        return False
-    if groups.version == 2:
-        return True
-    return os.path.exists(groups.directory("memory", "/") + "/memory.memsw.limit_in_bytes")
 
 
 def _sysctl(name: str) -> str:
@@ -253,26 +266,76 @@ def _without_password(url: str) -> str:
     return f"{scheme}{mark}xxxxx:xxxxx@{rest.rpartition('@')[2]}"
 
 
+def _runtimes(settings: "Settings") -> "dict[str, Any]":
+    """The names that a container may ask for, each with what the runtime can do."""
+    from service import jsontext
+    from service.engine.host_config import RUNTIMES
+    from service.runtime import runc
+
+    try:
+        features = runc.features(settings)
+    except SystemFailure as error:  # not installed: a start will say so
+        journal.write("warning", error.message)
+        features = {}
+    status = {"status": {_FEATURES: jsontext.dumps(features)} if features else {}}
+    return {name: {"path": settings.runtime or "runc", **status} for name in RUNTIMES}
+
+
+def _runc_commit(settings: "Settings") -> str:
+    from service.runtime import runc, stated
+
+    try:
+        return stated.version(settings, runc.program(settings))[1]
+    except SystemFailure:
+        return _UNKNOWN
+
+
+def _init_commit(settings: "Settings") -> str:
+    from service.runtime import facts, stated
+
+    path = facts.init_path()
+    return stated.version(settings, path)[1] if path else _UNKNOWN
+
+
 def _security_options(cgroup_version: int) -> list[str]:
-    options = ["name=seccomp,profile=builtin"]
+    from service.runtime import apparmor, facts
+
+    options = ["name=apparmor"] if apparmor.supported() else []
+    if facts.seccomp_supported():
+        options.append("name=seccomp,profile=builtin")
     return [*options, "name=cgroupns"] if cgroup_version == 2 else options
 
 
-def _warnings(limits: dict[str, bool], offered: "Registry") -> "list[str] | None":
-    """dockerd's sentences (moby: daemon/info_unix.go)."""
-    texts = {
-        "MemoryLimit": "WARNING: No memory limit support",
-        "SwapLimit": "WARNING: No swap limit support",
-        "CpuCfsQuota": "WARNING: No cpu cfs quota support",
-        "CpuCfsPeriod": "WARNING: No cpu cfs period support",
-        "CPUShares": "WARNING: No cpu shares support",
-        "CPUSet": "WARNING: No cpuset support",
-        "PidsLimit": "WARNING: No pids limit support",
-    }
-    found = [text for key, text in texts.items() if not limits[key]]
+# limit (`service.runtime.limits`) → what dockerd calls it on v1 and on v2 ("": the lack is not told there, as nobody
+# could do anything about it). The order is dockerd's (moby: daemon/info_unix.go).
+_LIMITS = {
+    "memory": ("memory limit", "memory limit"),
+    "swap": ("swap limit", "swap limit"),
+    "oom": ("oom kill disable", ""),
+    "cfs": ("cpu cfs quota, cpu cfs period", "cpu cfs quota, cpu cfs period"),
+    "shares": ("cpu shares", "cpu shares"),
+    "cpuset": ("cpuset", "cpuset"),
+    "weight": ("", "io.weight"),
+    "weight device": ("", "io.weight (per device)"),
+    "read bps": ("blkio throttle.read_bps_device", "io.max (rbps)"),
+    "write bps": ("blkio throttle.write_bps_device", "io.max (wbps)"),
+    "read iops": ("blkio throttle.read_iops_device", "io.max (riops)"),
+    "write iops": ("blkio throttle.write_iops_device", "io.max (wiops)"),
+}
+
+
+def _warnings(
+    groups: cgroup.Cgroups, can: frozenset[str], offered: "Registry", *, forwards: bool
+) -> "list[str] | None":
+    """dockerd's sentences about what this host cannot do. `forwards`: packets are forwarded, or nobody needs it yet."""
+    found = []
+    for limit, names in _LIMITS.items():
+        name = names[groups.version - 1]
+        if name and limit not in can:
+            found += [f"WARNING: No {part} support" for part in name.split(", ")]
     for path, complaints in offered.errors.items():
         found += [f"CDI: Error associated with spec file {path}: {words}" for words in complaints]
-    if _sysctl("net/ipv4/ip_forward") != "1":
+    if not forwards:
         found.append("WARNING: IPv4 forwarding is disabled")
     return found or None
 

@@ -45,12 +45,6 @@ def program(settings: "Settings") -> str:
         raise SystemFailure(str(error)) from error
 
 
-def version(settings: "Settings") -> tuple[str, str]:
-    """(version, commit) as the program states them."""
-    finished = process.run([program(settings), "--version"], environment=settings.environment())
-    return runc.stated_version(finished.check())
-
-
 def kept_sockets(conmon_pid: int, start_time: int, address: "tuple[str, int] | tuple[str, int, int, int]") -> list[int]:
     """Copies of those two of the `reserved_fds` of a start that are bound to `address`; the caller closes them.
 

@@ -47,7 +47,7 @@ def gather(
     facts.cgroup_path = cgroup_path(settings, groups, record["Id"], host.get("CgroupParent") or "")
     system = os.uname()
     facts.machine, facts.kernel = system.machine, kernel_version(system.release)
-    facts.seccomp = os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
+    facts.seccomp = seccomp_supported()
     facts.apparmor = apparmor.ensure_default(settings)
     facts.available_capabilities = capabilities.bounding_set()
     if any(not point["RW"] and point["Type"] != "tmpfs" for point in record["Mounts"]):
@@ -83,6 +83,11 @@ def own_files(settings: "Settings", record: "ContainerRecord") -> dict[str, str]
     provided = {f"/etc/{name}": f"{root}/{name}" for name in ("resolv.conf", "hostname", "hosts")}
     files = {place: found.get(place, path) for place, path in provided.items()}
     return {place: path for place, path in files.items() if os.path.exists(path)}
+
+
+def seccomp_supported() -> bool:
+    """Whether the kernel has seccomp's filters."""
+    return os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
 
 
 def uses_systemd(settings: "Settings", groups: "Cgroups") -> bool:

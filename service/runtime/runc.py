@@ -11,6 +11,7 @@ import stat
 from service import jsontext, process
 from service.errors import Conflict, NotFound, StartFailed, StartRefused, SystemFailure
 from service.kernel import cgroup, pidfd
+from service.runtime import stated
 from service.settings import find_program
 
 TYPE_CHECKING = False
@@ -32,45 +33,18 @@ def program(settings: "Settings") -> str:
         raise SystemFailure(str(error)) from error
 
 
-def version(settings: "Settings") -> tuple[str, str]:
-    """(version, commit) as the program states them."""
-    return stated_version(process.run([program(settings), "--version"], environment=settings.environment()).check())
-
-
-def stated_version(finished: process.Finished) -> tuple[str, str]:
-    """(version, commit) from what `--version` of runc or conmon prints: `… version X`, then a line `commit: Y`."""
-    first, *lines = finished.stdout.decode("utf-8", "replace").splitlines() or [""]
-    commits = [line.partition(":")[2].strip() for line in lines if line.startswith("commit:")]
-    return first.rpartition(" ")[2], commits[0] if commits else ""
+def features(settings: "Settings") -> "dict[str, Any]":
+    """What the runtime can do (OCI runtime-spec, `features`; runc 1.1 and later); empty when it does not say."""
+    try:
+        found = jsontext.loads(stated.words(settings, program(settings), "features"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def mount_options(settings: "Settings") -> frozenset[str]:
-    """The mount options that the runtime knows, as its `features` says (runc 1.1 and later); empty when it does not.
-
-    Asked once per program, and remembered while the machine runs: a start has no 9 ms to spare for it.
-    """
-    path = program(settings)
-    status = os.stat(path)
-    memory, identity = settings.run + "/runtime-features", f"{path} {status.st_mtime_ns} {status.st_size}"
-    try:
-        with open(memory, encoding="utf-8") as file:
-            known, _, words = file.read().partition("\n")
-        if known == identity:
-            return frozenset(words.split())
-    except FileNotFoundError:
-        pass  # the first to ask
-    finished = process.run([path, "features"], environment=settings.environment())
-    try:
-        options = (
-            frozenset(jsontext.loads(finished.stdout).get("mountOptions") or ()) if not finished.code else frozenset()
-        )
-    except ValueError:
-        options = frozenset()
-    own = f"{memory}.{os.getpid()}"
-    with open(own, "w", encoding="utf-8") as file:
-        file.write(f"{identity}\n{' '.join(sorted(options))}")
-    os.replace(own, memory)
-    return options
+    """The mount options that the runtime knows; empty when it does not say."""
+    return frozenset(features(settings).get("mountOptions") or ())
 
 
 def root(settings: "Settings") -> str:

@@ -25,8 +25,24 @@ def test_version_and_info(moorage: Instance) -> None:
     assert shown == "1.51 linux"
     info = json.loads(told(moorage, "info", "--format", "{{json .}}"))
     assert (info["Driver"], info["DefaultRuntime"], info["Images"]) == ("overlay2", "runc", 1)
+    moorage.kill_service()
     assert info["ID"] == json.loads(told(moorage, "info", "--format", "{{json .}}"))["ID"]
-    assert "Storage Driver: overlay2" in told(moorage, "info")
+    shown = told(moorage, "info")
+    assert "Storage Driver: overlay2" in shown
+    version, commit = (
+        words.rpartition(" ")[2]
+        for words in subprocess.run(
+            ["runc", "--version"], capture_output=True, text=True, check=True
+        ).stdout.splitlines()[:2]
+    )
+    assert f" runc version: {commit}\n" in shown
+    components = json.loads(told(moorage, "version", "--format", "{{json .Server.Components}}"))
+    assert [part["Name"] for part in components[:4]] == ["Engine", "moorage", "runc", "conmon"]
+    assert (components[2]["Version"], components[2]["Details"]["GitCommit"]) == (version, commit)
+    for name in info["Runtimes"]:
+        assert told(moorage, "run", "--rm", "--runtime", name, "busybox", "echo", "ran") == "ran"
+        can = json.loads(info["Runtimes"][name]["status"]["org.opencontainers.runtime-spec.features"])
+        assert "ro" in can["mountOptions"]
 
 
 def test_an_answers_header_and_version_name_one_engine(moorage: Instance, client: DockerClient) -> None:

@@ -345,6 +345,18 @@ CASES: dict[str, list[Step]] = {
         post("/networks/prune"),
     ],
     "the engine": [get("/version"), get("/info"), get("/system/df"), get("/_ping"), ("HEAD", "/_ping", None)],
+    "the engine at work": [
+        *(make(f"d-{state}") for state in ("created", "running", "paused", "ended")),
+        *(post(f"/containers/d-{state}/start") for state in ("running", "paused", "ended")),
+        post("/containers/d-paused/pause"),
+        post("/containers/d-ended/kill"),
+        post("/containers/d-ended/wait"),
+        post("/images/busybox/tag?repo=d-tag&tag=1"),
+        get("/info"),
+        *(delete(f"/containers/d-{state}?force=1") for state in ("created", "running", "paused", "ended")),
+        delete("/images/d-tag:1"),
+        get("/info"),
+    ],
     "statistics": [
         make("d-use"),
         get("/containers/d-use/stats?stream=0"),

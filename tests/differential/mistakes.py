@@ -865,6 +865,25 @@ CASES: dict[str, list[Step]] = {
         *(post(f"{path}/create", {"Name": "x"}) for path in SWARM_LISTS),
         *(get(f"/{what}/x/logs{query}") for what in ("services", "tasks") for query in ("", "?stdout=1")),
         ("PUT", "/volumes/x?version=1", {}),
+        *(get(f'{path}?filters={{"zz":["a"]}}') for path in SWARM_LISTS),
+        *(post(f"{path}/create", body) for path in SWARM_LISTS for body in (b"{", b"null", b"")),
+        *(
+            post(f"{path}/x/update?version={text}", {})
+            for path in SWARM_LISTS
+            for text in ("x", "-1", "18446744073709551616")
+        ),
+        *(
+            get(f"/services{query}")
+            for query in ("?status=1", "?status=zz", "/x?insertDefaults=1", "/x?insertDefaults=zz")
+        ),
+        *(get(f"/{what}/x/logs?stderr=1&tail=x&since=zz&follow=1") for what in ("services", "tasks")),
+        *(
+            post(f"/swarm/update?version=1&rotate{what}=zz", {})
+            for what in ("WorkerToken", "ManagerToken", "ManagerUnlockKey")
+        ),
+        post("/swarm/unlock", {"UnlockKey": "zz"}),
+        get("/swarm/x"),
+        post("/swarm"),
     ],
     "no plugins": [
         get("/plugins"),
@@ -886,6 +905,36 @@ CASES: dict[str, list[Step]] = {
         post("/plugins/create", b""),
         post("/plugins/pull", []),
         get("/plugins/privileges"),
+        get("/plugins/x"),
+        get("/plugins?filters=zz"),
+        get("/plugins/X/json"),
+        get("/plugins/sha256:abc/json"),
+        delete("/plugins/a/b?force=1"),
+        post("/plugins/x:y/push"),
+        post("/plugins/x/enable?timeout=zz"),
+        post("/plugins/x/set", b"{"),
+        post("/plugins/x/set", b"null"),
+        post("/plugins/x/set", [1]),
+        post("/plugins/x/upgrade?remote=X", []),
+        post("/plugins/pull?remote=x", {}),
+        post("/plugins/pull?remote=X", []),
+        post("/plugins/create?name=X", b""),
+        get("/plugins/privileges?remote=X"),
+    ],
+    "what is asked of the engine": [
+        *(("HEAD", path, None) for path in ("/info", "/version", "/containers/json", "/nosuch")),
+        *(("OPTIONS", path, None) for path in ("/_ping", "/info", "/containers/json", "/nosuch")),
+        *((method, path, None) for method in ("POST", "PUT", "DELETE") for path in ("/_ping", "/info", "/version")),
+        get("/info?x=1"),
+        get("/auth"),
+    ],
+    "logins": [
+        post("/auth", b"[]"),
+        post("/auth", {"serveraddress": 1}),
+        *(
+            post("/auth", {"ServerAddress": address, "username": "a", "password": "b"})
+            for address in ("%zz", "a b", "https://a^b/v2/", "a:b", "a\u0001", "-x", "127.0.0.1:99999")
+        ),
     ],
     "filters of the list": [
         get(f"/containers/json?all=1&filters={filters}")

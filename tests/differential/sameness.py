@@ -17,6 +17,7 @@ _MASKS = (
     (re.compile(r"\b(?:10\.(?!99)\d+|172\.\d+|192\.168)\.\d+\.\d+\b"), "ADDRESS"),
     (re.compile(rf"(?:(?<=^Up )|(?<=\) )){_AGE}"), "AGE"),
     (re.compile(r" \(containerized\)$"), ""),  # of OperatingSystem: what dockerd takes a tree entered by chroot for
+    (re.compile(r"^(?:docker-init|tini-static|catatonit)$"), "INIT"),  # the one that is installed on either side
     (re.compile(r"/tmp/m[dt][^/\s\"']*(?:/[^\s\"':]*)?"), "PATH"),  # below the folder of either side
 )
 _NUMBERS = {"Created", "Pid", "SpaceReclaimed", "Size", "SizeRootFs", "VirtualSize", "NFd"}  # by key; zero stays zero
@@ -97,12 +98,23 @@ def _name_of(value: Any) -> str:
     return str(value.get("Name", "")) if isinstance(value, dict) else ""
 
 
+def _by_name(value: Any) -> dict[str, Any]:
+    """The items of a list that each have a name of their own; nothing for any other value."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) and item.get("Name") for item in value):
+        return {}
+    named = {item["Name"]: item for item in value}
+    return named if len(named) == len(value) else {}
+
+
 def differences(theirs: Any, ours: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(path, their value, our value) of each leaf that differs; `...` stands for what is absent."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key in sorted(theirs.keys() | ours.keys()):
             inner = f"{path}.{key}" if path else key
             yield from differences(theirs.get(key, ...), ours.get(key, ...), inner)
+    elif (one := _by_name(theirs)) and (other := _by_name(ours)) and one.keys() != other.keys():
+        for name in sorted(one.keys() | other.keys()):
+            yield from differences(one.get(name, ...), other.get(name, ...), f"{path}[{name}]")
     elif isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
         for one, other in zip(theirs, ours, strict=True):
             yield from differences(one, other, path + "[]")

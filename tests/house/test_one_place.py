@@ -94,6 +94,7 @@ def test_command_lines_are_known_to_their_rooms_only() -> None:
         {
             "service/runtime/runc.py": "runc",
             "service/runtime/conmon.py": "conmon",
+            "service/runtime/stated.py": "the question that every program answers",
             "service/content/git.py": "git",
             "service/activator.py": "its own options",
             "compat_api/life.py": "our own --socket",
