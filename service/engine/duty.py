@@ -14,14 +14,17 @@ descriptors and children; all callbacks run in one thread, so none may block for
 keeper goes on.
 """
 
-from service.engine import health, log_config, network_mode, relay
+from service.engine import health, log_config, network_mode
+from service.network import ports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Protocol
 
     from service.keeper import Keeper
     from service.model.container import Container, ContainerRecord
+    from service.model.network import Port
 
     class Duty(Protocol):
         """One duty for one start of one container."""
@@ -33,8 +36,11 @@ if TYPE_CHECKING:
             """It runs no more."""
 
 
-def wanted(record: "ContainerRecord") -> str:
-    """The names of the duties that this container needs while it runs, with blanks between; "" needs no keeper."""
+def wanted(record: "ContainerRecord", published: "Iterable[Port]") -> str:
+    """The names of the duties that this container needs while it runs, with blanks between; "" needs no keeper.
+
+    `published`: its ports, as of this start.
+    """
     names = []
     if health.command(record["Config"]) is not None:
         names.append("health")
@@ -42,7 +48,7 @@ def wanted(record: "ContainerRecord") -> str:
         names.append("log")
     if network_mode.has_names(record):
         names.append("names")
-    if relay.wanted(record):
+    if any(ports.is_listened(port["HostIP"]) for port in published):
         names.append("relay")
     return " ".join(names)
 
@@ -62,5 +68,7 @@ def begin(name: str, keeper: "Keeper", container: "Container") -> "Duty":
 
         return Names(keeper, container)
     if name == "relay":
-        return relay.Relay(keeper, container)
+        from service.engine.relay import Relay
+
+        return Relay(keeper, container)
     raise ValueError(f"no duty is called {name!r}")

@@ -121,7 +121,7 @@ def _launch(
         plan.close()
     if before_start is not None:
         before_start()
-    duties = duty.wanted(record)
+    duties = duty.wanted(record, plan.ports)
     with database.write():
         containers.set_state(
             database,

@@ -140,7 +140,8 @@ def _join(
         stored.insert_endpoint(database, joined)
         endpoints.announce(database, "connect", joined)
         _remember(database, record, network["Name"], asked)
-        containers.set_state(database, record["Id"], duties=duty.wanted(record))
+        published = stored.ports_of(database, record["Id"])
+        containers.set_state(database, record["Id"], duties=duty.wanted(record, published))
     _plug(settings, database, record, joined)
 
 

@@ -139,7 +139,7 @@ class Names:
         self.pending: set[Forwarded] = set()
         self.clients: set[Client] = set()
         state = container["state"]
-        descriptors = conmon.kept_sockets(state["conmon_pid"], state["conmon_start"], (dns.ADDRESS, dns.PORT))
+        descriptors = conmon.kept_sockets(state["conmon_pid"], state["conmon_start"], {(dns.ADDRESS, dns.PORT)}, 2)
         if len(descriptors) != 2:  # it joined its first network with names after its start
             for fd in descriptors:
                 os.close(fd)

@@ -2,7 +2,7 @@
 
 from service.engine import network_options
 from service.errors import SystemFailure
-from service.network import ports, rules
+from service.network import ipam, ports, rules
 from service.store import networks as stored
 
 TYPE_CHECKING = False
@@ -23,12 +23,13 @@ def take_ports(
         return
     network = stored.find(database, carrier["NetworkId"])
     default = network["Options"].get(network_options.HOST_BINDING, "0.0.0.0")
+    everywhere = [default] if default != "0.0.0.0" else _everywhere(carrier)
     try:
         for wish in ports.wishes(record["HostConfig"], record["Config"]):
-            if not wish.host_ip and default not in ("0.0.0.0", "::"):
-                wish.host_ip = default
             meant = [
-                host_ip for host_ip in _meant(carrier, wish) if not _is_routed(network, _address(carrier, host_ip))
+                host_ip
+                for host_ip in _meant(carrier, wish, everywhere)
+                if not _is_routed(network, _address(carrier, host_ip))
             ]
             if meant:
                 taken.extend(_take_port(database, record, carrier, wish, meant, held))
@@ -39,21 +40,25 @@ def take_ports(
         ) from refused
 
 
-def _meant(carrier: "Endpoint", wish: ports.Wish) -> "list[str]":
-    """The host's addresses that a wish is about: no address named means all of them, of the families that the endpoint
-    has."""
-    if not wish.host_ip:
-        return ["0.0.0.0", "::"] if carrier["IPv6"] and carrier["IPv4"] else ["::"] if carrier["IPv6"] else ["0.0.0.0"]
-    relayed = ":" in wish.host_ip and not carrier["IPv6"] and wish.protocol != "sctp"
-    if not carrier["IPv6" if ":" in wish.host_ip and not relayed else "IPv4"]:
-        raise ports.PortTaken(
-            f"cannot publish on {ports.shown(wish.host_ip, wish.first)}: the endpoint has no address of that family"
-        )
-    return [wish.host_ip]
+def _everywhere(carrier: "Endpoint") -> "list[str]":
+    """All addresses of the host, those of IPv6 also for a container that has only IPv4 (moby 26:
+    libnetwork/drivers/bridge/port_mapping_linux.go)."""
+    return [*(["0.0.0.0"] if carrier["IPv4"] else []), *(["::"] if ports.serves_ipv6() else [])]
+
+
+def _meant(carrier: "Endpoint", wish: ports.Wish, everywhere: "list[str]") -> "list[str]":
+    """The host's addresses that a wish is about: `everywhere` when it names none. Raises PortTaken."""
+    meant = [ipam.address_text(*ipam.parse_address(wish.host_ip))] if wish.host_ip else everywhere
+    for host_ip in meant:
+        if not _address(carrier, host_ip):
+            raise ports.PortTaken(
+                f"cannot publish on {ports.shown(host_ip, wish.first)}: the endpoint has no address of that family"
+            )
+    return meant
 
 
 def _address(carrier: "Endpoint", host_ip: str) -> str:
-    """The container's address that an address of the host leads to: of its family, or IPv4 by the relay."""
+    """The container's address that an address of the host leads to: of its family, else IPv4, by the keeper."""
     return carrier["IPv6"] or carrier["IPv4"] if ":" in host_ip else carrier["IPv4"]
 
 
@@ -85,15 +90,14 @@ def _take_port(
     held: "list[int]",
 ) -> "list[Port]":
     """The first host port of a wish that is free on every address that is meant."""
-    relayed = {host_ip for host_ip in meant if (":" in host_ip) != (":" in _address(carrier, host_ip))}
     refusal = ports.PortTaken("all ports are allocated")
     for number in ports.candidates(wish, stored.cursor(database) if not wish.first else 0):
         taken = next((ip for ip in meant if stored.port_owner(database, wish.protocol, ip, number) is not None), None)
         if taken is not None:
-            refusal = ports.PortTaken(f"Bind for {ports.shown(taken, number)} failed: port is already allocated")
+            refusal = ports.PortTaken(f"Bind for {taken}:{number} failed: port is already allocated")
             continue
         try:
-            held.extend(ports.bind_all(wish.protocol, meant, number, relayed))
+            held.extend(ports.bind_all(wish.protocol, meant, number))
         except ports.PortTaken as refused:
             refusal = refused
             continue

@@ -1,7 +1,8 @@
-"""A small event loop on poll(2), for a program that mostly sleeps: timers, descriptors, children, watched paths.
+"""A small event loop on epoll(7), for a program that mostly sleeps: timers, descriptors, children, watched paths.
 
-It wakes only for what was asked for; there is no tick. A callback that raises is told of (`complain`) and the loop goes
-on: what one thing cannot do must not end the others. `asyncio` would cost such a program four times its memory.
+It wakes only for what was asked for, however many descriptors it holds; there is no tick. A callback that raises is
+told of (`complain`) and the loop goes on: what one thing cannot do must not end the others. `asyncio` would cost such a
+program four times its memory.
 """
 
 import _signal  # type: ignore[import-not-found]  # what `signal` wraps; its enums cost a process 3 ms
@@ -30,7 +31,8 @@ class Loop:
         self._children: dict[int, Callable[[int], None]] = {}
         self._orphans: dict[int, tuple[int, float]] = {}  # reaped before anybody asked: pid → exit code, when
         self._watches: dict[int, Callable[[], None]] = {}
-        self._poll = select.poll()
+        self._epoll = select.epoll()
+        self._known: set[int] = set()  # what epoll has been told of
         self._inotify = Inotify()
         self.readable(self._inotify.fd, self._changed)
         woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -61,14 +63,21 @@ class Loop:
 
     def forget(self, fd: int) -> None:
         """No more calls for this descriptor."""
-        known = [self._readers.pop(fd, None), self._writers.pop(fd, None)]
-        if any(known):
-            self._poll.unregister(fd)
+        self._readers.pop(fd, None)
+        self._writers.pop(fd, None)
+        if fd in self._known:
+            self._known.remove(fd)
+            self._epoll.unregister(fd)
 
     def _register(self, fd: int) -> None:
-        self._poll.register(
-            fd, (select.POLLIN if fd in self._readers else 0) | (select.POLLOUT if fd in self._writers else 0)
-        )
+        events = (select.EPOLLIN if fd in self._readers else 0) | (select.EPOLLOUT if fd in self._writers else 0)
+        if fd in self._known and events:
+            self._epoll.modify(fd, events)
+        elif fd in self._known:  # else its hang-up would wake us for ever
+            self.forget(fd)
+        else:
+            self._epoll.register(fd, events)
+            self._known.add(fd)
 
     def child(self, pid: int, call: "Callable[[int], None]") -> None:
         """Call once with the exit code (minus the signal that ended it) of a child, or of an orphan that became one."""
@@ -95,13 +104,13 @@ class Loop:
         """Sleep until something is to be done, and do it."""
         wait = None
         if self._timers:
-            wait = max(0.0, min(when for when, _ in self._timers.values()) - time.monotonic()) * 1000
-        for fd, happened in self._poll.poll(wait if wait is None else int(wait) + 1):
-            if fd in self._writers and happened & ~select.POLLIN:
+            wait = max(0.0, min(when for when, _ in self._timers.values()) - time.monotonic()) + 0.001
+        for fd, happened in self._epoll.poll(wait):
+            if fd in self._writers and happened & ~select.EPOLLIN:
                 call = self._writers.pop(fd)
                 self._register(fd)
                 self._call(call)
-            if fd in self._readers and happened & ~select.POLLOUT:
+            if fd in self._readers and happened & ~select.EPOLLOUT:
                 self._call(self._readers[fd])
         now = time.monotonic()
         for token, (when, call) in list(self._timers.items()):

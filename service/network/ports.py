@@ -1,17 +1,18 @@
 """Published ports: what a request asks for, and which host ports it gets.
 
 A host port is taken twice over: by a row in the store (ours do not collide), and by a bound socket that the container's
-monitor holds for as long as the container runs (no other program gets it). Nobody listens on that socket; packets
-never reach it, they are redirected before.
+monitor holds for as long as the container runs (no other program gets it). Packets are redirected before they reach
+that socket; only where the packet filter cannot do it, at addresses of IPv6, somebody listens on it (engine.relay).
 """
 
 import _socket
+import errno
 
 from service.errors import InvalidParameter, MoorageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from service.model.network import Port
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _KINDS = {"tcp": _socket.SOCK_STREAM, "udp": _socket.SOCK_DGRAM, "sctp": _socket.SOCK_STREAM}
 _BACKLOG = 1024  # connections that wait for the keeper (engine.relay)
-EADDRINUSE, EADDRNOTAVAIL, EPROTONOSUPPORT = 98, 99, 93
+_SHARER = 0x6D6F6F72  # a user id that nobody has
+_REASONS = {
+    errno.EADDRINUSE: "address already in use",
+    errno.EADDRNOTAVAIL: "cannot assign requested address",
+    errno.EAFNOSUPPORT: "address family not supported by protocol",
+}
 
 
 class Wish:
@@ -95,61 +101,88 @@ def candidates(wish: Wish, cursor: int) -> "Iterator[int]":
     yield from range(first, start)
 
 
-def is_relayed(port: "Port") -> bool:
-    """Whether the host's address is of another family than the container's: packets cannot be redirected then."""
-    return (":" in port["HostIP"]) != (":" in port["ContainerIP"])
+def is_redirected(port: "Port") -> bool:
+    """Whether the packet filter leads callers of the host's address to the container: both are of one family."""
+    return (":" in port["HostIP"]) == (":" in port["ContainerIP"])
 
 
-def bind(protocol: str, host_ip: str, port: int, *, relayed: bool = False) -> "_socket.socket | None":
-    """A socket that occupies a host port. None where the kernel does not know the protocol (sctp as a module).
+def is_listened(host_ip: str) -> bool:
+    """Whether the keeper listens at an address of the host (engine.relay): for containers that only have IPv4, and for
+    calls from the host to ::1."""
+    return ":" in host_ip
 
-    `relayed`: it is listened on. The keeper may hold the one of the container's last start for a moment longer.
+
+def serves_ipv6() -> bool:
+    """Whether this machine has IPv6, in dockerd's sense: somebody can listen at ::1."""
+    try:
+        tried = _socket.socket(_socket.AF_INET6, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        tried.bind(("::1", 0))
+    except OSError:
+        return False
+    finally:
+        tried.close()
+    return True
+
+
+def _socket_of(family: int, protocol: str, *, shared: bool) -> "_socket.socket":
+    """`shared`: others that were made so may be bound to the same port, and nobody else: such sockets share a port with
+    those of the same user only (SO_REUSEPORT), and no program of any user but this one makes them."""
+    if not shared:
+        return _socket.socket(family, _KINDS[protocol] | _socket.SOCK_CLOEXEC, PROTOCOLS[protocol])
+    from service.kernel.libc import libc
+
+    before = libc().setfsuid(_SHARER)  # of this thread alone
+    try:
+        made = _socket.socket(family, _KINDS[protocol] | _socket.SOCK_CLOEXEC, PROTOCOLS[protocol])
+    finally:
+        libc().setfsuid(before)
+    made.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
+    return made
+
+
+def bind(protocol: str, host_ip: str, port: int) -> "_socket.socket | None":
+    """A socket that occupies a host port; it is listened on where the keeper is to (`is_listened`). None where the
+    kernel does not know the protocol (sctp as a module). Raises PortTaken.
+
+    The keeper may hold the one of the container's last start for a moment longer: those are shared.
 
     SO_REUSEADDR lets us in beside connections that are winding down; switched off afterwards, it keeps a later
     listener out even when that one sets it.
     """
     family = _socket.AF_INET6 if ":" in host_ip else _socket.AF_INET
+    held = None
     try:
-        held = _socket.socket(family, _KINDS[protocol] | _socket.SOCK_CLOEXEC, PROTOCOLS[protocol])
-    except OSError as error:
-        if error.errno == EPROTONOSUPPORT:
-            return None
-        raise
-    try:
+        held = _socket_of(family, protocol, shared=is_listened(host_ip))
         if protocol == "tcp":
             held.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-        if relayed:
-            held.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
         if family == _socket.AF_INET6:
             held.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
         held.bind((host_ip, port))
         if protocol == "tcp":
             held.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 0)
-        if protocol == "tcp" and relayed:
+        if protocol != "udp" and is_listened(host_ip):
             held.listen(_BACKLOG)
     except OSError as error:
-        held.close()
-        if error.errno == EADDRINUSE:
-            raise PortTaken(
-                f"failed to bind host port {shown(host_ip, port)}/{protocol}: address already in use"
-            ) from None
-        if error.errno == EADDRNOTAVAIL:
-            raise PortTaken(
-                f"failed to bind host port {shown(host_ip, port)}/{protocol}: cannot assign requested address"
-            ) from None
+        if held is not None:
+            held.close()
+        elif error.errno == errno.EPROTONOSUPPORT:
+            return None
+        if error.errno in _REASONS:
+            said = f"failed to bind host port {shown(host_ip, port)}/{protocol}: {_REASONS[error.errno]}"
+            raise PortTaken(said) from None
         raise
     return held
 
 
-def bind_all(protocol: str, host_ips: "Sequence[str]", port: int, relayed: "Collection[str]" = ()) -> "list[int]":
-    """The descriptors that occupy a host port on all the addresses. Raises PortTaken; then none is occupied.
-
-    `relayed`: the addresses that are listened on.
-    """
+def bind_all(protocol: str, host_ips: "Sequence[str]", port: int) -> "list[int]":
+    """The descriptors that occupy a host port on all the addresses. Raises PortTaken; then none is occupied."""
     held = []
     try:
         for host_ip in host_ips:
-            one = bind(protocol, host_ip, port, relayed=host_ip in relayed)
+            one = bind(protocol, host_ip, port)
             if one is not None:
                 held.append(one)
     except BaseException:

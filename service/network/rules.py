@@ -17,13 +17,15 @@ What the rules say, in the words of Docker's bridge driver:
   that claim a loopback address, or ask for one, are dropped before anything else looks at them. A neighbour that sends
   something for 127.0.0.1 to this machine gets nothing redirected: a port published there is the host's own (dockerd
   before 28 lets neighbours in).
+- Calls from the host to ::1 are not redirected: the kernel takes no answer for ::1 from a bridge. The keeper listens
+  there (engine.relay).
 """
 
 from service.errors import SystemFailure
 from service.kernel import nftables
 from service.kernel.nftables import INET, Element
 from service.network import ipam
-from service.network.ports import PROTOCOLS, is_relayed
+from service.network.ports import PROTOCOLS, is_redirected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ _RULES = """
   }
   chain output {
     type nat hook output priority -100; policy accept;
+    ip6 daddr ::1 return
     fib daddr type local jump published
   }
   chain published {
@@ -205,7 +208,7 @@ def render(
         for name, values in _network_elements(network).items():
             elements.setdefault(name, []).extend(values)
     for port in ports:
-        if is_relayed(port):
+        if not is_redirected(port):
             continue
         name, value = _port_text(port)
         elements.setdefault(name, []).append(value)
@@ -266,7 +269,7 @@ def withdraw(table: str, ports: "Sequence[Port]", opened: "Sequence[Endpoint]" =
 
 
 def _all_elements(ports: "Sequence[Port]", opened: "Sequence[Endpoint]") -> "list[Element]":
-    redirected = [port_element(port) for port in ports if not is_relayed(port)]
+    redirected = [port_element(port) for port in ports if is_redirected(port)]
     return [*redirected, *(element for endpoint in opened for element in open_elements(endpoint))]
 
 

@@ -26,10 +26,12 @@ from service.settings import find_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from typing import Any
 
     from service.settings import Settings
+
+    Name = tuple[str, int] | tuple[str, int, int, int]  # of a socket
 
 _SYNC_FD, _START_FD, _ATTACH_FD = 3, 4, 5  # where conmon finds its pipes
 _RESERVED_FROM = 10  # sockets that are only kept open, so that nobody else takes the port
@@ -45,10 +47,11 @@ def program(settings: "Settings") -> str:
         raise SystemFailure(str(error)) from error
 
 
-def kept_sockets(conmon_pid: int, start_time: int, address: "tuple[str, int] | tuple[str, int, int, int]") -> list[int]:
-    """Copies of those two of the `reserved_fds` of a start that are bound to `address`; the caller closes them.
+def kept_sockets(conmon_pid: int, start_time: int, addresses: "Collection[Name]", count: int) -> list[int]:
+    """Copies of the first `count` of the `reserved_fds` of a start that are bound to one of `addresses`; the caller
+    closes them.
 
-    Empty when there are none, or that conmon has ended.
+    Fewer when there are not so many; none when that conmon has ended.
     """
     import _socket
 
@@ -65,10 +68,10 @@ def kept_sockets(conmon_pid: int, start_time: int, address: "tuple[str, int] | t
             fd = pidfd.descriptor_of(process_fd, number)
             reserved = _socket.socket(fileno=fd)
             fd = -1
-            if reserved.getsockname() == address:
+            if reserved.getsockname() in addresses:
                 found.append(reserved.detach())
             reserved.close()
-            if len(found) == 2:
+            if len(found) == count:
                 break
     except OSError:
         pass  # that was the last one, or it is no socket, or conmon has ended

@@ -156,6 +156,7 @@ def delete_endpoint(database: Database, endpoint_id: str) -> bool:
 
 
 _PORT = "SELECT protocol, host_ip, host_port, container_port, container_ip, container_id FROM ports"
+_IN_ORDER = " ORDER BY container_port, protocol, host_port DESC, host_ip"  # as dockerd shows them
 
 
 def _ports(rows: "list[tuple[str, str, int, int, str, str]]") -> "list[Port]":
@@ -174,13 +175,12 @@ def _ports(rows: "list[tuple[str, str, int, int, str, str]]") -> "list[Port]":
 
 def ports_of(database: Database, container_id: str) -> "list[Port]":
     """The ports that a container publishes, in order of the container's ports."""
-    order = " WHERE container_id = ? ORDER BY container_port, protocol, host_ip, host_port"
-    return _ports(database.rows(_PORT + order, (container_id,)))
+    return _ports(database.rows(_PORT + " WHERE container_id = ?" + _IN_ORDER, (container_id,)))
 
 
 def all_ports(database: Database) -> "list[Port]":
     """Every published port."""
-    return _ports(database.rows(_PORT + " ORDER BY container_port, protocol, host_ip, host_port"))
+    return _ports(database.rows(_PORT + _IN_ORDER))
 
 
 def port_owner(database: Database, protocol: str, host_ip: str, port: int) -> "str | None":

@@ -142,7 +142,8 @@ class Engine:
 
             receiver = threading.Thread(target=receive, daemon=True)
             receiver.start()
-            with netns.inside(source, lambda: socket.socket(socket.AF_INET)) as sending:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with netns.inside(source, lambda: socket.socket(family)) as sending:
                 sending.connect((address, port))
                 piece, begun = bytes(PIECE), time.perf_counter()
                 for _ in range(size // PIECE):
@@ -208,6 +209,8 @@ def measure(engines: list[Engine], rounds: int, containers: int, size: int) -> "
             note("another host to a published port, MB/s", engine, engine.throughput(*published))
             near = (engine.namespace, engine.container, "127.0.0.1", PORT, engine.port, size)
             note("127.0.0.1 to a published port, MB/s", engine, engine.throughput(*near))
+            near6 = (engine.namespace, engine.container, "::1", PORT, engine.port, size)
+            note("::1 to a published port, MB/s", engine, engine.throughput(*near6))
     for _ in range(2 if containers else 0):
         for engine in engines:
             for row, value in engine.crowd(containers).items():

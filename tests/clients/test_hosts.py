@@ -20,7 +20,7 @@ from tests.service.network.conftest import PATIENCE, Server, call, run
 from tests.support.instance import Instance
 
 HERE, HERE_TOO, THERE = "10.213.40.2", "10.213.40.3", "10.213.41.2"
-HERE6, THERE6 = "fd00:213:40::2", "fd00:213:41::2"
+HERE6, HERE6_TOO, THERE6 = "fd00:213:40::2", "fd00:213:40::3", "fd00:213:41::2"
 UDP = socket.SOCK_DGRAM
 PORT = 7000  # of servers; in a namespace of its own nobody else has it
 
@@ -47,6 +47,8 @@ class Hosts:
             run(near, "ip", "route", "add", "default", "via", f"10.213.{subnet}.1")
             run(near, "ip", "-6", "route", "add", "default", "via", f"fd00:213:{subnet}::1")
         run(self.here, "ip", "addr", "add", f"{HERE_TOO}/24", "dev", "up0")
+        never_a_source = ("nodad", "preferred_lft", "0")
+        run(self.here, "ip", "addr", "add", f"{HERE6_TOO}/64", "dev", "up0", *never_a_source)
         for path, value in ((self.here, 0), (self.router, 1), (self.there, 0)):  # a new namespace copies the machine's
             for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
                 run(path, "sh", "-c", f"echo {value} >/proc/sys/net/{name}")
@@ -203,6 +205,29 @@ def test_published_across_the_network(hosts: Hosts) -> None:
     assert call(hosts.there, HERE, udp, UDP) == THERE
     assert call(hosts.here, "127.0.0.1", port)
     assert call(hosts.here, HERE, port)
+
+
+def test_published_by_ipv6_where_the_container_has_none(hosts: Hosts) -> None:
+    """Each address of the host answers by itself; the container sees the host, as it does with dockerd."""
+    words = ("-p", f"0:{PORT}", "-p", f"0:{PORT}/udp", "-p", f"[::1]:18004:{PORT}", "-p", f"[{HERE6}]:18005:{PORT}")
+    inside = hosts.container("web", *words)
+    for kind in (socket.SOCK_STREAM, UDP):
+        hosts.serve(inside, kind=kind)
+    port, udp = hosts.published("web", f"{PORT}/tcp"), hosts.published("web", f"{PORT}/udp")
+    gateway = hosts.address("web", key="Gateway")
+    for caller, address in ((hosts.there, HERE6), (hosts.there, HERE6_TOO), (hosts.here, HERE6), (hosts.here, "::1")):
+        assert call(caller, address, port) == gateway, address
+        assert call(caller, address, udp, UDP) == gateway, address
+    assert call(hosts.there, HERE, port) == THERE, "by IPv4 the caller's own address is seen"
+    assert call(hosts.here, "::1", 18004) == gateway
+    assert unreachable(hosts.there, HERE6, 18004)
+    assert call(hosts.there, HERE6, 18005) == gateway
+    assert unreachable(hosts.there, HERE6_TOO, 18005)
+    run(hosts.here, "nft", "flush", "ruleset")
+    assert call(hosts.there, HERE6, port) == gateway
+    hosts.moorage.docker("rm", "-f", "web")
+    assert unreachable(hosts.there, HERE6, port)
+    assert unreachable(hosts.there, HERE6, udp, UDP)
 
 
 def test_published_on_one_address(hosts: Hosts) -> None:

@@ -1,9 +1,12 @@
-"""A port published at an IPv6 address of the host, by a container that only has IPv4."""
+"""Ports published at IPv6 addresses of the host: those that no packet filter leads to a container."""
 
+import functools
 import os
 import signal
 import socket
+import struct
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -28,7 +31,8 @@ def published(moorage: Instance) -> Iterator[Callable[..., int]]:
 
     yield start
     moorage.docker("rm", "-f", "box", check=False)
-    moorage.docker("network", "rm", "elsewhere", check=False)
+    for network in ("elsewhere", "six"):
+        moorage.docker("network", "rm", network, check=False)
 
 
 def echoed(address: str, port: int, data: bytes = b"hello") -> bytes:
@@ -73,9 +77,101 @@ def test_streams(moorage: Instance, published: Callable[..., int]) -> None:
         caller.shutdown(socket.SHUT_WR)  # and the rest of what is said to it arrives
         with caller.makefile("rb") as said:
             assert said.read() == b"all I say"
-    with pytest.raises(OSError):  # noqa: PT011 - refused; on some machines it is unreachable
-        socket.create_connection(("127.0.0.1", port), 5)
+    assert moorage.docker("port", "box").stdout.strip() == f"80/tcp -> [::1]:{port}"
     assert f"[::1]:{port}->80/tcp" in moorage.docker("ps", "--format", "{{.Ports}}").stdout.replace("::1:", "[::1]:", 1)
+
+
+@pytest.mark.parametrize("network", ["bridge", "six"])
+def test_localhost_in_both_families(moorage: Instance, published: Callable[..., int], network: str) -> None:
+    """No address named: all of them, whichever the container itself has."""
+    if network == "six":
+        moorage.docker("network", "create", "--ipv6", "--subnet", "fd00:214::/64", "six")
+    port = published("80", ECHO, "--network", network)
+    moorage.until(lambda: answers("::1", port), 60, "nobody answers")
+    assert answers("127.0.0.1", port)
+    assert moorage.docker("port", "box").stdout.split() == [
+        "80/tcp",
+        "->",
+        f"0.0.0.0:{port}",
+        "80/tcp",
+        "->",
+        f"[::]:{port}",
+    ]
+    assert (
+        moorage.docker("ps", "--format", "{{.Ports}}").stdout.strip() == f"0.0.0.0:{port}->80/tcp, [::]:{port}->80/tcp"
+    )
+    moorage.wait_idle()  # no service is needed for it
+    assert answers("::1", port)
+    moorage.docker("kill", "box")
+    moorage.until(lambda: not keepers_of(moorage.root), 60, "a keeper stays that nobody needs")
+    for address in ("127.0.0.1", "::1"):
+        assert not answers(address, port)
+
+
+def test_a_range_of_ports(moorage: Instance, published: Callable[..., int]) -> None:
+    last = published(
+        "18200-18299:7000-7099", "for port in 7000 7050 7099; do nc -ll -p $port -e echo $port & done; wait"
+    )
+    assert last == 18299
+    for number in (0, 50, 99):
+        speaks = functools.partial(said, 18200 + number)
+        moorage.until(speaks, 60, f"{number} is silent")
+        assert speaks() == b"%d\n" % (7000 + number)
+
+
+def said(port: int) -> bytes:
+    """What is said at once by whoever is called at ::1; nothing when nobody is there."""
+    try:
+        with socket.create_connection(("::1", port), 30) as caller, caller.makefile("rb") as answer:
+            return answer.read()
+    except OSError:
+        return b""
+
+
+def test_many_at_once(moorage: Instance, published: Callable[..., int]) -> None:
+    """Some say much, some little, and some leave in the middle."""
+    port = published("80", "sleep 600")
+    data = os.urandom(1 << 20)
+    with ThreadPoolExecutor(60) as callers, server_in(moorage, 80) as server:
+        server.listen(100)
+        callers.submit(echo_all, server, callers)
+        left = [callers.submit(leave, port, data) for _ in range(20)]
+        sizes = [1 << (number % 21) for number in range(40)]
+        said_back = [callers.submit(echoed, "::1", port, data[:size]) for size in sizes]
+        assert [back.result() == data[:size] for back, size in zip(said_back, sizes, strict=True)] == [True] * 40
+        assert [one.result() for one in left] == [None] * 20
+        server.shutdown(socket.SHUT_RDWR)
+    (keeper,) = keepers_of(moorage.root)
+    moorage.until(lambda: len(os.listdir(f"/proc/{keeper}/fd")) < 30, 60, "descriptors are left open")
+
+
+def server_in(moorage: Instance, port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    """A socket that is bound in the container's network."""
+    inside = f"{moorage.run}/netns/" + moorage.docker("inspect", "-f", "{{.Id}}", "box").stdout.strip()
+    server = netns.inside(inside, lambda: socket.socket(socket.AF_INET, kind))
+    server.bind(("0.0.0.0", port))
+    return server
+
+
+def echo_all(server: socket.socket, threads: ThreadPoolExecutor) -> None:
+    while True:
+        try:
+            caller, _ = server.accept()
+        except OSError:
+            return  # shut down
+        threads.submit(echo, caller)
+
+
+def echo(caller: socket.socket) -> None:
+    with caller:
+        while data := caller.recv(65536):
+            caller.sendall(data)
+
+
+def leave(port: int, data: bytes) -> None:
+    with socket.create_connection(("::1", port), 30) as caller:
+        caller.settimeout(30)
+        caller.send(data)
 
 
 def test_who_calls_while_no_keeper_is_there_waits(moorage: Instance, published: Callable[..., int]) -> None:
@@ -90,6 +186,21 @@ def test_who_calls_while_no_keeper_is_there_waits(moorage: Instance, published: 
         moorage.kill_service()
         moorage.docker("ps")  # a service that comes looks after the keeper
         assert caller.recv(100) == b"early"
+
+
+def test_what_breaks_off_is_no_end(moorage: Instance, published: Callable[..., int]) -> None:
+    port = published("80", "sleep 600")
+    with server_in(moorage, 80) as server:
+        server.listen()
+        with socket.create_connection(("::1", port), 30) as caller:
+            caller.settimeout(60)
+            inner, _ = server.accept()
+            inner.sendall(b"half")
+            assert caller.recv(100) == b"half"
+            inner.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            inner.close()
+            with pytest.raises(ConnectionResetError):
+                caller.recv(100)
 
 
 def test_again_at_once_and_elsewhere(moorage: Instance, published: Callable[..., int]) -> None:
@@ -119,13 +230,11 @@ def bound(other: socket.socket, port: int) -> bool:
 
 def test_datagrams(moorage: Instance, published: Callable[..., int]) -> None:
     port = published("[::1]::53/udp", "sleep 600")
-    inside = f"{moorage.run}/netns/" + moorage.docker("inspect", "-f", "{{.Id}}", "box").stdout.strip()
     with (
-        netns.inside(inside, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as server,
+        server_in(moorage, 53, socket.SOCK_DGRAM) as server,
         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one,
         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as two,
     ):
-        server.bind(("0.0.0.0", 53))
         server.settimeout(60)
         peers = []
         for caller in (one, two):

@@ -84,7 +84,7 @@ class Dockerd:
         self._until(f"{self.folder}/c.sock")
         self._spawn(
             *(
-                *(() if self.on_loopback else ("unshare", "--net")),
+                *(() if self.on_loopback else ("unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh")),
                 "dockerd",
                 "--config-file",
                 f"{self.folder}/none.json",

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.differential import objects
-from tests.differential.steps import Step, delete, get, make, post
+from tests.differential.steps import Step, delete, get, make, post, publishing
 
 MIB = 1 << 20
 
@@ -224,6 +224,22 @@ CASES: dict[str, list[Step]] = {
             "PortBindings": {"80/tcp": [{"HostPort": "18080"}], "83": [{"HostIp": "127.0.0.1", "HostPort": ""}]}
         },
     ),
+    "ports on all addresses": [
+        make(
+            "d-ports",
+            **publishing(
+                {
+                    "80/tcp": [{"HostPort": "18080"}],
+                    "81/udp": [{"HostIp": "", "HostPort": "18081"}],
+                    "82/tcp": [{"HostIp": "::1", "HostPort": "18082"}, {"HostIp": "127.0.0.1", "HostPort": "18083"}],
+                    "83/tcp": [{"HostIp": "0.0.0.0", "HostPort": "18084"}, {"HostIp": "0::0", "HostPort": "18085"}],
+                }
+            ),
+        ),
+        post("/containers/d-ports/start"),
+        get("/containers/d-ports/json"),
+        delete("/containers/d-ports?force=1"),
+    ],
     "an endpoint": [
         post(
             "/networks/create",

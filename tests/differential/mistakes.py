@@ -688,6 +688,9 @@ CASES: dict[str, list[Step]] = {
             for port, binding in (
                 ("80/tcp", {"HostPort": "18090"}),
                 ("80/tcp", {"HostPort": "18090", "HostIp": "127.0.0.1"}),
+                ("80/tcp", {"HostPort": "18090", "HostIp": "::"}),
+                ("80/tcp", {"HostPort": "18090", "HostIp": "::1"}),
+                ("80/udp", {"HostPort": "18090", "HostIp": "::1"}),
                 ("80/udp", {"HostPort": "18090"}),
                 ("80/tcp", {"HostPort": "18089-18090"}),
                 ("80/tcp", {"HostPort": "18090-18090"}),

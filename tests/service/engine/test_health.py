@@ -35,7 +35,7 @@ def result(code: int, second: int = 0) -> Any:
 def test_what_is_run(config: Any, words: Any) -> None:
     assert health.command(config) == words
     what: Any = {"Config": config, "HostConfig": {"LogConfig": {"Type": "none", "Config": {}}}, "EndpointsConfig": {}}
-    assert duty.wanted(what) == ("" if words is None else "health")
+    assert duty.wanted(what, []) == ("" if words is None else "health")
 
 
 def test_intervals() -> None:

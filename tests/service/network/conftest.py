@@ -23,6 +23,7 @@ from service import ids, timestamps
 from service.engine import container_files, endpoints, network_create, network_mode
 from service.engine.engine import Engine
 from service.kernel import netlink, netns
+from service.network import ports
 from service.settings import Settings
 from service.store import containers
 from tests.support import folder
@@ -52,8 +53,8 @@ class Container:
 
     @property
     def host_ports(self) -> list[int]:
-        """The host ports that it publishes."""
-        return [port["HostPort"] for port in self.plan.ports]
+        """The host ports that it publishes, each once however many addresses it is published on."""
+        return list(dict.fromkeys(port["HostPort"] for port in self.plan.ports))
 
     def run(self, *argv: str) -> str:
         """What a program says that runs in its namespace."""
@@ -299,6 +300,11 @@ def call(namespace: str, address: str, port: int, kind: int = socket.SOCK_STREAM
         if kind == socket.SOCK_DGRAM:
             caller.sendall(b"hello")
         return caller.recv(100).decode()
+
+
+def everywhere_on(host: "Host") -> list[str]:
+    """The addresses of the host that a port is published on when it names none."""
+    return ["0.0.0.0", "::"] if host.do(ports.serves_ipv6) else ["0.0.0.0"]
 
 
 def reached(namespace: str, address: str, port: int) -> str:

@@ -8,7 +8,7 @@ import pytest
 from service.engine import membership, network_create, networks
 from service.errors import MoorageError
 from service.kernel import netlink, netns
-from service.network import rules
+from service.network import ports, rules
 from service.store import containers
 from service.store import networks as stored
 from tests.service.network.conftest import Container, Host, Interrupted
@@ -37,7 +37,7 @@ def disorder(host: Host, container: Container) -> list[str]:
     if lines != sorted(place["IPv4"] for place in places):
         found.append(f"/etc/hosts {lines}")
     published = host.run("nft", "list", "map", "inet", "mtest", "published_any4")
-    for port in stored.ports_of(store, container.id):
+    for port in filter(ports.is_redirected, stored.ports_of(store, container.id)):
         if f"{port['HostPort']} : {port['ContainerIP']} . {port['ContainerPort']}" not in published:
             found.append(f"{port} in {published}")
     asked = set(containers.get(store, container.id)["record"]["EndpointsConfig"])

@@ -8,7 +8,7 @@ import pytest
 from service.engine import membership, network_create, network_settings, network_status, networks
 from service.errors import Conflict, Forbidden, InvalidParameter, MoorageError, NotFound, SystemFailure
 from service.store import containers, events
-from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, reached, run
+from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, everywhere_on, reached, run
 
 Serve = Callable[..., Server]
 WEB = {"80/tcp": [{"HostPort": "8080"}]}
@@ -66,7 +66,8 @@ def test_inspect_shows_the_containers(host: Host) -> None:
 def test_inspect_of_a_container(host: Host) -> None:
     web = host.container("web", ports=WEB, ExposedPorts={"443/tcp": {}})
     running = shown(host, web.id)
-    assert running["Ports"] == {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "443/tcp": None}
+    everywhere = [{"HostIp": address, "HostPort": "8080"} for address in everywhere_on(host)]
+    assert running["Ports"] == {"80/tcp": everywhere, "443/tcp": None}
     assert running["IPAddress"] == "172.17.0.2"
     assert running["Networks"]["bridge"]["NetworkID"] == inspect(host, "bridge")["Id"]
     web.release()

@@ -12,7 +12,7 @@ from service.errors import InvalidParameter, SystemFailure
 from service.kernel import netns
 from service.network import ports, rules
 from service.store import networks as stored
-from tests.service.network.conftest import Host, Server, call
+from tests.service.network.conftest import Host, Server, call, everywhere_on
 
 Serve = Callable[..., Server]
 
@@ -51,6 +51,71 @@ def test_a_port_of_another_program_is_not_taken(host: Host, serve: Serve) -> Non
     serve(host.namespace, 8080)
     with pytest.raises(SystemFailure, match=r"failed to bind host port 0\.0\.0\.0:8080/tcp: address already in use$"):
         host.container("web", ports=on("8080"))
+
+
+@pytest.fixture
+def six(host: Host) -> Host:
+    if not host.do(ports.serves_ipv6):
+        pytest.skip("this machine has no IPv6")
+    return host
+
+
+def foreign(host: Host, port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    """Another program's socket, at the host's IPv6 addresses alone, which it would share with others of its user."""
+    made = netns.inside(host.namespace, lambda: socket.socket(socket.AF_INET6, kind))
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    made.bind(("::", port))
+    return made
+
+
+@pytest.mark.parametrize(("protocol", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)])
+def test_an_ipv6_port_of_another_program_is_not_taken(six: Host, protocol: str, kind: int) -> None:
+    wish = on("8080", "", f"80/{protocol}")
+    with foreign(six, 8080, kind) as other:
+        if kind == socket.SOCK_STREAM:
+            other.listen()
+        text = rf"failed to bind host port \[::\]:8080/{protocol}: address already in use$"
+        with pytest.raises(SystemFailure, match=text):
+            six.container("web", ports=wish)
+        assert six.left_behind() == []
+        with netns.inside(six.namespace, lambda: socket.socket(socket.AF_INET, kind)) as free:
+            free.bind(("0.0.0.0", 8080))  # nothing is kept of the half that could be had
+    assert six.container("again", ports=wish).host_ports == [8080]
+    with pytest.raises(OSError, match="Address already in use"):
+        foreign(six, 8080, kind).close()
+
+
+def test_a_port_that_one_container_has_by_ipv6_alone(six: Host) -> None:
+    six.container("first", ports=on("8080", "::"))
+    for name, host_ip, told in (("second", "", "::"), ("third", "::1", "::1"), ("fourth", "0::0", "::")):
+        with pytest.raises(SystemFailure, match=rf"Bind for {told}:8080 failed: port is already allocated$"):
+            six.container(name, ports=on("8080", host_ip))
+    assert six.container("fifth", ports=on("8080", "0.0.0.0")).host_ports == [8080]
+
+
+def test_any_port_is_free_by_ipv6_too(six: Host) -> None:
+    used = six.container("first", ports=on("")).host_ports[0] + 1
+    with foreign(six, used):
+        web = six.container("second", ports=on(""))
+    assert [(port["HostIP"], port["HostPort"]) for port in web.plan.ports] == [("0.0.0.0", used + 1), ("::", used + 1)]
+
+
+def test_a_host_without_ipv6(host: Host) -> None:
+    host.run("sh", "-c", "for each in all default lo; do echo 1 >/proc/sys/net/ipv6/conf/$each/disable_ipv6; done")
+    assert [port["HostIP"] for port in host.container("web", ports=on("8080")).plan.ports] == ["0.0.0.0"]
+    with pytest.raises(
+        SystemFailure, match=r"failed to bind host port \[::1\]:8081/tcp: cannot assign requested address"
+    ):
+        host.container("other", ports=on("8081", "::1"))
+
+
+def test_where_a_network_publishes(six: Host) -> None:
+    option = "com.docker.network.bridge.host_binding_ipv4"
+    for name, host_ip in (("near", "127.0.0.1"), ("new", "::"), ("all", "0.0.0.0")):
+        six.network(name, Options={option: host_ip})
+        shown = [port["HostIP"] for port in six.container(f"on-{name}", name, ports=on("")).plan.ports]
+        assert shown == (everywhere_on(six) if name == "all" else [host_ip])
 
 
 def test_nobody_else_takes_a_published_port(host: Host) -> None:
