@@ -37,10 +37,12 @@ class Arguments:
         self.before: dict[str, str | None] = {**of_platforms(build, target)} if build else {}
         self.used: set[str] = set()
 
-    def stage(self) -> "Arguments":
-        """Those of a new stage."""
+    def stage(self, base: "Arguments | None" = None) -> "Arguments":
+        """Those of a new stage; `base`: those of the stage that it begins with, which it knows as well."""
         fresh = Arguments(self.given)
         fresh.before, fresh.used = self.before, self.used
+        if base is not None:
+            fresh.defined, fresh.declared = dict(base.defined), list(base.declared)
         return fresh
 
     def define(self, name: str, default: "str | None", *, before: bool = False) -> None:

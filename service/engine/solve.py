@@ -24,11 +24,13 @@ from service.engine import (
     flushing,
     images,
     pull,
+    solve_answers,
     solve_cache,
     solve_fetch,
     solve_plan,
     solve_steps,
     solve_told,
+    solving,
 )
 from service.engine.build_files import BuildFiles, tree
 from service.engine.layers import Lease
@@ -216,9 +218,14 @@ class Solve:
     async def run(self) -> Result:
         """The whole."""
         platform = self._platform()
-        dockerfile = await self._read()
+        try:
+            dockerfile = await self._read()
+        except SolveFailed as error:
+            if self.attributes.get("requestid") != solving.LINT or not error.ranges:
+                raise
+            return Result(self, None, platform, solve_answers.refused(self, error))
         self.escape = dockerfile.escape
-        answered = await solve_plan.answer(self, dockerfile)
+        answered = await solve_answers.answer(self, dockerfile)
         if answered is not None:
             return Result(self, None, platform, answered)
         self.stages, before = instructions.stages(dockerfile)
@@ -454,10 +461,11 @@ class Solve:
         total = self._first(number) + sum(instruction.name in _LAYERED for instruction in stage.instructions)
         before = self.plan.stage_of(name, before=number)
         label = self.plan.label(number)
-        arguments = self.arguments.stage()
         if before is not None:
-            built = (await self.stage(before)).next(arguments)
+            built = await self.stage(before)
+            built = built.next(self.arguments.stage(built.state.arguments))
         else:
+            arguments = self.arguments.stage()
             config, rows = await self._of_name(stage, name, platform)
             if name != "scratch":
                 place = f"{1}/{total}".rjust(2 * len(str(total)) + 1)

@@ -3,7 +3,6 @@
 import csv
 import os
 
-from service import jsontext
 from service.builder import checks, instructions, run_mounts
 from service.builder.dockerfile import BadDockerfile
 from service.builder.words import BadWord, expanded, stripped
@@ -307,80 +306,3 @@ async def warn(solve: "Solve", dockerfile: "Dockerfile") -> None:
         )
     if checks.is_error(dockerfile):
         raise solve.failed(f"lint violation found for rules: {', '.join(sorted({each.rule.name for each in found}))}")
-
-
-async def answer(solve: "Solve", dockerfile: "Dockerfile") -> "dict[str, bytes] | None":
-    """The answer to what is asked for instead of a build; None: a build is asked for. Raises SolveFailed."""
-    asked = solve.attributes.get("requestid")
-    if not asked:
-        return None
-    stages, before = instructions.stages(dockerfile)
-    if asked == solving.TARGETS:
-        targets = [
-            {
-                **({"name": stage.name} if stage.name else {}),
-                **({"default": True} if number == len(stages) - 1 else {}),
-                "base": stage.base,
-                "platform": stage.platform,
-                "location": _location(stage.number, stage.end),
-            }
-            for number, stage in enumerate(stages)
-        ]
-        shown = "TARGET\n" + "".join(f"{target.get('name', '')}\n" for target in targets)
-        return _answered({"targets": targets, "sources": [_source(solve)]}, shown)
-    if asked == solving.LINT:
-        found = checks.found(dockerfile, stages)
-        warnings = [
-            {
-                "ruleName": finding.rule.name,
-                "description": finding.rule.description,
-                "url": finding.rule.url,
-                "detail": finding.detail,
-                "location": _location(finding.line, finding.end),
-            }
-            for finding in found
-        ]
-        shown = "".join(f"{finding.shown()} (line {finding.line})\n" for finding in found)
-        return _answered({"warnings": warnings or None, "sources": [_source(solve)]}, shown)
-    if asked == solving.OUTLINE:
-        target = solve.attributes.get("target", "").lower()
-        chosen = next((stage for stage in stages if stage.name == target), stages[-1]) if stages else None
-        defined = [
-            instruction
-            for instruction in (*before, *(chosen.instructions if chosen else ()))
-            if instruction.name == "arg"
-        ]
-        arguments = [
-            {
-                "name": name,
-                "value": solve.arguments.given.get(name) or default or "",
-                "location": _location(instruction.number, instruction.end),
-            }
-            for instruction in defined
-            for name, default in instruction.pairs
-        ]
-        shown = "BUILD ARG VALUE\n" + "".join(f"{each['name']} {each['value']}\n" for each in arguments)
-        name = chosen.name if chosen else ""
-        return _answered({"name": name, "args": arguments, "sources": [_source(solve)]}, shown)
-    raise SolveFailedUnsupported(asked)
-
-
-class SolveFailedUnsupported(solving.SolveFailed):
-    """A `requestid` that is not served."""
-
-    def __init__(self, asked: str) -> None:
-        super().__init__(f"unsupported request {asked}", code=12)
-
-
-def _source(solve: "Solve") -> "dict[str, Any]":
-    import base64
-
-    return {"filename": solve.filename, "language": "Dockerfile", "data": base64.b64encode(solve.text).decode()}
-
-
-def _location(line: int, end: int) -> "dict[str, Any]":
-    return {"ranges": [{"start": {"line": line}, "end": {"line": max(line, end)}}]}
-
-
-def _answered(document: "dict[str, Any]", text: str) -> "dict[str, bytes]":
-    return {"result.json": jsontext.dump_bytes(document), "result.txt": text.encode(), "version": b"1.0.0"}

@@ -492,6 +492,19 @@ def test_history_is_listed_shown_and_removed(newer: Buildx) -> None:
     assert len(newer("buildx", "history", "ls").splitlines()) == 2
 
 
+def test_a_dockerfile_is_asked_instead_of_built(newer: Buildx) -> None:
+    assert "no warnings found" in newer("buildx", "build", "--check", "ctx")
+    said = newer("buildx", "build", "--check", "-f", "-", "ctx", code=1, stdin=b"FROM busybox\nMAINTAINER me\n")
+    assert "WARNING: MaintainerDeprecated" in said
+    assert "dockerfile parse error" in newer("buildx", "build", "--check", "-f", "-", "ctx", code=1, stdin=b"FRO x\n")
+    said = newer("buildx", "build", "--call=outline", "--target", "needs", "ctx")
+    assert "GREETING    hello" in said
+    assert "nope     true" in said
+    assert "final" in newer("buildx", "build", "--call=targets", "ctx")
+    told = newer("buildx", "build", "--call=targets,format=json", "ctx")
+    assert json.loads(told[told.index("\n{") :])["targets"][0]["base"] == "busybox"
+
+
 def test_a_build_that_goes_on_is_in_the_history(newer: Buildx) -> None:
     client = newer.popen("buildx", "build", "--progress=plain", "--target", "slow", "--no-cache", "ctx")
     assert client.stdout is not None

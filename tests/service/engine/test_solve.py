@@ -74,6 +74,20 @@ def tree_of(built: Built, dockerfile: str, files: "Mapping[str, str | bytes] | N
     return {path: entry[1] for path, entry in outcome.session.sent[0].items() if path.split("/")[0] not in own}
 
 
+def test_a_stage_knows_the_arguments_of_the_one_it_begins_with(built: Built) -> None:
+    dockerfile = (
+        "FROM busybox AS a\nARG G=1\nFROM a AS b\nARG C=c-$G\nFROM b\nRUN echo $G $C >/f\nENV E=$C\n"
+        "FROM busybox\nCOPY --from=2 /f /f\nRUN echo none$G >/g\n"
+    )
+    found = tree_of(built, dockerfile)
+    assert (found["f"], found["g"]) == (b"1 c-1\n", b"none\n")
+    outcome = built(dockerfile, attributes={"target": "2"})
+    assert [entry["created_by"] for entry in json.loads(outcome.config)["history"]][-2:] == [
+        "RUN |2 G=1 C=c-1 /bin/sh -c echo $G $C >/f # buildkit",
+        "ENV E=c-1",
+    ]
+
+
 def test_steps_make_an_image(built: Built, instance: Instance) -> None:
     outcome = built(
         "FROM busybox\nARG X=1\nENV A=b\nWORKDIR /w\nRUN echo $X-$A >f\nCOPY a /a\nCMD echo hi\n",
