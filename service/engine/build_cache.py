@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Test = Callable[["Record"], bool]
 
 every = all  # `all` is what the API calls an option
+_PASSED_OVER = ("label", "label!")  # what is kept has no labels; `docker system prune` gives its filters to everything
 _FILTERS = ("description", "id", "inuse", "parent", "private", "shared", "type", "until", "unused-for")
 
 
@@ -93,15 +94,16 @@ def prune(
     keep_ns = 0
     conditions = []
     for key, values in filters.items():
-        if key not in _FILTERS:
+        if key not in _FILTERS + _PASSED_OVER:
             raise InvalidParameter(f"failed to prune build cache: invalid filter '{key}'")
+        if key in _PASSED_OVER:
+            continue
+        if len(values) > 1:
+            raise InvalidParameter("failed to prune build cache: filters expect only one value")
         if key in ("until", "unused-for"):
-            if len(values) > 1:
-                raise InvalidParameter("failed to prune build cache: filters expect only one value")
             keep_ns = _age(key, values[0]) if values else 0
             continue
-        alternatives = [f"{key}=={value}" if key in _TEXTS else key for value in values or [""]]
-        conditions.append(matching(alternatives))
+        conditions.append(matching([f"{key}=={''.join(values)}" if key in _TEXTS else key]))
     gone = remove(
         engine,
         lambda record: every(fits(record) for fits in conditions),

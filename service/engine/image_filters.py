@@ -77,15 +77,14 @@ class Selection:
 
 
 def boolean(filters: "Mapping[str, list[str]]", name: str) -> "bool | None":
-    """A filter that takes true or false; None when it is not given. Raises InvalidParameter."""
+    """A filter that takes true or false, and not both; None when it is not given. Raises InvalidParameter."""
     values = filters.get(name)
     if not values:
         return None
-    if len(values) == 1 and values[0] in ("1", "true"):
-        return True
-    if len(values) == 1 and values[0] in ("0", "false"):
-        return False
-    raise InvalidParameter(f"invalid filter '{name}=[{' '.join(values)}]'")
+    true, false = bool({"1", "true"} & {*values}), bool({"0", "false"} & {*values})
+    if true == false:
+        raise InvalidParameter(f"invalid filter '{name}=[{' '.join(values)}]'")
+    return true
 
 
 def labels_match(wanted: "list[str]", labels: "Mapping[str, str]") -> bool:

@@ -53,6 +53,7 @@ def choose(engine: "Engine", names: "Sequence[str]", platform: str = "") -> "lis
             tagged = store.tags_in(engine.store, parsed.repository)
             if tagged:
                 for canonical, image_id in tagged:
+                    images.find(engine, image_id, platform)
                     chosen.setdefault(image_id, []).append(canonical)
                 continue
         image = images.find(engine, name, platform)

@@ -358,10 +358,10 @@ def matching(database: "Database", filters: "Mapping[str, list[str]]") -> "list[
     counts = volumes.use_counts(database)
     kept = volumes.by_name(database)
     if "dangling" in filters:
-        wanted = filters["dangling"]
-        if any(text not in ("true", "false", "1", "0") for text in wanted) or len(wanted) != 1:
-            raise InvalidParameter(f"invalid filter 'dangling=[{' '.join(wanted)}]'")
-        dangling = wanted[0] in ("true", "1")
+        wanted = {*filters["dangling"]}
+        dangling = bool({"1", "true"} & wanted)
+        if dangling == bool({"0", "false"} & wanted):
+            raise InvalidParameter(f"invalid filter 'dangling=[{' '.join(filters['dangling'])}]'")
         kept = [v for v in kept if (v["Name"] not in counts) == dangling]
     if filters.get("driver"):
         kept = [v for v in kept if v["Driver"] in filters["driver"]]

@@ -177,3 +177,13 @@ def test_everything_at_once(moorage: Instance) -> None:
     assert "Deleted Networks:\nstale\n" in said.stdout
     assert "Total reclaimed space:" in said.stdout
     assert moorage.docker("builder", "prune", "-af").stdout == "Total reclaimed space: 0B\n"
+
+
+def test_everything_with_a_label(moorage: Instance) -> None:
+    """The filter goes to each in turn, also to the builder, whose things have no labels."""
+    moorage.docker("network", "create", "--label", "old", "labelled")
+    moorage.docker("network", "create", "other")
+    said = moorage.docker("system", "prune", "-f", "--filter", "label=old").stdout
+    assert said == "Deleted Networks:\nlabelled\n\nTotal reclaimed space: 0B\n"
+    assert moorage.docker("builder", "prune", "-f", "--filter", "label!=old").stdout == "Total reclaimed space: 0B\n"
+    moorage.docker("network", "rm", "other")

@@ -529,6 +529,7 @@ CASES: dict[str, list[Step]] = {
         get('/images/json?filters={"nope":["x"]}'),
         get("/images/json?filters=zz"),
         get('/images/json?filters={"dangling":["zz"]}'),
+        get('/volumes?filters={"dangling":["true","zz"]}'),
         get('/images/json?filters={"before":["nosuch"]}'),
         get('/images/json?filters={"until":["zz"]}'),
         get('/volumes?filters={"nope":["1"]}'),
@@ -576,6 +577,9 @@ CASES: dict[str, list[Step]] = {
         post('/build/prune?filters={"until":["1","2"]}'),
         post('/build/prune?filters={"unused-for":["x"]}'),
         post('/build/prune?filters={"until":["1h"],"inuse":["1"]}'),
+        post('/build/prune?filters={"label":["a"],"label!":["b"]}'),
+        post('/build/prune?filters={"id":["a","b"]}'),
+        post('/images/prune?filters={"dangling":["1","zz"]}'),
     ],
     "logs": [
         make("d-logs", Cmd=["sh", "-c", "echo out; printf rest"]),
