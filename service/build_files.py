@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         later: NotRequired[bool]  # by BuildKit's rules
         exclude: NotRequired[list[str]]  # --exclude
         parents: NotRequired[bool]  # --parents
+        moment: NotRequired[int]  # seconds since 1970: what all files of a tar are told to be of
 
 
 JOB, ANSWERS = 3, 4
@@ -200,11 +201,11 @@ def fold(job: "Job") -> None:
     squash.fold(TARGET, "/source0", [f"/source{number}" for number in range(1, len(job["sources"]))])
 
 
-def pack(_: "Job") -> None:
+def pack(job: "Job") -> None:
     """A whole tree as a tar, to standard output."""
     os.chroot(TARGET)
     os.chdir("/")
-    packer = Packer(1, every_attribute=True)
+    packer = Packer(1, every_attribute=True, moment=job.get("moment"))
     packer.tree(b"/", b"", with_top=False)
     packer.finish()
 

@@ -180,9 +180,13 @@ async def give(
     folder: str,
     metadata: "Sequence[tuple[str, str]]",
     transferred: "Transferred | None",
+    moment_ns: "int | None" = None,
 ) -> None:
-    """Send the tree below `folder` to the client (`-o type=local`)."""
+    """Send the tree below `folder` to the client (`-o type=local`). `moment_ns`: the time of all that is in it."""
     entries = await engine.thread(mirror.listing, folder)
+    if moment_ns is not None:
+        for entry in entries:
+            entry.mtime_ns = moment_ns
     sending = asyncio.Lock()  # messages must not be mixed
     sent = 0
     async with calls.stream(GIVE, Packet, Packet, metadata) as stream:

@@ -105,9 +105,11 @@ class Posted:
         """An archive for the client."""
         await self._client.send_tar(number, pieces)
 
-    async def send_tree(self, number: int, folder: str, transferred: "Transferred | None" = None) -> None:
+    async def send_tree(
+        self, number: int, folder: str, transferred: "Transferred | None" = None, *, moment_ns: "int | None" = None
+    ) -> None:
         """Files for the client."""
-        await self._client.send_tree(number, folder, transferred)
+        await self._client.send_tree(number, folder, transferred, moment_ns=moment_ns)
 
 
 class Request:

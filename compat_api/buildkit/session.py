@@ -100,10 +100,12 @@ class Session:
             keep = bool(self.shared_key)  # without one, nobody can come back to it
             await asyncio.shield(engine.thread(_done_with, folder, copy, keep))
 
-    async def send_tree(self, number: int, folder: str, transferred: "Transferred | None" = None) -> None:
+    async def send_tree(
+        self, number: int, folder: str, transferred: "Transferred | None" = None, *, moment_ns: "int | None" = None
+    ) -> None:
         """A tree as output `number`."""
         with self._errors():
-            await filesync.give(self.engine, self.calls, folder, [(_OUTPUT, str(number))], transferred)
+            await filesync.give(self.engine, self.calls, folder, [(_OUTPUT, str(number))], transferred, moment_ns)
 
     async def send_tar(self, number: int, pieces: "AsyncIterator[bytes]") -> None:
         """An archive as output `number`."""

@@ -29,7 +29,8 @@ def do(verb: bytes, directory: str, tar: int, answer: int) -> None:
     else:
         os.dup2(tar, 1)
         _close(tar, answer)
-        size = pack_layer.pack(directory, settles=verb == b"settle")
+        named, _, latest = verb.partition(b"@")
+        size = pack_layer.pack(directory, settles=named == b"settle", latest=int(latest) if latest else None)
         os.write(2, jsontext.dump_bytes({"size": size}))
 
 

@@ -30,9 +30,10 @@ def unpack(settings: "Settings", folder: str, source: int, answer: int) -> None:
     _ask(settings, b"unpack", folder, source, answer)
 
 
-def pack(settings: "Settings", folder: str, sink: int, answer: int) -> None:
-    """Have `folder`, in overlayfs' form, written to `sink` as a layer's tar; as `unpack`."""
-    _ask(settings, b"pack", folder, sink, answer)
+def pack(settings: "Settings", folder: str, sink: int, answer: int, latest: "int | None" = None) -> None:
+    """Have `folder`, in overlayfs' form, written to `sink` as a layer's tar; as `unpack`. `latest`: seconds since 1970,
+    no file is told to be younger."""
+    _ask(settings, b"pack" if latest is None else b"pack@%d" % latest, folder, sink, answer)
 
 
 def settle(settings: "Settings", folder: str, sink: int, answer: int) -> None:
@@ -66,7 +67,9 @@ def _ask(settings: "Settings", verb: bytes, folder: str, tar: int, answer: int) 
                 _end()
                 if attempt == _ATTEMPTS:
                     reason = os.strerror(error.errno or 0).lower()
-                    raise SystemFailure(f"the program that {verb.decode()}s layers does not start: {reason}") from error
+                    raise SystemFailure(
+                        f"the program that {verb.partition(b'@')[0].decode()}s layers does not start: {reason}"
+                    ) from error
             else:
                 return
 

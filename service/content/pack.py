@@ -30,10 +30,14 @@ _KINDS = {
 
 class Packer:
     """Writes a tar to the descriptor `out` (a pipe). `every_attribute`: the extended attributes that an image keeps
-    go in as well, not only the file capabilities."""
+    go in as well, not only the file capabilities. `latest`, `moment` (seconds since 1970): no file is told to be
+    younger than that, or every file to be of that time."""
 
-    def __init__(self, out: int, *, every_attribute: bool = False) -> None:
+    def __init__(
+        self, out: int, *, every_attribute: bool = False, latest: "int | None" = None, moment: "int | None" = None
+    ) -> None:
         self.out, self.every_attribute = out, every_attribute
+        self.latest, self.moment = latest, moment
         self.collected = bytearray()
         self.seen: dict[tuple[int, int], tuple[bytes, int]] = {}  # files with several names: the first, links to come
         self.size = 0  # bytes of files and links so far
@@ -134,13 +138,20 @@ class Packer:
                 stat.S_IMODE(status.st_mode),
                 status.st_uid,
                 status.st_gid,
-                status.st_mtime_ns // 1_000_000_000,
+                self.told_time(status),
                 size=size,
                 link=link,
                 device=device,
                 attributes=self._attributes(path, kind),
             )
         )
+
+    def told_time(self, status: os.stat_result) -> int:
+        """When a file was modified last, as the archive says it: seconds since 1970."""
+        if self.moment is not None:
+            return self.moment
+        mtime = status.st_mtime_ns // 1_000_000_000
+        return mtime if self.latest is None else min(mtime, self.latest)
 
     def put(self, header: bytes) -> None:
         """Have a header go out, with others."""

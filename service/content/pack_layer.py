@@ -22,8 +22,8 @@ _SECOND = 1_000_000_000
 class LayerPacker(Packer):
     """Packs a directory in overlayfs' form. `settles`: what the tar does not say is taken away from it, too."""
 
-    def __init__(self, out: int, *, settles: bool = False) -> None:
-        super().__init__(out, every_attribute=True)
+    def __init__(self, out: int, *, settles: bool = False, latest: "int | None" = None) -> None:
+        super().__init__(out, every_attribute=True, latest=latest)
         self.settles = settles
 
     def _add(self, path: bytes, name: bytes) -> bool:
@@ -71,7 +71,7 @@ class LayerPacker(Packer):
             os.removexattr(path, attribute, follow_symlinks=False)
 
     def _whiteout(self, name: bytes, status: os.stat_result) -> None:
-        mtime = status.st_mtime_ns // 1_000_000_000
+        mtime = self.told_time(status)
         self.put(tar_writer.member(name, tar_writer.FILE, _WHITEOUT_MODE, status.st_uid, status.st_gid, mtime))
 
 
@@ -82,9 +82,10 @@ def _is_opaque(path: bytes) -> bool:
         return False
 
 
-def pack(directory: str, *, settles: bool = False) -> int:
+def pack(directory: str, *, settles: bool = False, latest: "int | None" = None) -> int:
     """Pack `directory`, its own attributes left out as dockerd does: a layer does not say what "/" is. The bytes of
-    what is in it, each file once. Raises BrokenPipeError when nobody reads it."""
+    what is in it, each file once. Files younger than `latest` (seconds since 1970) are told to be of that time.
+    Raises BrokenPipeError when nobody reads it."""
     os.chroot(directory)
     os.chdir("/")
     if settles:
@@ -93,7 +94,7 @@ def pack(directory: str, *, settles: bool = False) -> int:
         for attribute in os.listxattr("/"):
             if attribute.startswith(("trusted.", "user.", "system.posix_acl_")):
                 os.removexattr("/", attribute)
-    packer = LayerPacker(1, settles=settles)
+    packer = LayerPacker(1, settles=settles, latest=latest)
     packer.tree(b"/", b"", with_top=False)
     packer.finish()
     return packer.size

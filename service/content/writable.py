@@ -27,12 +27,17 @@ if TYPE_CHECKING:
 _BLOCK = 512
 
 
-def copied(settings: "Settings", directory: str) -> "tarball.ArchiveLayer | None":
+def copied(settings: "Settings", directory: str, latest: "int | None" = None) -> "tarball.ArchiveLayer | None":
     """Make a layer of `directory` (an upper directory of overlayfs): unpacked, with its blob. None when it is empty.
+
+    `latest`, seconds since 1970: no file of the layer is younger than that.
 
     Raises SystemFailure; then nothing is left.
     """
     made: list[tarball.ArchiveLayer] = []
+
+    def pack(settings: "Settings", directory: str, sink: int, answer: int) -> None:
+        layer_programs.pack(settings, directory, sink, answer, latest)
 
     def unpack(read: "Callable[[int], bytes]") -> None:
         first = _first(read)
@@ -40,7 +45,7 @@ def copied(settings: "Settings", directory: str) -> "tarball.ArchiveLayer | None
             made.append(tarball.store_layer(settings, _Rest(first, read).read))
 
     try:
-        _packed(settings, layer_programs.pack, directory, unpack)
+        _packed(settings, pack, directory, unpack)
     except BaseException:
         for layer in made:
             assert layer.unpacked is not None

@@ -35,12 +35,13 @@ class Base:
             self.layers = store.layers_of(engine.store, id)
             lease.hold(*(layer.chain_id for layer in self.layers))
 
-    def layer(self, directory: str) -> "LayerRow | None":
-        """A registered layer of what stands in `directory` (an upper directory); None when nothing does.
+    def layer(self, directory: str, latest: "int | None" = None) -> "LayerRow | None":
+        """A registered layer of what stands in `directory` (an upper directory); None when nothing does. `latest`,
+        seconds since 1970: no file of it is younger than that.
 
         Raises SystemFailure.
         """
-        packed = writable.copied(self.engine.settings, directory)
+        packed = writable.copied(self.engine.settings, directory, latest)
         return None if packed is None else self.registered(packed)
 
     def taken(self, directory: str) -> "LayerRow | None":

@@ -478,6 +478,7 @@ class Solve:
             if name == "scratch":
                 state.config["WorkingDir"] = "/"
             built = Built(state, config, rows)
+            built.inherited = self._inherited(name, rows)
         built.stage_name = stage.name
         built.state.has_command = False
         return built
@@ -501,6 +502,13 @@ class Solve:
             return await self.base(name, platform)
         except MoorageError as error:
             raise self.failed(error.message, stage.number, end=stage.end) from None
+
+    def _inherited(self, name: str, rows: "Sequence[LayerRow]") -> int:
+        """How many of a base's layers are an image's, not made for this build: what a context holds, is."""
+        kind, value = self.plan.named(name) or ("image", "")
+        if kind == "input":
+            return self._input(value).inherited
+        return len(rows) if kind == "image" else 0
 
     async def base(self, name: str, platform: str) -> "tuple[dict[str, Any], list[LayerRow]]":
         """An image's configuration and layers: of this machine, or of a registry. Looked up once."""

@@ -3,7 +3,8 @@
 from service import bell, jsontext, timestamps
 from service.content import image_config
 from service.content import reference as references
-from service.engine import image_events, save, solve_cache, solve_told
+from service.content.rootfs import layer_path
+from service.engine import image_events, save, solve_cache, solve_steps, solve_told
 from service.engine.build_files import PROGRAM
 from service.engine.files_process import FilesProcess
 from service.engine.layers import image_row
@@ -13,7 +14,8 @@ from service.store import images as store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
+    from typing import Any
 
     from service.build_files import Job
     from service.content.reference import Reference
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from service.engine.solve_result import Result
     from service.engine.solve_told import Step
     from service.engine.solving import Exporter, Progress, Session
-    from service.store.images import ImageRow
+    from service.store.images import ImageRow, LayerRow
 
 _IMAGES = ("moby", "image")
 _ARCHIVES = ("oci", "docker")
@@ -33,8 +35,7 @@ async def export(
     """Export a result; what the client is told of it (`containerimage.digest` and the like). Raises SolveFailed."""
     if result.built is None:
         return {}
-    if exporter.attributes.get("rewrite-timestamp", "false").lower() not in ("false", "0", "f"):
-        raise SolveFailed("the times of files cannot be rewritten: rewrite-timestamp is not supported")
+    epoch = _epoch(result, exporter)
     try:
         if exporter.type in _IMAGES:
             return await _image(engine, result, exporter, progress)
@@ -43,11 +44,12 @@ async def export(
         if exporter.type == "local":
             async with solve_told.Step(progress, "exporting to client directory", key=f"{result.id} local") as step:
                 root = await result.root()
-                await session.send_tree(exporter.number, root, step.transferred("copying files"))
+                line, moment = step.transferred("copying files"), None if epoch is None else epoch * 1_000_000_000
+                await session.send_tree(exporter.number, root, line, moment_ns=moment)
             return {}
         if exporter.type == "tar":
             async with solve_told.Step(progress, "exporting to client tarball", key=f"{result.id} tar") as step:
-                await session.send_tar(exporter.number, _told(_tar(result), step, "sending tarball"))
+                await session.send_tar(exporter.number, _told(_tar(result, epoch), step, "sending tarball"))
             return {}
     except SolveFailed:
         raise
@@ -56,12 +58,51 @@ async def export(
     raise SolveFailed(f"exporter {exporter.type!r} could not be found".replace("'", '"'))
 
 
-def _config(result: "Result", exporter: "Exporter") -> bytes:
+def _epoch(result: "Result", exporter: "Exporter") -> "int | None":
+    """SOURCE_DATE_EPOCH, as the build or the output was given it: seconds since 1970. Raises SolveFailed."""
+    text = exporter.attributes.get("source-date-epoch")
+    if not text:
+        return None if result.built is None else result.built.epoch
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
+        raise SolveFailed(f"invalid SOURCE_DATE_EPOCH: {text}")
+    return int(text)
+
+
+def _config(result: "Result", exporter: "Exporter", layers: "Sequence[LayerRow]") -> bytes:
     """The configuration: the client may have changed it."""
+    assert result.built is not None
     config = bytes(exporter.metadata.get("containerimage.config") or result.config)
-    if exporter.inline_cache and result.built is not None:
-        return jsontext.dump_bytes({**jsontext.loads(config), solve_cache.INLINE: result.built.keys})
-    return config
+    more: dict[str, Any] = {}
+    if list(layers) != result.built.layers:
+        more["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
+    if exporter.inline_cache:
+        more[solve_cache.INLINE] = result.built.keys
+    return jsontext.dump_bytes({**jsontext.loads(config), **more}) if more else config
+
+
+async def _layers(engine: "Engine", result: "Result", exporter: "Exporter") -> "list[LayerRow]":
+    """The layers. With `rewrite-timestamp` no file of those that were made here is younger than SOURCE_DATE_EPOCH."""
+    assert result.built is not None
+    layers, epoch = list(result.built.layers), _epoch(result, exporter)
+    asked = exporter.attributes.get("rewrite-timestamp", "false").lower()
+    if asked in ("", "false", "0", "f") or epoch is None:
+        return layers
+    if asked not in ("true", "1", "t"):
+        raise SolveFailed(f'non-bool value for rewrite-timestamp: strconv.ParseBool: parsing "{asked}": invalid syntax')
+    solve, made = result.solve, layers[: result.built.inherited]
+    for layer in layers[result.built.inherited :]:
+        key = solve_steps.hashed("times", solve_steps.chain(made), layer.diff_id, epoch)
+        async with solve_steps.lock(key):
+            found = await engine.thread(solve_cache.found, engine, solve.lease, key)
+            if found is None:
+                path = layer_path(engine.settings, layer.directory)
+                fresh = await solve.thread(solve_steps.timed, solve, list(made), path, epoch)
+                told = f"layer {layer.diff_id} with times up to {epoch}"
+                await engine.thread(solve_cache.keep, engine, key, fresh, told, timestamps.now_ns())
+            else:
+                fresh = found[0]
+        made.append(fresh)
+    return made
 
 
 def _names(exporter: "Exporter") -> "list[Reference]":
@@ -79,7 +120,8 @@ async def _image(engine: "Engine", result: "Result", exporter: "Exporter", progr
     names = _names(exporter)
     async with solve_told.Step(progress, "exporting to image", key=f"{result.id} image") as step:
         await step.line("exporting layers")
-        row = await engine.thread(_register, engine, result, _config(result, exporter), names)
+        layers = await _layers(engine, result, exporter)
+        row = await engine.thread(_register, engine, result, layers, _config(result, exporter, layers), names)
         await step.line("exporting layers", done=True)
         await step.line(f"writing image {row.id}", done=True)
         for name in names:
@@ -91,9 +133,9 @@ async def _image(engine: "Engine", result: "Result", exporter: "Exporter", progr
     }
 
 
-def _register(engine: "Engine", result: "Result", config: bytes, names: "list[Reference]") -> "ImageRow":
-    assert result.built is not None
-    layers = result.built.layers
+def _register(
+    engine: "Engine", result: "Result", layers: "Sequence[LayerRow]", config: bytes, names: "list[Reference]"
+) -> "ImageRow":
     row = image_row(config, layers)
     with engine.store.write():
         fresh = store.insert(engine.store, row, [layer.chain_id for layer in layers])
@@ -111,11 +153,10 @@ async def _archive(
     engine: "Engine", result: "Result", exporter: "Exporter", session: "Session", progress: "Progress"
 ) -> "dict[str, str]":
     """An OCI layout that is a docker-archive, too."""
-    assert result.built is not None
-    layers, config = result.built.layers, _config(result, exporter)
     names = [name.stored for name in _names(exporter)]
     async with solve_told.Step(progress, f"exporting to {exporter.type} image format", key=f"{result.id} oci") as step:
-        row = image_row(config, layers)
+        layers = await _layers(engine, result, exporter)
+        row = image_row(_config(result, exporter, layers), layers)
         saved = await engine.thread(save.unregistered, engine, result.solve.lease, row, layers, names)
         await session.send_tar(exporter.number, _told(save.archive(engine, saved), step, "sending tarball"))
     return {
@@ -134,11 +175,13 @@ async def _told(pieces: "AsyncIterator[bytes]", step: "Step", line: str) -> "Asy
     await step.line(line, sent, done=True)
 
 
-async def _tar(result: "Result") -> "AsyncIterator[bytes]":
-    """The files as a tar."""
+async def _tar(result: "Result", epoch: "int | None") -> "AsyncIterator[bytes]":
+    """The files as a tar; `epoch`: seconds since 1970, the time of all of them."""
     assert result.built is not None
     solve = result.solve
     job: Job = {"do": "pack", "staging": solve.files.staging, "target": solve.tree(result.built.layers)}
+    if epoch is not None:
+        job["moment"] = epoch
     async with FilesProcess(solve.engine, job, program=PROGRAM) as program:
         async for piece in program:
             yield piece

@@ -68,6 +68,7 @@ class Built:
         self.state, self.base = state, base
         self.layers = list(layers)
         self.keys = [""] * len(self.layers)  # of the steps that made the layers; empty for those of the base
+        self.inherited = len(self.layers)  # how many of them no build has made that can be told about
         self.author: str = base.get("author") or ""
         self.history: list[dict[str, Any]] = [dict(entry) for entry in base.get("history") or ()]
         self._undated: list[dict[str, Any]] = []
@@ -79,7 +80,7 @@ class Built:
         """A stage that begins where this one ended."""
         state = LaterState(jsontext.loads(jsontext.dumps(self.state.config)), arguments, self.state.escape)
         fresh = Built(state, {**self.base, "author": self.author}, self.layers)
-        fresh.keys = list(self.keys)
+        fresh.keys, fresh.inherited = list(self.keys), self.inherited
         fresh.history = [dict(entry) for entry in self.history]
         fresh._undated = [entry for entry in fresh.history if not entry.get("created")]
         fresh.created = self.created

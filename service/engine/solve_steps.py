@@ -105,6 +105,17 @@ def layer_of(solve: "Solve", below: "Sequence[LayerRow]", upper: str) -> "LayerR
     return made if made is not None else _empty_layer(solve, base)
 
 
+def timed(solve: "Solve", below: "Sequence[LayerRow]", directory: str, latest: int) -> "LayerRow":
+    """The layer of a layer's directory on top of others, no file of it younger than `latest` (seconds since 1970).
+
+    Blocking.
+    """
+    base = child_image.Base(solve.engine, solve.lease, "")
+    base.layers = list(below)
+    made = base.layer(directory, latest)
+    return made if made is not None else _empty_layer(solve, base)
+
+
 def _empty_layer(solve: "Solve", base: child_image.Base) -> "LayerRow":
     pieces = [_EMPTY_TAR]
     packed = tarball.store_layer(solve.engine.settings, lambda _: pieces.pop() if pieces else b"")

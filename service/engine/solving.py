@@ -130,9 +130,11 @@ class Session(Protocol):
         """Give the client the archive of output `number`, as fast as it takes it."""
         ...
 
-    async def send_tree(self, number: int, folder: str, transferred: "Transferred | None" = None) -> None:
+    async def send_tree(
+        self, number: int, folder: str, transferred: "Transferred | None" = None, *, moment_ns: "int | None" = None
+    ) -> None:
         """Give the client the files below `folder` as output `number` (type=local). Links are not followed: absolute
-        ones do not mean what they say here."""
+        ones do not mean what they say here. `moment_ns`: the time of all of them, instead of their own."""
         ...
 
 

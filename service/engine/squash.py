@@ -27,8 +27,8 @@ class Squashing:
         return self.image.layers[len(self.below.layers) :]
 
     def register(self, directory: str) -> "ImageRow":
-        """The image with what stands in `directory` (in overlayfs' form) instead of its own layers."""
-        layer = self.below.layer(directory)
+        """The image with what stands in `directory` (in overlayfs' form; it is moved) instead of its own layers."""
+        layer = self.below.taken(directory)
         layers = [*self.below.layers, *([layer] if layer else ())]
         document, now = self.image.config, timestamps.now()
         history = list(document.get("history") or ())

@@ -79,7 +79,9 @@ class FolderSession:
         """Keep it."""
         self.sent[number] = b"".join([piece async for piece in pieces])
 
-    async def send_tree(self, number: int, folder: str, transferred: Transferred | None = None) -> None:
+    async def send_tree(
+        self, number: int, folder: str, transferred: Transferred | None = None, *, moment_ns: int | None = None
+    ) -> None:
         """Keep what is there."""
         del transferred
         self.sent[number] = files_below(folder)
