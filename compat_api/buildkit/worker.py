@@ -3,6 +3,7 @@
 from compat_api import negotiation
 from compat_api.buildkit.wire import control_pb2 as control
 from service.content import mirror, platforms
+from service.kernel import binfmt
 
 _PACKAGE = "github.com/moby/buildkit"
 _VERSION = "v0.25.2"  # the release that is built into the engine which `negotiation` names: clients compare it
@@ -16,6 +17,9 @@ def record() -> control.WorkerRecord:
         ID=f"moorage-{system}-{architecture}", Labels={_LABEL + "executor": "moorage"}, version=version()
     )
     found.platforms.add(OS=system, Architecture=architecture, Variant=variant)
+    for other, its_variant in binfmt.emulated():
+        if other != architecture:
+            found.platforms.add(OS=system, Architecture=other, Variant=its_variant)
     found.policies.add(
         filters=["type==source.local"], keepDuration=mirror.KEPT_SECONDS * 10**9, maxUsedSpace=mirror.KEPT_BYTES
     )

@@ -102,9 +102,8 @@ class Build:
         self.abandoned = False
         self.untold: collections.deque[dict[str, Any]] = collections.deque(maxlen=_UNTOLD)  # told if the build fails
         here = platforms.host()
-        self.arguments = Arguments(
-            options.arguments, here, platforms.parse(options.platform) if options.platform else here
-        )
+        self.platform = platforms.parse(options.platform) if options.platform else None
+        self.arguments = Arguments(options.arguments, here, self.platform or here)
         self.escape = "\\"
         self.results: list[tuple[str, str]] = []  # of the stages that are done: name, image
         self.created: list[str] = []  # the containers of the present step
@@ -459,6 +458,7 @@ class Build:
             {**config, "Image": self.image},
             container_id=container_id,
             author=self.state.author,
+            platform=self.platform,
         )
         self.image = await self.thread(self._commit, step, upper)
 

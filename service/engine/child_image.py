@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from service.content.layers import Unpacked
+    from service.content.platforms import Platform
     from service.content.reference import Reference
     from service.content.tarball import ArchiveLayer
     from service.engine.engine import Engine
@@ -88,9 +89,12 @@ class Step:
         container_id: str = "",
         author: str = "",
         comment: str = "",
+        platform: "Platform | None" = None,
     ) -> None:
+        """`platform`: of an image that begins with nothing; None: this machine's."""
         self.config, self.container_config = config, container_config
         self.container_id, self.author, self.comment = container_id, author, comment
+        self.platform = platform
 
 
 def create(base: Base, layer: "LayerRow | None", step: Step, target: "Reference | None" = None) -> "ImageRow":
@@ -116,7 +120,7 @@ def create(base: Base, layer: "LayerRow | None", step: Step, target: "Reference 
 
 def _document(base: Base, layer: "LayerRow | None", step: Step) -> "dict[str, Any]":
     """The image's configuration, in the keys and the order of moby's image.Image."""
-    system, architecture, variant = image_config.host_platform()
+    system, architecture, variant = step.platform or image_config.host_platform()
     if base.id:
         architecture = base.config.get("architecture") or architecture
         variant = base.config.get("variant") or ""

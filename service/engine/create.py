@@ -90,6 +90,8 @@ def create(
     of_image = image.config.get("config") or {} if image else {}
     namespaces.check_exposed(asked, of_image, host)
     config = container_config.merge(asked, of_image)
+    if image and not platform:
+        warnings += images.foreign(image)
     warnings += unsupported.warnings(host)
     container_id = ids.new_id()
     if not config["Hostname"]:

@@ -90,6 +90,19 @@ def find(engine: "Engine", name: str, platform: str = "") -> Image:
     return image
 
 
+def foreign(image: Image) -> "list[str]":
+    """What a client is warned of that has asked for no platform, and gets another one than this machine's."""
+    from service.content import platforms
+
+    here = platforms.host()
+    if not image.config.get("architecture") or platforms.matches(here, image.config):
+        return []
+    return [
+        f"The requested image's platform ({platforms.of(image.config)}) does not match the detected host platform "
+        f"({platforms.text(here)}) and no specific platform was requested"
+    ]
+
+
 def resolve(engine: "Engine", name: str) -> str:
     """The id of the image that `find` finds, whatever its platform. Raises as `find`."""
     parsed = reference.parse_any(name)

@@ -39,11 +39,15 @@ _downloading: "dict[tuple[str, str], asyncio.Lock]" = {}
 
 
 async def pull(
-    engine: "Engine", reference: Reference, credentials: Credentials, platform: str = ""
+    engine: "Engine",
+    reference: Reference,
+    credentials: Credentials,
+    platform: str = "",
+    outcome: "Outcome | None" = None,
 ) -> "AsyncIterator[dict[str, Any]]":
     """Pull one image, yielding Docker's messages. Raises MoorageError, before or between them."""
     reference = reference.with_default_tag()
-    outcome = _Outcome()
+    outcome = outcome or Outcome()
     async for message in _pulled(engine, reference, credentials, platform, outcome):
         yield message
     yield progress.message(f"Status: {outcome.told} for {reference.familiar}")
@@ -60,7 +64,7 @@ async def pull_all(
     except RegistryError as error:
         raise pull_refusal(error, reference) from error
     await registry.close()
-    outcome = _Outcome()
+    outcome = Outcome()
     for tag in tags:
         tagged = Reference(reference.domain, reference.path, tag)
         async for message in _pulled(engine, tagged, credentials, platform, outcome):
@@ -68,10 +72,15 @@ async def pull_all(
     yield progress.message(f"Status: {outcome.told} for {reference.familiar}")
 
 
-class _Outcome:
-    """What came of a pull: whether a name means something new, and what is odd about its platform."""
+class Outcome:
+    """What came of a pull: the image, whether a name means something new, and what is odd about its platform.
 
-    def __init__(self) -> None:
+    `keeps_names`: a tag that means an image already goes on to mean that one.
+    """
+
+    def __init__(self, *, keeps_names: bool = False) -> None:
+        self.keeps_names = keeps_names
+        self.id = ""
         self.fresh = False
         self.mismatch = ""
 
@@ -82,7 +91,7 @@ class _Outcome:
 
 
 async def _pulled(
-    engine: "Engine", reference: Reference, credentials: Credentials, platform: str, outcome: _Outcome
+    engine: "Engine", reference: Reference, credentials: Credentials, platform: str, outcome: Outcome
 ) -> "AsyncIterator[dict[str, Any]]":
     """The messages of one reference up to its digest."""
     wanted = platforms.parse(platform) if platform else platforms.host()
@@ -123,7 +132,7 @@ async def _pulled(
                 if not task.done():
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
-            outcome.fresh |= await engine.thread(_register, engine, reference, digest, manifest, config, rows)
+            await engine.thread(_register, engine, reference, digest, manifest, config, rows, outcome)
     finally:
         await registry.close()
     if platform and not platforms.matches(wanted, parsed := image_config.parse(config)):
@@ -323,30 +332,36 @@ def _discard_result(done: "asyncio.Future[unpacking.Unpacked]") -> None:
 
 
 def _register(
-    engine: "Engine", reference: Reference, digest: str, manifest: RemoteManifest, config: bytes, rows: "list[LayerRow]"
-) -> bool:
-    """The one commit of a pull. Whether the name means something new now."""
+    engine: "Engine",
+    reference: Reference,
+    digest: str,
+    manifest: RemoteManifest,
+    config: bytes,
+    rows: "list[LayerRow]",
+    outcome: "Outcome",
+) -> None:
+    """The one commit of a pull."""
     blob = blobs.put(engine.settings, manifest.content)
     row = image_row(config, rows, blob)
     with engine.store.write():
         store.insert(engine.store, row, [layer.chain_id for layer in rows])
-        fresh = _name(engine, reference, digest, row)
+        _name(engine, reference, digest, row, outcome)
     flushing.soon(engine)
     bell.ring(engine.settings.bell)
-    return fresh
 
 
-def _name(engine: "Engine", reference: Reference, digest: str, row: "ImageRow") -> bool:
-    """Let the reference mean the image, in the caller's transaction. Whether that is new."""
+def _name(engine: "Engine", reference: Reference, digest: str, row: "ImageRow", outcome: "Outcome") -> None:
+    """Let the reference mean the image, in the caller's transaction."""
     before = store.by_reference(engine.store, reference.stored)
-    if not reference.digest and before != row.id:
+    if not reference.digest and before != row.id and not (before and outcome.keeps_names):
         store.tag(engine.store, reference.stored, row.id, timestamps.now_ns())
     store.add_digest(engine.store, f"{reference.repository}@{digest}", row.id)
     image_events.record(engine.store, "pull", row, reference.familiar_repository, actor=reference.familiar)
-    return before != row.id
+    outcome.id = row.id
+    outcome.fresh |= before != row.id
 
 
-def _retagged(engine: "Engine", reference: Reference, digest: str, wanted: "Platform", outcome: "_Outcome") -> bool:
+def _retagged(engine: "Engine", reference: Reference, digest: str, wanted: "Platform", outcome: "Outcome") -> bool:
     """Whether the image that a digest means for a platform is here; then the reference means it from now on."""
     with engine.store.write():
         image_id = store.by_reference(engine.store, f"{reference.repository}@{digest}") if digest else None
@@ -355,7 +370,7 @@ def _retagged(engine: "Engine", reference: Reference, digest: str, wanted: "Plat
         row = store.get(engine.store, image_id)
         if not platforms.matches(wanted, image_config.parse(row.config.encode())):
             return False
-        outcome.fresh |= _name(engine, reference, digest, row)
+        _name(engine, reference, digest, row, outcome)
     bell.ring(engine.settings.bell)
     return True
 

@@ -119,6 +119,8 @@ class Solve:
         self.imported: dict[str, tuple[LayerRow, str]] = {}  # by key: what --cache-from has brought
         self.context_path = ""
         self.here = platforms.host()
+        self.asked = self._platform()  # the platform that is asked for; empty: this machine's, whatever a base says
+        self.target = platforms.parse(self.asked) if self.asked else self.here
         self.filename = self.attributes.get("filename") or "Dockerfile"
         self.text = b""
         self.definition = ""  # the digest of the vertex that has loaded it
@@ -133,7 +135,7 @@ class Solve:
                 if name.startswith("build-arg:")
             },
             self.here,
-            self.here,
+            self.target,
         )
         epoch = self.arguments.given.get("SOURCE_DATE_EPOCH") or ""
         if epoch and not (epoch.isascii() and epoch.isdigit() and len(epoch) < 12):
@@ -217,7 +219,7 @@ class Solve:
 
     async def run(self) -> Result:
         """The whole."""
-        platform = self._platform()
+        platform = platforms.text(self.target)
         try:
             dockerfile = await self._read()
         except SolveFailed as error:
@@ -259,7 +261,7 @@ class Solve:
                 raise SolveFailed(f"unsupported cache import type {option.type}: images (type=registry) can be given")
             async with self.step(f"importing cache manifest from {name}") as step:
                 try:
-                    config, rows = await self.base(name, "")
+                    config, rows = await self.base(name, self.asked)
                 except MoorageError as error:  # as BuildKit: a build does without
                     await step.log(
                         2, f"WARNING: failed to import cache manifest from {name}: {error.message}\n".encode()
@@ -269,17 +271,12 @@ class Solve:
 
     def _platform(self) -> str:
         asked = [name for name in (self.attributes.get("platform") or "").split(",") if name]
-        here = platforms.text(self.here)
         if len(asked) > 1:
             raise SolveFailed("multiple platforms feature is currently not supported for docker driver")
-        if not asked:
-            return here
-        wanted = platforms.parse(asked[0])
-        if wanted[:2] != self.here[:2]:
-            raise SolveFailed(
-                f"no match for platform {platforms.text(wanted)}: builds are for this machine's own ({here}) only"
-            )
-        return here
+        try:
+            return platforms.text(platforms.parse(asked[0])) if asked else ""
+        except MoorageError as error:
+            raise SolveFailed(f"failed to parse platform {asked[0]}: {error.message}") from None
 
     async def _read(self) -> "Dockerfile":
         """The Dockerfile, and what is to be left out of the context."""
@@ -389,7 +386,7 @@ class Solve:
             if kind == "remote":
                 return tree(path=await solve_fetch.context(self, value))
             origin = value
-        _, rows = await self.base(origin, "")
+        _, rows = await self.base(origin, self.asked)
         return self.tree(rows)
 
     async def _named_local(self, origin: str, key: str) -> str:
@@ -478,6 +475,8 @@ class Solve:
             if name == "scratch":
                 state.config["WorkingDir"] = "/"
             built = Built(state, config, rows)
+            made_for = self.asked or (platform if name != "scratch" else "")
+            built.platform = platforms.parse(made_for) if made_for else None
             built.inherited = self._inherited(name, rows)
         built.stage_name = stage.name
         built.state.has_command = False
@@ -529,16 +528,20 @@ class Solve:
                 except NotFound:
                     pass
             credentials = await self.session.credentials(reference.domain)
+            # an image of another machine's kind does not take the name of one of ours
+            outcome = pull.Outcome(keeps_names=bool(platform) and platforms.parse(platform)[:2] != self.here[:2])
             try:
-                async for message in pull.pull(self.engine, reference, credentials, platform):
+                async for message in pull.pull(self.engine, reference, credentials, platform, outcome):
                     await _told(step, message)
-                return await self.thread(self._held, name, platform)
+                return await self.thread(self._held, outcome.id, platform)
             except MoorageError as error:
                 said = error.message
         raise SystemFailure(f"{name}: failed to resolve source metadata for {reference.stored}: {said}")
 
     def _held(self, name: str, platform: str) -> "tuple[dict[str, Any], list[LayerRow]]":
         found = images.find(self.engine, name, platform)
+        if not platform and images.foreign(found):  # as if it were not here: there may be one for this machine
+            raise NotFound(f"No such image: {name}")
         with self.engine.store.write(durable=False):
             rows = store.layers_of(self.engine.store, found.id)
             self.lease.hold(*(layer.chain_id for layer in rows))

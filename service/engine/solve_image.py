@@ -73,6 +73,7 @@ class Built:
         self.history: list[dict[str, Any]] = [dict(entry) for entry in base.get("history") or ()]
         self._undated: list[dict[str, Any]] = []
         self.stage_name = ""
+        self.platform: Sequence[str] | None = None  # what was asked for; None: what the base is made for
         self.epoch: int | None = None  # seconds since 1970 that no time in the configuration may be later than
         self.created = ""  # of the last step that made a layer
 
@@ -83,8 +84,13 @@ class Built:
         fresh.keys, fresh.inherited = list(self.keys), self.inherited
         fresh.history = [dict(entry) for entry in self.history]
         fresh._undated = [entry for entry in fresh.history if not entry.get("created")]
-        fresh.created = self.created
+        fresh.created, fresh.platform = self.created, self.platform
         return fresh
+
+    def is_foreign(self, here: "Sequence[str]") -> bool:
+        """Whether it is made for another kind of machine than `here` (os, architecture, variant)."""
+        architecture = self.platform[1] if self.platform is not None else self.base.get("architecture")
+        return bool(architecture) and architecture != here[1]
 
     def step(self, created_by: str, layer: "LayerRow | None" = None, created: str = "", key: str = "") -> None:
         """Note a step; one without a layer has the time of the next one that has one."""
@@ -131,7 +137,11 @@ class Built:
     def document(self, platform: "Sequence[str]") -> bytes:
         """The whole configuration."""
         system, architecture, variant = (*platform, "", "", "")[:3]
-        variant = self.base.get("variant") or variant if self.base else variant
+        if self.platform is not None:
+            system, architecture, variant = self.platform
+        elif self.base:
+            architecture, variant = self.base.get("architecture") or architecture, self.base.get("variant") or variant
+            system = self.base.get("os") or system
         created = self.created or self.base.get("created") or timestamps.now()
         history = [{**entry, "created": entry["created"] or created} for entry in self.history] if self.history else []
         if self.epoch is not None:
@@ -140,13 +150,13 @@ class Built:
             history = [{**entry, "created": min(entry["created"], latest)} for entry in history]
         config = self.state.config
         document = {
-            "architecture": self.base.get("architecture") or architecture,
+            "architecture": architecture,
             **({"variant": variant} if variant else {}),
             **({"author": self.author} if self.author else {}),
             "config": {key: config[key] for key in _CONFIG if config.get(key)},
             "created": created,
             "history": history,
-            "os": self.base.get("os") or system,
+            "os": system,
             **{key: self.base[key] for key in ("os.version", "os.features") if self.base.get(key)},
             "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in self.layers]},
         }

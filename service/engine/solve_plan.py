@@ -92,7 +92,7 @@ class Plan:
             except BadWord as error:
                 raise solve.failed(str(error), stage.number, end=stage.end) from None
             self._check_platform(stage.number, stage.end, platform)
-            self.bases.append((name, platform))
+            self.bases.append((name, platform or solve.asked))
         self.wanted: list[int] = []  # what the target needs, and itself
 
     def _check_platform(self, line: int, end: int, platform: str) -> None:
@@ -101,16 +101,9 @@ class Plan:
         if not platform:
             return
         try:
-            wanted = platforms.parse(platform)
+            platforms.parse(platform)
         except MoorageError as error:
             raise self.solve.failed(f"failed to parse platform {platform}: {error.message}", line, end=end) from None
-        if tuple(wanted[:2]) != tuple(self.solve.here[:2]):
-            raise self.solve.failed(
-                f"no match for platform {platforms.text(wanted)}: builds are for this machine's own "
-                f"({platforms.text(self.solve.here)}) only",
-                line,
-                end=end,
-            )
 
     def target(self) -> int:
         """The stage that is asked for. Raises SolveFailed."""

@@ -16,7 +16,7 @@ from service.builder import configuration, run_mounts
 from service.builder.arguments import PREDEFINED
 from service.builder.dockerfile import BadDockerfile, heredoc_of
 from service.builder.words import expanded_plainly
-from service.content import tarball
+from service.content import platforms, tarball
 from service.engine import build_copy, build_files, build_run, child_image, container_config, solve_cache, solve_plan
 from service.engine.build_files import Copy, tree
 from service.engine.solving import NETWORK_HOST, SECURITY_INSECURE
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 SANDBOX = "buildkitsandbox"  # the name of the machine that a step sees
 _EMPTY_TAR = bytes(1024)
+_UNKNOWN_FORMAT = b"exec format error"
 _doing: "weakref.WeakValueDictionary[str, asyncio.Lock]" = weakref.WeakValueDictionary()
 
 
@@ -348,6 +349,13 @@ async def run(solve: "Solve", built: "Built", instruction: "Instruction", step: 
                 config=whole,
                 host=host,
             )
+            unknown = False  # whether the kernel knew no way to run it
+
+            async def told(stream: int, data: bytes) -> None:
+                nonlocal unknown
+                unknown = unknown or _UNKNOWN_FORMAT in data
+                await step.log(stream, data)
+
             async with container:
                 for mount, origin in zip(mounts, origins, strict=True):
                     await _mount(solve, stack, container, mount, origin)
@@ -357,11 +365,14 @@ async def run(solve: "Solve", built: "Built", instruction: "Instruction", step: 
                 )
                 await container.create()
                 try:
-                    code, _ = await build_run.ran(solve.engine, container.id, step.log)
+                    code, _ = await build_run.ran(solve.engine, container.id, told)
                 except StartRefused as error:
                     said = error.message[error.message.find("unable to start") :].removesuffix(": unknown")
                     await step.log(2, f"runc run failed: {said}\n".encode())
                     code = 1
+                if code and unknown and built.is_foreign(solve.here):
+                    text = f"this machine ({platforms.text(solve.here)}) has no binfmt_misc handler for such programs\n"
+                    await step.log(2, text.encode())
                 if code:
                     raise SystemFailure(f'process "{" ".join(words)}" did not complete successfully: exit code: {code}')
                 await solve.thread(_clean, container.upper, stubs)
