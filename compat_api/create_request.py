@@ -3,7 +3,7 @@
 Which version has what stands in `versions`; here is what follows from it. The request is edited in place.
 """
 
-from compat_api.versions import has
+from compat_api.versions import apply, has
 from service.errors import InvalidParameter
 
 TYPE_CHECKING = False
@@ -23,6 +23,7 @@ def as_newest(request: "Settings", version: "Version") -> list[str]:
     Raises InvalidParameter where a version refuses what it does not have (moby: the create route's order and words).
     """
     host = request["HostConfig"] = request.get("HostConfig") or {}
+    apply("ContainerCreateRequest", request, version)
     networking = request["NetworkingConfig"] = request.get("NetworkingConfig") or {}
     endpoints = networking["EndpointsConfig"] = networking.get("EndpointsConfig") or {}
     mounts = [mount for mount in host.get("Mounts") or () if mount]
@@ -40,7 +41,12 @@ def as_newest(request: "Settings", version: "Version") -> list[str]:
             endpoint.pop("GwPriority", None)
     if any(mount.get("Type") == "image" for mount in mounts) and not has("image mounts", version):
         raise InvalidParameter('Mount type "Image" needs API v1.48 or newer')
-    warnings = [_volume_driver(host, mounts, version), _mac_address(request, version), _sysctls(request, version)]
+    warnings = [
+        _volume_driver(host, mounts, version),
+        _mac_address(request, version),
+        _sysctls(request, version),
+        _empty_port_bindings(host, version),
+    ]
     return [warning for warning in warnings if warning]
 
 
@@ -100,6 +106,10 @@ def _mac_address(request: "Settings", version: "Version") -> str:
     """A container's MAC address is one of its endpoints' today; the container-wide one goes to the main network's."""
     host, endpoints = request["HostConfig"], request["NetworkingConfig"]["EndpointsConfig"]
     address = request.pop("MacAddress", None)
+    if address and has("mac address per endpoint only", version):
+        raise InvalidParameter(
+            "container-wide MAC address no longer supported; use endpoint-specific MAC address instead"
+        )
     per_endpoint = has("mac address per endpoint", version)
     has_network = host["NetworkMode"] not in ("host", "none") and not host["NetworkMode"].startswith("container:")
     if not address:
@@ -160,6 +170,22 @@ def _sysctls(request: "Settings", version: "Version") -> str:
     for name in moved:
         del host["Sysctls"][name]
     return f'Migrated sysctl "{",".join(moved)}" to DriverOpts{{"{ENDPOINT_SYSCTLS}":"{text}"}}.'
+
+
+def _empty_port_bindings(host: "Settings", version: "Version") -> str:
+    """A port with an empty list of bindings is published somewhere, as if a blank one had been given."""
+    if not has("warning of empty port bindings", version):
+        return ""
+    empty = [port for port, bindings in (host.get("PortBindings") or {}).items() if not bindings]
+    for port in empty:
+        host["PortBindings"][port] = [{}]
+    if not empty:
+        return ""
+    named = ", ".join(port if "/" in port else f"{port}/tcp" for port in empty)
+    return (
+        f"Following container port(s) have an empty list of port-bindings: {named}. "
+        "Such bindings will be discarded in a future version."
+    )
 
 
 def _main_endpoint(mode: str, endpoints: "Settings", version: "Version") -> "Settings":

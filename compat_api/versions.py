@@ -1,8 +1,10 @@
-"""The one table of differences between API versions. Handlers build the newest shape; older ones are made from it here.
+"""The one table of differences between API versions. Handlers build what some version shows; others leave out of that.
 
 How to add a row: find the shape's name (the one a handler passes to `Reply.json(document, shape=…)`), and add to `ROWS`
 
     since((1, 48), "ImageManifestDescriptor")          a field that versions below 1.48 do not have
+    gone((1, 52), "Config.MacAddress")                 a field that versions from 1.52 on do not have
+    unset((1, 52), "Author")                           one that they leave out where it is empty
     until((1, 44), _virtual_size)                      a function that versions below 1.44 need: it edits one object
 
 A request's body has rows as well, under a shape that ends in `Request`: what its version does not know is not read.
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 
     Version = tuple[int, int]
     Edit = Callable[[dict[str, Any]], None]
-    Row = tuple[Version, Edit]
+    Row = tuple[Version, Version, Edit]  # the edit is for versions from the first one on, and below the second
 
 MULTIPLEXED = b"application/vnd.docker.multiplexed-stream"
 RAW = b"application/vnd.docker.raw-stream"
+_FIRST, _NEVER = (0, 0), (1 << 16, 0)
 
 
 SINCE: "dict[str, Version]" = {
@@ -65,6 +68,14 @@ SINCE: "dict[str, Version]" = {
     "image delete platforms": (1, 50),
     "image inspect platform": (1, 49),
     "info without the bridge's filter": (1, 50),
+    "several platforms in a load and a save": (1, 52),
+    "events as lines": (1, 52),  # where `Accept` asks for nothing; before, they called themselves JSON
+    "mac address per endpoint only": (1, 52),
+    "warning of empty port bindings": (1, 52),
+    "data usage in short": (1, 52),  # `verbose` asks for the rest
+    "addresses of a network counted": (1, 52),
+    "image list identity": (1, 54),
+    "image attestations": (1, 55),
 }
 
 
@@ -76,7 +87,7 @@ def has(what: str, version: "Version") -> bool:
 def apply(shape: str, document: "Any", version: "Version") -> "Any":
     """`document`, of the newest version, made into what `version` knows. Edits it in place and returns it."""
     rows = ROWS.get(shape, ())
-    wanted = [edit for below, edit in rows if version < below]
+    wanted = [edit for first, below, edit in rows if first <= version < below]
     for item in (document if isinstance(document, list) else (document,)) if wanted else ():
         for edit in wanted:
             edit(item)
@@ -95,18 +106,33 @@ def event_is_known(kind: str, action: str, version: "Version") -> bool:
 
 def since(version: "Version", path: str) -> "Row":
     """A row: the field at `path` is new in `version`."""
+    return _FIRST, version, _without(path)
+
+
+def gone(version: "Version", path: str) -> "Row":
+    """A row: the field at `path` is no more from `version` on."""
+    return version, _NEVER, _without(path)
+
+
+def unset(version: "Version", path: str) -> "Row":
+    """A row: from `version` on the field at `path` is left out where it is empty (Go's `omitempty`)."""
+    return version, _NEVER, _without(path, only_empty=True)
+
+
+def _without(path: str, *, only_empty: bool = False) -> "Edit":
     keys = path.split(".")
 
     def drop(document: "dict[str, Any]") -> None:
         for holder in _holders(document, keys[:-1]):
-            holder.pop(keys[-1], None)
+            if not (only_empty and holder.get(keys[-1])):
+                holder.pop(keys[-1], None)
 
-    return version, drop
+    return drop
 
 
 def until(version: "Version", edit: "Edit") -> "Row":
     """A row: versions below `version` need `edit`."""
-    return version, edit
+    return _FIRST, version, edit
 
 
 def inside(path: str, edit: "Edit") -> "Edit":
@@ -195,9 +221,22 @@ def _names_of_security_options(info: "dict[str, Any]") -> None:
 
 
 _IMAGE_SIZES = until((1, 44), _virtual_size)
+_OF_CONTAINERS = (  # fields of a container's configuration that an image's once had, too
+    "Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Image",
+    "NetworkDisabled", "MacAddress", "StopTimeout",
+)  # fmt: skip
 _CONTAINER_FIELDS = missing(
     Hostname="", Domainname="", AttachStdin=False, AttachStdout=False, AttachStderr=False, Tty=False, OpenStdin=False,
     StdinOnce=False, Image="",
+)  # fmt: skip
+_OF_IMAGES = (
+    "ArgsEscaped", "Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "OnBuild", "Shell",
+    "StopSignal", "User", "Volumes", "WorkingDir",
+)  # fmt: skip
+_BESIDE_NETWORKS = (  # of a container's NetworkSettings: what Networks says of the default one, and what never was
+    "Bridge", "HairpinMode", "LinkLocalIPv6Address", "LinkLocalIPv6PrefixLen", "SecondaryIPAddresses",
+    "SecondaryIPv6Addresses", "EndpointID", "Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen", "IPAddress",
+    "IPPrefixLen", "IPv6Gateway", "MacAddress",
 )  # fmt: skip
 
 ROWS: "dict[str, tuple[Row, ...]]" = {
@@ -210,8 +249,12 @@ ROWS: "dict[str, tuple[Row, ...]]" = {
         since((1, 44), "Config.Healthcheck.StartInterval"),
         until((1, 45), _id_and_host_name_as_aliases),
         since((1, 48), "ImageManifestDescriptor"),
+        gone((1, 52), "Config.MacAddress"),
+        unset((1, 52), "Config.OnBuild"),
+        *(gone((1, 52), f"NetworkSettings.{name}") for name in _BESIDE_NETWORKS),
     ),
-    "ContainerUpdateRequest": (since((1, 40), "PidsLimit"),),
+    "ContainerCreateRequest": (gone((1, 52), "HostConfig.KernelMemoryTCP"),),
+    "ContainerUpdateRequest": (since((1, 40), "PidsLimit"), gone((1, 52), "KernelMemoryTCP")),
     "ImageSummary": (
         until((1, 43), _none_names),
         _IMAGE_SIZES,
@@ -226,6 +269,9 @@ ROWS: "dict[str, tuple[Row, ...]]" = {
         since((1, 48), "Descriptor"),
         since((1, 48), "Manifests"),
         until((1, 50), inside("Config", _CONTAINER_FIELDS)),
+        *(gone((1, 50), f"Config.{name}") for name in _OF_CONTAINERS),
+        *(unset((1, 52), name) for name in ("Parent", "Comment", "DockerVersion", "Author")),
+        *(unset((1, 52), f"Config.{name}") for name in _OF_IMAGES),
     ),
     "Info": (
         until((1, 25), _names_of_security_options),
@@ -244,7 +290,7 @@ ROWS: "dict[str, tuple[Row, ...]]" = {
     ),
     "Stats": (since((1, 52), "os_type"),),
     "Version": (),
-    "Event": (),
+    "Event": tuple(gone((1, 52), name) for name in ("status", "id", "from")),
     "SystemDataUsage": (
         since((1, 46), "Containers.*.HostConfig.Annotations"),
         since((1, 52), "Containers.*.Health"),
@@ -252,4 +298,5 @@ ROWS: "dict[str, tuple[Row, ...]]" = {
         until((1, 44), inside("Images.*", _virtual_size)),
     ),
     "Network": (since((1, 48), "EnableIPv4"),),
+    "NetworkSummary": (since((1, 48), "EnableIPv4"), gone((1, 52), "Containers")),
 }

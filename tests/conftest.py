@@ -27,11 +27,9 @@ contract.watch()
 def keeps_to_the_description() -> Iterator[None]:
     """What a test exchanges with the service keeps to the API's description, where that is at hand."""
     yield
-    known = contract.described()
-    if known is not None and known.violations:
-        seen = "\n".join(known.violations)
-        known.violations.clear()
-        pytest.fail(f"not as in {contract.FILE} (openapi/DIFFERENCES.md holds what is meant):\n{seen}")
+    if seen := contract.violations():
+        told = "\n".join(seen)
+        pytest.fail(f"not as described in {contract.FOLDER} (openapi/DIFFERENCES.md holds what is meant):\n{told}")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from compat_api.declaration import ApiVersion, Filters, Header, Text, get
 from compat_api.reply import Stream
-from compat_api.versions import event_is_known
+from compat_api.versions import apply, event_is_known, has
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from service.engine.engine import Engine
     from service.model.event import Event
 
-# what a client may ask for by `Accept`, the first among equals; who does not gets application/json, as ever
+# what a client may ask for by `Accept`, the first among equals
 _FORMS = ("application/jsonl", "application/x-ndjson", "application/json-seq")
 
 
@@ -27,10 +27,10 @@ async def system_events(
     """What happens, as it happens (API: SystemEvents)."""
     from service.engine import event_stream
 
-    form = _asked_for(accept)
+    form = _asked_for(accept) or (_FORMS[0] if has("events as lines", version) else "application/json")
     found = event_stream.follow(engine, since, until, filters)
     start = b"\x1e" if form == "application/json-seq" else b""  # RFC 7464
-    return Stream(_lines(found, version, start), content_type=(form or "application/json").encode())
+    return Stream(_lines(found, version, start), content_type=form.encode())
 
 
 def _asked_for(accept: str) -> str:
@@ -53,4 +53,4 @@ async def _lines(found: "AsyncIterator[Event]", version: tuple[int, int], start:
 
     async for event in found:
         if event_is_known(event["Type"], event["Action"], version):
-            yield start + line(message(event))
+            yield start + line(apply("Event", message(event), version))

@@ -20,11 +20,17 @@ def image_list(
     filter: str = Text(),
     filters: "dict[str, list[str]]" = Filters(),
     shared_size: bool = Flag(name="shared-size"),
+    manifests: bool = Flag(),
+    identity: bool = Flag(),
     version: tuple[int, int] = ApiVersion(),
 ) -> Reply:
-    """List images (API: ImageList)."""
+    """List images (API: ImageList). As with dockerd's classic store there are no manifests and no origin to tell of."""
     from service.engine import images
 
+    if identity and not manifests and has("image list identity", version):
+        from service.errors import InvalidParameter
+
+        raise InvalidParameter("conflicting options: identity requires manifests=1")
     if filter and not has("images filter by reference only", version) and "reference" not in filters:
         filters = {**filters, "reference": [filter]}
     found = images.listing(engine, filters, all=all, shared_size=shared_size and has("images shared-size", version))
@@ -45,11 +51,10 @@ async def image_load(
     from service.engine import load, messages
 
     source = messages.Body(body)
-    only = _only(platform, version)
-    wanted = platforms.from_json(only) if only else None
+    wanted = [platforms.from_json(text) for text in _only(platform, version)]
 
     def fits(stated: "dict[str, object]") -> bool:
-        return wanted is None or platforms.matches(wanted, stated)
+        return not wanted or any(platforms.matches(one, stated) for one in wanted)
 
     found = messages.from_thread(
         engine, lambda report: load.load(engine, source.read, report, quiet=quiet, platform=fits)
@@ -135,24 +140,27 @@ async def image_get(
     return await _saved(engine, [name], _only(platform, version))
 
 
-def _only(given: "list[str]", version: tuple[int, int]) -> str:
-    """The platform of a load or save; empty where none is given, or the version knows none. Raises InvalidParameter."""
+def _only(given: "Sequence[str]", version: tuple[int, int]) -> "list[str]":
+    """The platforms of a load or save, in JSON; none where none is given, or the version knows none.
+
+    Raises InvalidParameter.
+    """
     from service.errors import InvalidParameter
 
     if not has("image load and save platform", version):
-        return ""
-    if len(given) > 1:
+        return []
+    if len(given) > 1 and not has("several platforms in a load and a save", version):
         raise InvalidParameter(
             "multiple platform parameters are not supported in this API version; use API version 1.52 or later"
         )
-    return given[0] if given else ""
+    return [text for text in given if text]
 
 
-async def _saved(engine: "Engine", names: "Sequence[str]", platform: str) -> Stream:
+async def _saved(engine: "Engine", names: "Sequence[str]", given: "list[str]") -> Stream:
     from service.content import platforms
     from service.engine import messages, save
 
-    wanted = platforms.text(platforms.from_json(platform)) if platform else ""
+    wanted = [platforms.text(platforms.from_json(text)) for text in given]
     pieces = await messages.first_awaited(save.stream(engine, names, wanted))
     return Stream(pieces, content_type=b"application/x-tar")
 
@@ -210,6 +218,30 @@ def image_history(
         platforms.text(platforms.from_json(platform)) if platform and has("image history platform", version) else ""
     )
     return Reply.json(images.history(engine, name, wanted))
+
+
+@get("/images/{name*}/attestations")
+def image_attestations(
+    engine: "Engine",
+    name: str,
+    platform: "list[str]" = Texts(),
+    type: "list[str]" = Texts(),
+    statement: bool = Flag(),
+    version: tuple[int, int] = ApiVersion(),
+) -> Reply:
+    """What was attested of an image (API: ImageAttestations). As dockerd's classic store, ours keeps none of it."""
+    from compat_api.errors import page_not_found
+    from service.content import platforms
+    from service.engine import images
+    from service.errors import InvalidParameter, NotImplemented_
+
+    del type, statement  # they choose among what is not there
+    if not has("image attestations", version):
+        return page_not_found()
+    if len(platform) > 1:
+        raise InvalidParameter("only one platform value is currently supported")
+    images.find(engine, name, "".join(platforms.text(platforms.from_json(text)) for text in platform if text))
+    raise NotImplemented_("the legacy image store does not support attestations")
 
 
 @post("/images/{name*}/push")

@@ -21,11 +21,13 @@ def network_list(
         networks.describe(engine.store, network, members=not has("networks listed without their containers", version))
         for network in networks.matching(engine.settings, engine.store, filters)
     ]
-    return Reply.json(found, "Network")
+    return Reply.json(found, "NetworkSummary")
 
 
 @get("/networks/{id}")
-def network_inspect(engine: "Engine", id: str, verbose: str = Text(), scope: str = Text()) -> Reply:
+def network_inspect(
+    engine: "Engine", id: str, verbose: str = Text(), scope: str = Text(), version: tuple[int, int] = ApiVersion()
+) -> Reply:
     """Inspect a network (API: NetworkInspect). `verbose` adds what only a swarm has."""
     from service.engine import networks
 
@@ -33,7 +35,12 @@ def network_inspect(engine: "Engine", id: str, verbose: str = Text(), scope: str
         verbose, f'invalid value for verbose: {verbose}: strconv.ParseBool: parsing "{verbose}": invalid syntax'
     )
     found = networks.find(engine.settings, engine.store, id, scope)
-    return Reply.json(networks.describe(engine.store, found, members=True), "Network")
+    shown = networks.describe(engine.store, found, members=True)
+    if has("addresses of a network counted", version):
+        from service.engine import network_status
+
+        shown["Status"] = network_status.describe(engine.store, found)
+    return Reply.json(shown, "Network")
 
 
 @post("/networks/create", body="compat_api.schemas.networks:NetworkCreateRequest")

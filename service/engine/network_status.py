@@ -5,10 +5,18 @@ from service.store import networks as stored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from service.model.network import IPAMConfig, NetworkRecord
     from service.store.database import Database
 
 _MOST = (1 << 64) - 1  # both counters end here
+
+
+def describe(database: "Database", network: "NetworkRecord") -> "dict[str, Any]":
+    """API: NetworkStatus. Without `Subnets` for a network that has none, as dockerd leaves it out."""
+    counted = subnets(database, network)
+    return {"IPAM": {"Subnets": counted} if counted else {}}
 
 
 def subnets(database: "Database", network: "NetworkRecord") -> "dict[str, dict[str, int]]":

@@ -38,9 +38,13 @@ class _Saved:
         self.media_type, self.manifest = manifests.manifest(engine, row, self.layers, oci=True)
 
 
-def choose(engine: "Engine", names: "Sequence[str]", platform: str = "") -> "list[tuple[ImageRow, list[str]]]":
+def choose(
+    engine: "Engine", names: "Sequence[str]", platforms: "Sequence[str]" = ()
+) -> "list[tuple[ImageRow, list[str]]]":
     """The images that the names mean, each with the canonical names that it is saved by; a repository without a tag
-    means all its tags. Raises NotFound.
+    means all its tags.
+
+    `platforms`: where any are given, an image must be of one of them. Raises NotFound.
 
     Blocking. The last place that may raise: what follows is a stream.
     """
@@ -56,17 +60,26 @@ def choose(engine: "Engine", names: "Sequence[str]", platform: str = "") -> "lis
                     images.find(engine, image_id, platform)
                     chosen.setdefault(image_id, []).append(canonical)
                 continue
-        image = images.find(engine, name, platform)
+        image = _find(engine, name, platforms)
         wanted = chosen.setdefault(image.id, [])
         if not isinstance(parsed, str) and not parsed.digest and store.by_reference(engine.store, parsed.stored):
             wanted.append(parsed.stored)
     return [(store.get(engine.store, image_id), names) for image_id, names in chosen.items()]
 
 
-async def stream(engine: "Engine", names: "Sequence[str]", platform: str = "") -> "AsyncIterator[bytes]":
+def _find(engine: "Engine", name: str, platforms: "Sequence[str]") -> images.Image:
+    for platform in platforms[:-1]:
+        try:
+            return images.find(engine, name, platform)
+        except NotFound:
+            pass  # it may be of the next one
+    return images.find(engine, name, platforms[-1] if platforms else "")
+
+
+async def stream(engine: "Engine", names: "Sequence[str]", platforms: "Sequence[str]" = ()) -> "AsyncIterator[bytes]":
     """The archive. Raises NotFound before its first piece."""
     async with Lease(engine) as lease:
-        saved = await engine.thread(_hold, engine, lease, names, platform)
+        saved = await engine.thread(_hold, engine, lease, names, platforms)
         async for piece in _archive(engine, saved):
             yield piece
         await engine.thread(_announce, engine, saved)
@@ -85,9 +98,9 @@ def archive(engine: "Engine", saved: "_Saved") -> "AsyncIterator[bytes]":
     return _archive(engine, [saved])
 
 
-def _hold(engine: "Engine", lease: Lease, names: "Sequence[str]", platform: str) -> "list[_Saved]":
+def _hold(engine: "Engine", lease: Lease, names: "Sequence[str]", platforms: "Sequence[str]") -> "list[_Saved]":
     with engine.store.write(durable=False):
-        chosen = choose(engine, names, platform)
+        chosen = choose(engine, names, platforms)
         layers = {layer.chain_id: layer for row, _ in chosen for layer in store.layers_of(engine.store, row.id)}
         lease.hold(*layers)
     manifests.pack(engine, lease, list(layers.values()))

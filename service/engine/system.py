@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _UNKNOWN = "N/A"  # dockerd's word for a program that is not there, or does not say
 _FEATURES = "org.opencontainers.runtime-spec.features"  # of a runtime's status: what it can do
+_ACTIVE = ("running", "paused", "restarting")  # states in which a container's writable layer is needed
 _GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -26,12 +27,12 @@ def architecture() -> str:
     return _GO_ARCHITECTURES.get(machine, machine)
 
 
-def describe_version(engine: "Engine") -> "dict[str, Any]":
-    """API: SystemVersion."""
+def describe_version(engine: "Engine", newest: "tuple[int, int]" = version.API) -> "dict[str, Any]":
+    """API: SystemVersion. `newest`: the API version that is named as the newest."""
     kernel = os.uname().release
     built = timestamps.rfc3339(int(os.stat(version.__file__).st_mtime) * 1_000_000_000).replace("Z", ".000000000+00:00")
     details = {
-        "ApiVersion": version.api_text(),
+        "ApiVersion": version.api_text(newest),
         "Arch": architecture(),
         "BuildTime": built,
         "Experimental": "false",
@@ -49,7 +50,7 @@ def describe_version(engine: "Engine") -> "dict[str, Any]":
             *_components(engine),
         ],
         "Version": version.DOCKER,
-        "ApiVersion": version.api_text(),
+        "ApiVersion": version.api_text(newest),
         "MinAPIVersion": version.api_text(version.API_MINIMUM),
         "GitCommit": "",
         "GoVersion": "",
@@ -176,9 +177,9 @@ def info(engine: "Engine") -> "dict[str, Any]":
         "LiveRestoreEnabled": True,  # containers outlive the service: that is what clients ask by this
         "Isolation": "",
         "InitBinary": os.path.basename(facts.init_path()) or "docker-init",
-        "ContainerdCommit": {"ID": _UNKNOWN, "Expected": ""},
-        "RuncCommit": {"ID": _runc_commit(settings), "Expected": ""},
-        "InitCommit": {"ID": _init_commit(settings), "Expected": ""},
+        "ContainerdCommit": {"ID": _UNKNOWN},
+        "RuncCommit": {"ID": _runc_commit(settings)},
+        "InitCommit": {"ID": _init_commit(settings)},
         "SecurityOptions": _security_options(groups.version),
         "FirewallBackend": {"Driver": "nftables"},
         "CDISpecDirs": engine.settings.cdi_directories,
@@ -355,7 +356,10 @@ async def shared_data_usage(engine: "Engine", kinds: "frozenset[str]") -> "Any":
 
 
 def data_usage(engine: "Engine", kinds: "frozenset[str]" = frozenset()) -> "dict[str, Any]":
-    """API: SystemDataUsage in its shape before 1.52. Blocking: it weighs files. `kinds` empty: everything."""
+    """API: SystemDataUsage in its shape before 1.52; of `kinds` (empty: of everything), the others are null.
+
+    Blocking: it weighs files.
+    """
     from service.engine import container_list
     from service.engine import images as image_verbs
     from service.engine import volumes as volume_verbs
@@ -392,3 +396,41 @@ def data_usage(engine: "Engine", kinds: "frozenset[str]" = frozenset()) -> "dict
 
         document["BuildCache"] = build_cache.describe(engine)
     return document
+
+
+def sums(usage: "dict[str, Any]", *, items: bool) -> "dict[str, Any]":
+    """API: SystemDataUsage from 1.52 on, of what `data_usage` has looked at. `items`: with every single thing."""
+    found: dict[str, Any] = {}
+    if usage["Images"] is not None:
+        idle = [image for image in usage["Images"] if not image["Containers"]]
+        free = sum(image["Size"] - image["SharedSize"] for image in idle)
+        found["ImageUsage"] = _sum(usage["Images"], idle, usage["LayersSize"], free)
+    if usage["Containers"] is not None:
+        idle = [container for container in usage["Containers"] if container["State"] not in _ACTIVE]
+        total, free = (sum(container.get("SizeRw", 0) for container in some) for some in (usage["Containers"], idle))
+        found["ContainerUsage"] = _sum(usage["Containers"], idle, total, free)
+    if usage["Volumes"] is not None:
+        idle = [volume for volume in usage["Volumes"] if not volume["UsageData"]["RefCount"]]
+        total, free = (sum(volume["UsageData"]["Size"] for volume in some) for some in (usage["Volumes"], idle))
+        found["VolumeUsage"] = _sum(usage["Volumes"], idle, total, free)
+    if usage["BuildCache"] is not None:
+        idle = [record for record in usage["BuildCache"] if not record["InUse"]]
+        total = sum(record["Size"] for record in usage["BuildCache"])
+        free = sum(record["Size"] for record in idle if not record["Shared"])
+        found["BuildCacheUsage"] = _sum(usage["BuildCache"], idle, total, free)
+    if not items:
+        for summed in found.values():
+            summed.pop("Items", None)
+    return found
+
+
+def _sum(items: "list[Any]", idle: "list[Any]", total: int, free: int) -> "dict[str, Any]":
+    """One of the …Usage documents; what is zero or empty is left out, as dockerd does. Sizes in bytes."""
+    summed = {
+        "ActiveCount": len(items) - len(idle),
+        "TotalCount": len(items),
+        "TotalSize": total,
+        "Reclaimable": free,
+        "Items": items,
+    }
+    return {name: value for name, value in summed.items() if value}

@@ -14,8 +14,23 @@ from tests.support import image
 from tests.support.instance import Instance
 from tests.support.wire import Wire, request
 
-VERSIONS = ("1.24", "1.32", "1.39", "1.40", "1.41", "1.42", "1.43", "1.44", "1.45", "1.47", "1.48", "1.51")
-OF_RUNNING = ("1.24", "1.44", "1.51")
+VERSIONS = (
+    "1.24",
+    "1.32",
+    "1.39",
+    "1.40",
+    "1.41",
+    "1.42",
+    "1.43",
+    "1.44",
+    "1.45",
+    "1.47",
+    "1.48",
+    "1.51",
+    "1.52",
+    "1.55",
+)
+OF_RUNNING = ("1.24", "1.44", "1.51", "1.55")
 MEGABYTE = 1 << 20
 
 

@@ -68,7 +68,7 @@ def application() -> FastAPI:
             "GET",
             "/v1.99/_ping",
             400,
-            b'{"message":"client version 1.99 is too new. Maximum supported API version is 1.51"}',
+            b'{"message":"client version 1.99 is too new. Maximum supported API version is 1.55"}',
         ),
     ],
 )

@@ -7,7 +7,8 @@ import pytest
 from compat_api.create_request import as_newest
 from service.errors import InvalidParameter
 
-NEWEST = (1, 51)
+NEWEST = (1, 55)
+LAST_WITH_A_MAC = (1, 51)  # of a container as a whole
 
 
 def adapted(request: dict[str, Any], version: tuple[int, int]) -> tuple[dict[str, Any], list[str]]:
@@ -67,7 +68,7 @@ MAC = "02:00:00:00:00:01"
 
 
 def test_the_mac_address_goes_to_the_main_network() -> None:
-    for version, warned in (((1, 43), False), (NEWEST, True)):
+    for version, warned in (((1, 43), False), (LAST_WITH_A_MAC, True)):
         request, warnings = adapted({"MacAddress": MAC, "HostConfig": {"NetworkMode": "n"}}, version)
         assert request["NetworkingConfig"]["EndpointsConfig"] == {"n": {"MacAddress": MAC}}
         assert "MacAddress" not in request
@@ -80,8 +81,10 @@ def test_the_mac_address_goes_to_the_main_network() -> None:
     ("version", "mode", "endpoints", "complaint"),
     [
         ((1, 43), "host", {}, "conflicting options: mac-address and the network mode"),
-        (NEWEST, "bridge", {"bridge": {"MacAddress": "02:00:00:00:00:02"}}, "the container-wide MAC address must"),
-        (NEWEST, "n", {"other": {}}, "unable to migrate container-wide MAC address to a specific network: HostConfig."),
+        ((1, 52), "bridge", {}, "container-wide MAC address no longer supported; use endpoint-specific"),
+        (NEWEST, "host", {}, "container-wide MAC address no longer supported; use endpoint-specific"),
+        (LAST_WITH_A_MAC, "bridge", {"bridge": {"MacAddress": "02:00:00:00:00:02"}}, "the container-wide MAC address must"),
+        (LAST_WITH_A_MAC, "n", {"other": {}}, "unable to migrate container-wide MAC address to a specific network: HostConfig."),
     ],
 )  # fmt: skip
 def test_mac_addresses_that_contradict(
@@ -97,6 +100,27 @@ def test_mac_addresses_that_contradict(
             version,
         )
     assert refused.value.message.startswith(complaint)
+
+
+def test_empty_port_bindings() -> None:
+    for version, told in (((1, 51), False), ((1, 52), True), (NEWEST, True)):
+        bindings: dict[str, Any] = {"80/tcp": [], "81/tcp": None, "82/tcp": [{"HostPort": "8082"}]}
+        request, warnings = adapted({"HostConfig": {"PortBindings": bindings}}, version)
+        assert bool(warnings) == told
+        if told:
+            assert "have an empty list of port-bindings: 80/tcp, 81/tcp." in warnings[0]
+            assert request["HostConfig"]["PortBindings"] == {
+                "80/tcp": [{}],
+                "81/tcp": [{}],
+                "82/tcp": [{"HostPort": "8082"}],
+            }
+    assert adapted({"HostConfig": {"PortBindings": {"80": [{}]}}}, NEWEST)[1] == []
+
+
+def test_what_a_version_does_not_know_any_more_is_not_read() -> None:
+    for version, read in (((1, 51), True), ((1, 52), False)):
+        request, _ = adapted({"HostConfig": {"KernelMemoryTCP": 1 << 20}}, version)
+        assert ("KernelMemoryTCP" in request["HostConfig"]) == read
 
 
 def test_sysctls_of_an_interface() -> None:

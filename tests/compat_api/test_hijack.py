@@ -33,7 +33,7 @@ def test_upgraded(service: WireService) -> None:
         assert head.headers["connection"] == "Upgrade"
         assert head.headers["upgrade"] == "tcp"
         assert head.headers["content-type"] == MULTIPLEXED
-        assert head.headers["api-version"] == "1.51"
+        assert head.headers["api-version"] == "1.55"
         wire.send(b"one")
         assert wire.exactly(11) == out(b"one")
         wire.send(b"two")

@@ -23,13 +23,27 @@ def test_split(path: str, text: str, rest: str) -> None:
     assert negotiation.split(path) == (text, rest)
 
 
-@pytest.mark.parametrize("minor", range(24, 52))
+@pytest.mark.parametrize("minor", range(24, 56))
 def test_served(minor: int) -> None:
     assert negotiation.version(f"1.{minor}") == (1, minor)
 
 
 def test_no_version_is_the_newest() -> None:
-    assert negotiation.version("") == (1, 51)
+    assert negotiation.version("") == (1, 55)
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "named"),
+    [
+        ("docker-sdk-python/7.1.0", (1, 51)),
+        ("docker-compose/1.29.2 docker-py/5.0.0 Linux/6.1.0", (1, 51)),
+        ("ansible-community.docker", (1, 51)),
+        ("Docker-Client/28.2.2 (linux)", (1, 55)),
+        ("", (1, 55)),
+    ],
+)
+def test_which_version_is_named_as_the_newest(user_agent: str, named: tuple[int, int]) -> None:
+    assert negotiation.named_to(user_agent) == named
 
 
 @pytest.mark.parametrize(
@@ -40,8 +54,8 @@ def test_no_version_is_the_newest() -> None:
             "client version 1.23 is too old. Minimum supported API version is 1.24, "
             "please upgrade your client to a newer version",
         ),
-        ("1.52", "client version 1.52 is too new. Maximum supported API version is 1.51"),
-        ("2.0", "client version 2.0 is too new. Maximum supported API version is 1.51"),
+        ("1.56", "client version 1.56 is too new. Maximum supported API version is 1.55"),
+        ("2.0", "client version 2.0 is too new. Maximum supported API version is 1.55"),
     ],
 )
 def test_refused(text: str, message: str) -> None:
@@ -76,6 +90,34 @@ def test_fields_that_went_later_are_there_before() -> None:
     old = versions.apply("ImageSummary", dict(image), (1, 42))
     assert old["VirtualSize"] == 7
     assert (old["RepoTags"], old["RepoDigests"]) == (["<none>:<none>"], ["<none>@<none>"])
+
+
+def test_fields_that_went_are_left_out_from_then_on() -> None:
+    beside = {"IPAddress": "172.17.0.2", "Bridge": "", "SecondaryIPAddresses": None}
+    container = {
+        "Config": {"MacAddress": "02:42:ac:11:00:02", "OnBuild": None, "Cmd": None},
+        "NetworkSettings": {**beside, "Networks": {"bridge": {"IPAddress": "172.17.0.2"}}},
+    }
+    assert versions.apply("ContainerInspect", copy.deepcopy(container), (1, 51)) == container
+    assert versions.apply("ContainerInspect", copy.deepcopy(container), (1, 52)) == {
+        "Config": {"Cmd": None},
+        "NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.2"}}},
+    }
+    event = {"status": "start", "id": "x", "from": "busybox", "Action": "start"}
+    assert versions.apply("Event", dict(event), (1, 51)) == event
+    assert versions.apply("Event", dict(event), (1, 52)) == {"Action": "start"}
+
+
+def test_fields_that_are_left_out_where_they_are_empty() -> None:
+    image = {"Author": "", "Comment": "made", "Config": {"Hostname": "h", "Labels": {}, "Env": ["A=b"], "Cmd": None}}
+    assert versions.apply("ImageInspect", copy.deepcopy(image), (1, 51)) == {
+        **image,
+        "Config": {"Labels": {}, "Env": ["A=b"], "Cmd": None},
+    }
+    assert versions.apply("ImageInspect", copy.deepcopy(image), (1, 52)) == {
+        "Comment": "made",
+        "Config": {"Env": ["A=b"]},
+    }
 
 
 def test_paths_go_through_objects_and_lists() -> None:

@@ -6,6 +6,7 @@ from compat_api import operations
 from compat_api.declaration import OPERATIONS
 from tests.house.source import ROOT
 
+_WITHOUT = "swarm, plugins and containerd's image store"
 BEGIN, END = "<!-- operations: begin -->\n", "<!-- operations: end -->\n"
 
 
@@ -15,8 +16,8 @@ def shape(path: str) -> str:
 
 
 def known() -> list[tuple[str, str]]:
-    """(method, path) of every operation of the Docker Engine API 1.51."""
-    with open(f"{ROOT}/openapi/operations-1.51", encoding="ascii") as file:
+    """(method, path) of every operation of the Docker Engine API 1.55."""
+    with open(f"{ROOT}/openapi/operations-1.55", encoding="ascii") as file:
         pairs = [line.split() for line in file if not line.startswith("#")]
     return [(method, path) for method, path in pairs]
 
@@ -28,13 +29,13 @@ def served() -> set[tuple[str, str]]:
 
 
 def declined() -> set[tuple[str, str]]:
-    """Those of them that only ever say that there is no swarm and no plugin, as dockerd would."""
+    """Those of them that only ever say that there is no swarm, no plugin, or no attestation, as dockerd would."""
     operations.load_all()
     return {
         (declared.method, shape(declared.path))
         for declared in OPERATIONS
         if declared.handler.__module__.rpartition(".")[2] in ("swarm", "plugins")
-        or declared.handler.__name__ == "volume_update"
+        or declared.handler.__name__ in ("volume_update", "image_attestations")
     }
 
 
@@ -46,10 +47,10 @@ def render() -> str:
         resource, key = path.split("/")[1], (method, shape(path))
         place = 1 if key in refused else 0 if key in ours else 2
         rows.setdefault(resource, ([], [], []))[place].append(f"`{method} {path}`")
-    lines = ["| | served | as by dockerd without swarm and plugins | not served |", "| --- | --- | --- | --- |"]
+    lines = [f"| | served | as by dockerd without {_WITHOUT} | not served |", "| --- | --- | --- | --- |"]
     lines += [f"| {resource} | " + " | ".join(map(", ".join, places)) + " |" for resource, places in rows.items()]
     total, told = (sum(len(places[number]) for places in rows.values()) for number in (0, 1))
-    summary = f"{total} of {len(known())} operations, and {told} that answer as dockerd does without swarm and plugins:"
+    summary = f"{total} of {len(known())} operations, and {told} that answer as dockerd does without {_WITHOUT}:"
     return f"{summary}\n\n" + "\n".join(lines) + "\n"
 
 

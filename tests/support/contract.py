@@ -1,7 +1,8 @@
-"""Docker's own description of the Engine API, and whether an exchange keeps to it.
+"""Docker's own descriptions of the Engine API, and whether an exchange keeps to the one of its version.
 
-The description lies beside the clone (`../shared/engine-api`, or where MOORAGE_ENGINE_API says) and is no part of the
-project: where it is not there, nothing is checked. What we do otherwise on purpose stands in openapi/DIFFERENCES.md.
+The newest version is checked, and the one that docker-py is told. The descriptions lie beside the clone
+(`../shared/engine-api`, or where MOORAGE_ENGINE_API says) and are no part of the project: where one is not there,
+nothing of it is checked. What we do otherwise on purpose stands in openapi/DIFFERENCES.md.
 """
 
 import json
@@ -12,10 +13,13 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from service.version import API_BEFORE_FIELDS_WENT, api_text
 from tests.support.differences import ROOT, Rows
 
-VERSION = "1.51"
-FILE = f"{os.environ.get('MOORAGE_ENGINE_API') or os.path.dirname(ROOT) + '/shared/engine-api'}/v{VERSION}.yaml"
+VERSION = api_text()
+VERSIONS = (VERSION, api_text(API_BEFORE_FIELDS_WENT))
+FOLDER = os.environ.get("MOORAGE_ENGINE_API") or os.path.dirname(ROOT) + "/shared/engine-api"
+_JSON = ("application/json", "application/jsonl", "application/x-ndjson")
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -27,14 +31,14 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 class Contract:
-    """The description, read. `violations` gathers what was seen; a test empties it."""
+    """The description of one version, read. `violations` gathers what was seen; a test empties it."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, version: str, allowed: Rows) -> None:
         import yaml
 
-        with open(file, "rb") as text:
+        with open(path_of(version), "rb") as text:
             self.description = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        self.allowed = Rows("Contract")
+        self.version, self.allowed = version, allowed
         self.violations: list[str] = []
         self._operations = [
             (method.upper(), path, re.compile(re.sub(r"\{\w+\}", "(?:.+)", path) + "$"), described)
@@ -50,10 +54,7 @@ class Contract:
     def exchange(self, method: str, target: str, status: int, content_type: str, body: bytes | None) -> None:
         """Note where a request and its answer leave the description. None: a body that was not read whole."""
         parts = urlsplit(target)
-        version = re.match(r"/v(\d+\.\d+)(/.*)", parts.path)
-        if version and version[1] != VERSION:
-            return  # an older shape
-        path = version[2] if version else parts.path
+        path = _version_and_path(parts.path)[1]
         found = next((entry for entry in self._operations if entry[0] == method and entry[2].match(path)), None)
         if found is None:
             if status < 400 and not path.startswith(("/test/", "/openapi")):
@@ -69,7 +70,7 @@ class Contract:
             for key, _ in parse_qsl(parts.query, keep_blank_values=True):
                 if key not in known:
                     self._note(name, f"?{key}", "is no parameter of this operation")
-        if body and content_type.partition(";")[0] == "application/json" and answer.get("schema") and method != "HEAD":
+        if body and content_type.partition(";")[0] in _JSON and answer.get("schema") and method != "HEAD":
             try:
                 documents = [json.loads(body)]
             except ValueError:
@@ -79,20 +80,22 @@ class Contract:
                     self._note(name, f"{status} {where}".strip(), what)
 
     def _note(self, operation: str, where: str, what: str) -> None:
-        line = f"{operation} | {where} | {what}"
+        line = f"{self.version} | {operation} | {where} | {what}"
         if not self.allowed.reason(operation, where) and line not in self.violations:
             self.violations.append(line)
 
-    def problems(self, value: Any, schema: Any, path: str = "") -> Iterator[tuple[str, str]]:
-        """(place, what is wrong) for each place in which `value` is not what `schema` says."""
-        while "$ref" in schema:
-            schema = self.description["definitions"][schema["$ref"].rpartition("/")[2]]
+    def problems(self, value: Any, schema: Any, path: str = "", *, part: bool = False) -> Iterator[tuple[str, str]]:
+        """(place, what is wrong) for each place in which `value` is not what `schema` says.
+
+        `part`: the schema is one of several that describe the value together.
+        """
+        schema = self._resolved(schema)
         if value is None:
             if not schema.get("x-nullable"):
                 yield path, f"is null, not {schema.get('type', 'an object')}"
             return
-        for part in schema.get("allOf", ()):
-            yield from self.problems(value, part, path)
+        for one in schema.get("allOf", ()):
+            yield from self.problems(value, one, path, part=True)
         wanted = schema.get("type")
         if wanted and (
             not isinstance(value, _TYPES[wanted]) or (isinstance(value, bool) and wanted in ("integer", "number"))
@@ -106,6 +109,22 @@ class Contract:
                 yield from self.problems(item, schema.get("items", {}), path + "[]")
         if isinstance(value, dict):
             yield from self._members(value, schema, path)
+            known = set() if part else self._known(schema)
+            for name in {*value} - known if known else ():
+                yield f"{path}.{name}" if path else name, "is not described"
+
+    def _resolved(self, schema: Any) -> Any:
+        while "$ref" in schema:
+            schema = self.description["definitions"][schema["$ref"].rpartition("/")[2]]
+        return schema
+
+    def _known(self, schema: Any) -> set[str]:
+        """The names that an object may have; empty where it may have any."""
+        schema = self._resolved(schema)
+        parts = [self._known(part) for part in schema.get("allOf", ())]
+        if "additionalProperties" in schema or not all(parts):
+            return set()
+        return set().union(schema.get("properties", {}), *parts)
 
     def _members(self, value: dict[str, Any], schema: Any, path: str) -> Iterator[tuple[str, str]]:
         dot = f"{path}." if path else ""
@@ -123,10 +142,41 @@ class Contract:
                 yield from self.problems(inner, others, dot + "*")
 
 
+def _version_and_path(path: str) -> tuple[str, str]:
+    found = re.match(r"/v(\d+\.\d+)(/.*)", path)
+    return (found[1], found[2]) if found else (VERSION, path)
+
+
+def path_of(version: str) -> str:
+    """Where the description of a version lies."""
+    return f"{FOLDER}/v{version}.yaml"
+
+
 @cache
+def known() -> dict[str, Contract]:
+    """The descriptions that are at hand, by version."""
+    allowed = Rows("Contract")
+    return {version: Contract(version, allowed) for version in VERSIONS if os.path.exists(path_of(version))}
+
+
 def described() -> Contract | None:
-    """The description; None where it is not at hand."""
-    return Contract(FILE) if os.path.exists(FILE) else None
+    """The description of the newest version; None where it is not at hand."""
+    return known().get(VERSION)
+
+
+def exchange(method: str, target: str, status: int, content_type: str, body: bytes | None) -> None:
+    """Note where a request and its answer leave the description of their version, if it is one that is checked."""
+    contract = known().get(_version_and_path(urlsplit(target).path)[0])
+    if contract is not None:
+        contract.exchange(method, target, status, content_type, body)
+
+
+def violations() -> list[str]:
+    """What was noted since this was last asked."""
+    found = [line for contract in known().values() for line in contract.violations]
+    for contract in known().values():
+        contract.violations.clear()
+    return found
 
 
 def watch() -> None:
@@ -134,8 +184,7 @@ def watch() -> None:
     import requests
     from docker import APIClient
 
-    contract = described()
-    if contract is None:
+    if not known():
         return
     send = requests.Session.send
 
@@ -145,7 +194,7 @@ def watch() -> None:
         target = str(prepared.url).partition("//")[2]
         target = target[target.index("/") :]
         kind = response.headers.get("Content-Type", "")
-        contract.exchange(str(prepared.method), target, response.status_code, kind, body)
+        exchange(str(prepared.method), target, response.status_code, kind, body)
         return response
 
     APIClient.send = sent

@@ -39,7 +39,7 @@ class Wire:
     """One connection. What is asked and answered is looked up in the API's description, unless `described` is false."""
 
     def __init__(self, path: str, timeout: float = 60.0, *, described: bool = True) -> None:
-        self.contract = contract.described() if described else None
+        self.described = described
         self.asked: list[tuple[str, str]] = []  # (method, target) of each request whose answer is still to come
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(timeout)
@@ -114,9 +114,9 @@ class Wire:
             read.body = self.rest_of_chunks()
         else:
             read.body = self.rest()
-        if self.contract is not None and self.asked:
+        if self.described and self.asked:
             kind = read.headers.get("content-type", "")
-            self.contract.exchange(*self.asked.pop(0), read.status, kind, read.body)
+            contract.exchange(*self.asked.pop(0), read.status, kind, read.body)
         return read
 
 

@@ -24,7 +24,7 @@ def test_process_comes_with_a_client_and_leaves_when_idle(machine: Machine) -> N
     assert machine.state(SOCKET) == "active"
     pids = []
     for _ in range(2):
-        assert machine.docker("version", "--format", "{{.Server.APIVersion}}").stdout.strip() == "1.51"
+        assert machine.docker("version", "--format", "{{.Server.APIVersion}}").stdout.strip() == "1.55"
         assert machine.state(SERVICE) == "active"
         pids.append(machine.show(SERVICE, "MainPID"))
         machine.until_state(SERVICE, "inactive")
