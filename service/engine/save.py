@@ -44,7 +44,7 @@ def choose(
     """The images that the names mean, each with the canonical names that it is saved by; a repository without a tag
     means all its tags.
 
-    `platforms`: where any are given, an image must be of one of them. Raises NotFound.
+    `platforms`: where any are given, every image must be of one of them. Raises NotFound.
 
     Blocking. The last place that may raise: what follows is a stream.
     """
@@ -57,7 +57,7 @@ def choose(
             tagged = store.tags_in(engine.store, parsed.repository)
             if tagged:
                 for canonical, image_id in tagged:
-                    images.find(engine, image_id, platform)
+                    _find(engine, image_id, platforms)
                     chosen.setdefault(image_id, []).append(canonical)
                 continue
         image = _find(engine, name, platforms)

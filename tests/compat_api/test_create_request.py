@@ -83,8 +83,8 @@ def test_the_mac_address_goes_to_the_main_network() -> None:
         ((1, 43), "host", {}, "conflicting options: mac-address and the network mode"),
         ((1, 52), "bridge", {}, "container-wide MAC address no longer supported; use endpoint-specific"),
         (NEWEST, "host", {}, "container-wide MAC address no longer supported; use endpoint-specific"),
-        (LAST_WITH_A_MAC, "bridge", {"bridge": {"MacAddress": "02:00:00:00:00:02"}}, "the container-wide MAC address must"),
-        (LAST_WITH_A_MAC, "n", {"other": {}}, "unable to migrate container-wide MAC address to a specific network: HostConfig."),
+        (LAST_WITH_A_MAC, "bridge", {"bridge": {"MacAddress": "02:00:00:00:00:02"}}, "the container-wide MAC"),
+        (LAST_WITH_A_MAC, "n", {"other": {}}, "unable to migrate container-wide MAC address to a specific network"),
     ],
 )  # fmt: skip
 def test_mac_addresses_that_contradict(
