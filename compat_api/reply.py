@@ -54,8 +54,8 @@ class Reply:
 
     @classmethod
     def json(cls, document: "Any", shape: str = "", status: int = 200, headers: "Headers" = ()) -> "Reply":
-        """An answer in JSON. `document` is of the newest API version; `shape` names it in `versions`, which takes
-        from it (or adds to it) what the version asked for knows, before it is written."""
+        """An answer in JSON. `document` has all that some API version shows; `shape` names it in `versions`, which
+        takes from it (or adds to it) what the version asked for has otherwise, before it is written."""
         reply = cls(status=status, headers=headers)
         reply.document, reply.shape = document, shape
         return reply

@@ -1,4 +1,4 @@
-"""The one table of differences between API versions. Handlers build what some version shows; others leave out of that.
+"""The one table of differences between API versions: handlers answer all that some version shows, the others have less.
 
 How to add a row: find the shape's name (the one a handler passes to `Reply.json(document, shape=…)`), and add to `ROWS`
 
@@ -85,7 +85,7 @@ def has(what: str, version: "Version") -> bool:
 
 
 def apply(shape: str, document: "Any", version: "Version") -> "Any":
-    """`document`, of the newest version, made into what `version` knows. Edits it in place and returns it."""
+    """`document`, with all that some version shows, made into what `version` has. Edits it in place and returns it."""
     rows = ROWS.get(shape, ())
     wanted = [edit for first, below, edit in rows if first <= version < below]
     for item in (document if isinstance(document, list) else (document,)) if wanted else ():

@@ -52,12 +52,8 @@ async def image_load(
 
     source = messages.Body(body)
     wanted = [platforms.from_json(text) for text in _only(platform, version)]
-
-    def fits(stated: "dict[str, object]") -> bool:
-        return not wanted or any(platforms.matches(one, stated) for one in wanted)
-
     found = messages.from_thread(
-        engine, lambda report: load.load(engine, source.read, report, quiet=quiet, platform=fits)
+        engine, lambda report: load.load(engine, source.read, report, quiet=quiet, wanted=wanted)
     )
     return Stream(messages.lines(found))
 

@@ -153,9 +153,15 @@ class Archive:
         return found
 
     def images(self, platform: "Callable[[dict[str, Any]], bool]" = lambda _: True) -> "list[ArchiveImage]":
-        """The images it holds. Raises InvalidParameter, in dockerd's words, when it describes none properly."""
+        """The images it holds: those of `manifest.json`, or, where none of them is of the platform, of the index.
+
+        Raises InvalidParameter, in dockerd's words, when it describes none properly.
+        """
         if "manifest.json" in self.small:
-            return list(self._docker_images())
+            found = list(self._docker_images())
+            others = "index.json" in self.small and found
+            if not others or any(platform(_document(image.config, "configuration")) for image in found):
+                return found
         if "index.json" in self.small:
             index = _document(self.small["index.json"], "index.json")
             return list(self._oci_images(index, [], platform))

@@ -117,7 +117,7 @@ def resolve(engine: "Engine", name: str) -> str:
 
 
 def inspect(engine: "Engine", name: str, platform: str = "") -> "dict[str, Any]":
-    """Docker's ImageInspect of one image, in the newest shape. Raises as `find`."""
+    """Docker's ImageInspect of one image, as versions before 1.52 show it. Raises as `find`."""
     image = find(engine, name, platform)
     config = image.config
     history = config.get("history") or []

@@ -1,7 +1,7 @@
 """`load`: images from an archive (API: ImageLoad)."""
 
 from service import bell, jsontext, timestamps
-from service.content import image_config, tarball
+from service.content import image_config, platforms, tarball
 from service.content.reference import parse
 from service.engine import flushing, image_events
 from service.engine.layers import Lease, held_layer, image_row, register, unpack_again
@@ -10,9 +10,10 @@ from service.store import images as store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from service.content.platforms import Platform
     from service.engine.engine import Engine
     from service.store.images import LayerRow
 
@@ -23,12 +24,18 @@ def load(
     report: "Callable[[dict[str, Any]], None]",
     *,
     quiet: bool = True,
-    platform: "Callable[[dict[str, Any]], bool]" = lambda _: True,
+    wanted: "Sequence[Platform]" = (),
 ) -> None:
     """Load every image of an archive. Blocking; `read(n)` gives its bytes, `report` takes Docker's messages.
 
+    `wanted`: only those of one of these platforms; none: of any. One platform of an image is kept: where an index has
+    several under one name it is this machine's, or else the first.
     Raises MoorageError when the archive is damaged; images before the damaged one stay loaded, as with dockerd.
     """
+
+    def fits(stated: "Mapping[str, Any]") -> bool:
+        return not wanted or any(platforms.matches(platform, stated) for platform in wanted)
+
     ids: list[str] = []
     parents: list[tuple[str, str]] = []
     named = 0
@@ -38,10 +45,8 @@ def load(
         )
         try:
             archive.read(read)
-            for image in archive.images(platform):
+            for image in _one_of_each(archive.images(fits), fits):
                 config = image_config.parse(image.config)
-                if not platform(config):
-                    continue
                 layers = _layers(engine, lease, archive, config, image.layers)
                 image_id, messages = _register(engine, image, layers)
                 ids.append(image_id)
@@ -55,6 +60,31 @@ def load(
     if not named:
         for image_id in ids:
             report({"stream": f"Loaded image ID: {image_id}\n"})
+
+
+def _one_of_each(
+    found: "list[tarball.ArchiveImage]", fits: "Callable[[Mapping[str, Any]], bool]"
+) -> "list[tarball.ArchiveImage]":
+    host = platforms.host()
+    chosen: dict[object, tuple[bool, tarball.ArchiveImage]] = {}
+    for position, image in enumerate(found):
+        stated = _platform(image.config)
+        if not fits(stated):
+            continue
+        name = (tuple(image.names) if image.manifest else ()) or position  # an index tells the manifests
+        foreign = not platforms.matches(host, stated)
+        if name not in chosen or (chosen[name][0] and not foreign):
+            chosen[name] = foreign, image
+    return [image for _, image in chosen.values()]
+
+
+def _platform(config: bytes) -> dict[str, str]:
+    try:
+        read = jsontext.loads(config)
+    except ValueError:
+        read = None  # whoever takes the image will be told
+    known = read if isinstance(read, dict) else {}
+    return {key: known[key] for key in ("os", "architecture", "variant") if isinstance(known.get(key), str)}
 
 
 def _is_here(engine: "Engine", lease: Lease, digest: str) -> bool:

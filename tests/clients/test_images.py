@@ -1,5 +1,6 @@
 """Images through the real CLI and docker-py: load, list, inspect, tag, remove, save, import, filters, events."""
 
+import hashlib
 import io
 import json
 import os
@@ -14,6 +15,8 @@ from docker.errors import APIError, ImageNotFound
 
 from tests.support import image
 from tests.support.instance import Instance
+
+OCI = "application/vnd.oci.image."
 
 
 def test_load_says_what_dockerd_says(moorage: Instance) -> None:
@@ -118,6 +121,59 @@ def test_saved_and_loaded_it_is_the_same_image(moorage: Instance, tmp_path: Path
         "docker.io/library/kept:2",
     ]
     moorage.docker("rmi", "kept:1", "kept:2")
+
+
+def two_platforms(path: Path, here: str, *, dockers: bool) -> dict[str, str]:
+    """Write an archive with one name for two platforms, as containerd's store saves it: this machine's comes first, and
+    is all that `manifest.json` tells of. `dockers`: with that one. The ids by architecture."""
+    members: dict[str, bytes] = {}
+
+    def blob(content: bytes) -> dict[str, Any]:
+        name = hashlib.sha256(content).hexdigest()
+        members[f"blobs/sha256/{name}"] = content
+        return {"digest": f"sha256:{name}", "size": len(content)}
+
+    entries, ids = [], {}
+    for architecture in (here, "s390x"):
+        layer = blob(image.layer({"a": architecture}))
+        rootfs = {"type": "layers", "diff_ids": [layer["digest"]]}
+        config = blob(json.dumps({"os": "linux", "architecture": architecture, "rootfs": rootfs}).encode())
+        manifest = {"schemaVersion": 2, "config": config, "layers": [{**layer, "mediaType": OCI + "layer.v1.tar"}]}
+        platform = {"os": "linux", "architecture": architecture}
+        entries.append({**blob(json.dumps(manifest).encode()), "mediaType": OCI + "manifest.v1+json"})
+        entries[-1]["platform"] = platform
+        ids[architecture] = config["digest"]
+        if dockers and architecture == here:
+            names = [f"blobs/sha256/{part['digest'].removeprefix('sha256:')}" for part in (config, layer)]
+            told = [{"Config": names[0], "Layers": names[1:], "RepoTags": ["two:1"]}]
+            members["manifest.json"] = json.dumps(told).encode()
+    index = {
+        **blob(json.dumps({"schemaVersion": 2, "manifests": entries}).encode()),
+        "mediaType": OCI + "index.v1+json",
+    }
+    index["annotations"] = {"io.containerd.image.name": "docker.io/library/two:1"}
+    members["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [index]}).encode()
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return ids
+
+
+@pytest.mark.parametrize("dockers", [True, False])
+def test_of_several_platforms_one_is_loaded(moorage: Instance, tmp_path: Path, dockers: bool) -> None:
+    here = json.loads(moorage.docker("image", "inspect", "busybox").stdout)[0]["Architecture"]
+    ids = two_platforms(tmp_path / "two.tar", here, dockers=dockers)
+    for asked, loaded in (
+        ([], here),
+        (["--platform", "linux/s390x"], "s390x"),
+        (["--platform", f"linux/{here}"], here),
+    ):
+        assert moorage.docker("load", "-i", str(tmp_path / "two.tar"), *asked).stdout == "Loaded image: two:1\n"
+        assert moorage.docker("image", "inspect", "-f", "{{.Id}}", "two:1").stdout.strip() == ids[loaded]
+        moorage.docker("rmi", "two:1")
+        assert {*ids.values()}.isdisjoint(moorage.docker("images", "-aq", "--no-trunc").stdout.split())
 
 
 def test_an_oci_layout_without_dockers_manifest_loads(moorage: Instance, tmp_path: Path) -> None:
