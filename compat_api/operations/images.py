@@ -226,14 +226,13 @@ def image_attestations(
     version: tuple[int, int] = ApiVersion(),
 ) -> Reply:
     """What was attested of an image (API: ImageAttestations). As dockerd's classic store, ours keeps none of it."""
-    from compat_api.errors import page_not_found
     from service.content import platforms
     from service.engine import images
-    from service.errors import InvalidParameter, NotImplemented_
+    from service.errors import InvalidParameter, NotFound, NotImplemented_
 
     del type, statement  # they choose among what is not there
     if not has("image attestations", version):
-        return page_not_found()
+        raise NotFound("page not found")
     if len(platform) > 1:
         raise InvalidParameter("only one platform value is currently supported")
     images.find(engine, name, "".join(platforms.text(platforms.from_json(text)) for text in platform if text))
