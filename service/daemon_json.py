@@ -1,11 +1,11 @@
 """daemon.json, dockerd's own file of settings: what of it has a meaning here is read where dockerd looks for it.
 
-Source: docs.docker.com/reference/cli/dockerd (daemon configuration file). Keys that mean nothing here are named in the
-journal, once per change of the file.
+Source: docs.docker.com/reference/cli/dockerd (daemon configuration file). Keys that change nothing here are named in
+the journal, once per change of the file: nothing that an administrator has written is passed over in silence.
 """
 
 from service import file_cache, journal, jsontext
-from service.errors import SystemFailure
+from service.errors import MoorageError, SystemFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class DaemonJson:
-    """What the file says. Numbers are 0 where it says nothing."""
+    """What the file says. Numbers are 0, texts and lists empty where it says nothing."""
 
     def __init__(self, document: "dict[str, Any]") -> None:
         """Raises ValueError for a value of another type than dockerd takes."""
@@ -23,14 +23,109 @@ class DaemonJson:
         self.downloads = _number(document, "max-concurrent-downloads")
         self.uploads = _number(document, "max-concurrent-uploads")
         self.attempts = _number(document, "max-download-attempts")
+        self.labels = _texts(document, "labels")  # of the engine: KEY=VALUE
+        for label in self.labels:
+            if "=" not in label:
+                raise ValueError(f"bad attribute format: {label}")
+        # what a container gets that says nothing of it
+        self.log_driver = _text(document, "log-driver")
+        self.log_options = _texts_by_name(document, "log-opts")
+        self.ulimits = _ulimits(document)
+        self.shm_size = document.get("default-shm-size") or 0  # bytes, or a text such as "64M"
+        if isinstance(self.shm_size, bool) or not isinstance(self.shm_size, int | str):
+            raise ValueError(f"invalid default-shm-size: {self.shm_size}")
+        self.init = _flag(document, "init", False)
+        self.dns = _texts(document, "dns")
+        self.dns_search = _texts(document, "dns-search")
+        self.dns_options = _texts(document, "dns-opts")
+        # networks
+        self.address_pools = _pools(document)
+        self.network_options = {
+            driver: _texts_by_name(document["default-network-opts"], driver, "default-network-opts")
+            for driver in _object(document, "default-network-opts")
+        }
+        self.default_bridge = {key: document[key] for key in _BRIDGE if document.get(key) not in (None, "")}
+        for key, kind in _BRIDGE.items():
+            if not isinstance(document.get(key, kind()), kind):
+                raise ValueError(f"invalid {key}: {document[key]}")
 
 
-_KNOWN = frozenset(
+# of the default network alone
+_BRIDGE = {
+    **dict.fromkeys(("bip", "fixed-cidr", "fixed-cidr-v6", "default-gateway", "default-gateway-v6", "ip"), str),
+    **dict.fromkeys(("ipv6", "icc", "ip-masq"), bool),
+    "mtu": int,
+}
+_READ = frozenset(
     (
-        *("registry-mirrors", "insecure-registries"),
+        *("registry-mirrors", "insecure-registries", "labels"),
         *("max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts"),
+        *("log-driver", "log-opts", "default-ulimits", "default-shm-size", "init", "dns", "dns-search", "dns-opts"),
+        *("default-address-pools", "default-network-opts", *_BRIDGE),
     )
 )
+# what needs no saying: it is so in any case
+_SO_ANYHOW: "dict[str, tuple[Any, ...]]" = {
+    **dict.fromkeys(("live-restore", "iptables", "ip6tables", "ip-forward"), (True,)),
+    **dict.fromkeys(("userland-proxy", "experimental", "selinux-enabled", "no-new-privileges"), (False,)),
+    "storage-driver": ("overlay2", ""),
+    "default-runtime": ("runc", ""),
+    "features": ({"buildkit": True}, {}),
+    "hosts": ([], ["fd://"], ["unix:///var/run/docker.sock"]),
+}
+
+
+def _text(document: "dict[str, Any]", key: str) -> str:
+    found = document.get(key) or ""
+    if not isinstance(found, str):
+        raise ValueError(f"{key} is not a string")
+    return found
+
+
+def _flag(document: "dict[str, Any]", key: str, default: bool) -> bool:
+    found = document.get(key, default)
+    if not isinstance(found, bool):
+        raise ValueError(f"{key} is neither true nor false")
+    return found
+
+
+def _object(document: "dict[str, Any]", key: str) -> "dict[str, Any]":
+    found = document.get(key) or {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{key} is not an object")
+    return found
+
+
+def _texts_by_name(document: "dict[str, Any]", key: str, shown: str = "") -> "dict[str, str]":
+    found = _object(document, key)
+    if not all(isinstance(text, str) for text in found.values()):
+        raise ValueError(f"{shown or key} holds something other than strings")
+    return found
+
+
+def _ulimits(document: "dict[str, Any]") -> "list[dict[str, Any]]":
+    """As a container's HostConfig has them."""
+    found = []
+    for name, limit in _object(document, "default-ulimits").items():
+        if not isinstance(limit, dict):
+            raise ValueError(f"the limit {name} of default-ulimits is not an object")
+        folded = {key.lower(): value for key, value in limit.items()}
+        bounds = [folded.get(key, 0) for key in ("hard", "soft")]
+        if any(isinstance(bound, bool) or not isinstance(bound, int) for bound in bounds):
+            raise ValueError(f"the limit {name} of default-ulimits is not made of numbers")
+        found.append({"Name": name, "Hard": bounds[0], "Soft": bounds[1]})
+    return found
+
+
+def _pools(document: "dict[str, Any]") -> "list[tuple[str, int]]":
+    """(network, size of each subnet)."""
+    found = []
+    listed = document.get("default-address-pools") or []
+    for pool in listed if isinstance(listed, list) else [listed]:
+        if not isinstance(pool, dict) or not isinstance(pool.get("base"), str) or type(pool.get("size")) is not int:
+            raise ValueError("default-address-pools is not a list of objects with base and size")
+        found.append((pool["base"], pool["size"]))
+    return found
 
 
 def _texts(document: "dict[str, Any]", key: str) -> "list[str]":
@@ -58,9 +153,9 @@ def _parse(paths: "Sequence[str]") -> DaemonJson:
             meant = DaemonJson(document)
         except (OSError, ValueError) as error:
             raise SystemFailure(f"unable to configure the Docker daemon with file {path}: {error}") from None
-        ignored = sorted(document.keys() - _KNOWN)
-        if ignored:
-            journal.write("info", f"{path}: without a meaning here: {', '.join(ignored)}")
+        unread = sorted(key for key in document.keys() - _READ if document[key] not in _SO_ANYHOW.get(key, ()))
+        if unread:
+            journal.write("warning", f"{path}: without effect here: {', '.join(unread)}")
         return meant
     return DaemonJson({})
 
@@ -71,3 +166,17 @@ _read = file_cache.kept(_parse)
 def read(path: str) -> DaemonJson:
     """What the file at `path` says; nothing when there is none. Raises SystemFailure when it cannot be understood."""
     return _read([path])
+
+
+def readable(path: str) -> DaemonJson:
+    """The same where nobody could be told of an error: it stands in the journal then, and the file says nothing."""
+    try:
+        return read(path)
+    except MoorageError as error:
+        if _told.get(path) != error.message:
+            _told[path] = error.message
+            journal.write("error", error.message)
+        return DaemonJson({})
+
+
+_told: "dict[str, str]" = {}  # the last complaint about a file

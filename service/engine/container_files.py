@@ -8,6 +8,7 @@ import fcntl
 import functools
 import os
 
+from service import daemon_json
 from service.engine import links
 from service.ids import short
 from service.network import dns, hosts
@@ -46,7 +47,7 @@ def write(settings: "Settings", plan: "Plan") -> None:
         for endpoint in plan.endpoints:
             entries += _own(record, endpoint)
     _replace(folder + "/hosts", hosts.hosts_text(entries, base))
-    _replace(folder + "/resolv.conf", _resolv(host_config, on_host, plan.endpoints))
+    _replace(folder + "/resolv.conf", _resolv(settings, host_config, on_host, plan.endpoints))
     announce(settings, plan.database, record, plan.endpoints)
 
 
@@ -58,7 +59,7 @@ def joined(settings: "Settings", database: "Database", record: "ContainerRecord"
         present = stored.endpoints_of(database, record["Id"])
         path = settings.container_root(record["Id"]) + "/resolv.conf"
         if f"nameserver {dns.ADDRESS}\n" not in _read(path):
-            _replace(path, _resolv(record["HostConfig"], False, present))
+            _replace(path, _resolv(settings, record["HostConfig"], False, present))
     announce(settings, database, record, [endpoint])
 
 
@@ -86,16 +87,19 @@ def _own(record: "ContainerRecord", endpoint: "Endpoint") -> "Entries":
     return [(address, names) for address in (endpoint["IPv4"], endpoint["IPv6"]) if address]
 
 
-def _resolv(host_config: "Mapping[str, Any]", on_host: bool, endpoints: "Sequence[Endpoint]") -> str:
+def _resolv(
+    settings: "Settings", host_config: "Mapping[str, Any]", on_host: bool, endpoints: "Sequence[Endpoint]"
+) -> str:
+    said = daemon_json.readable(settings.daemon_json)
     text = _read("/etc/resolv.conf")
     if not on_host and dns.only_resolved(text):
         text = _read(dns.SYSTEMD_RESOLVED) or text
     named = any(endpoint["DNSNames"] is not None for endpoint in endpoints)
     return dns.resolv_text(
         text,
-        servers=(dns.ADDRESS,) if named else host_config.get("Dns") or (),
-        search=host_config.get("DnsSearch") or (),
-        options=host_config.get("DnsOptions") or (),
+        servers=(dns.ADDRESS,) if named else host_config.get("Dns") or said.dns,
+        search=host_config.get("DnsSearch") or said.dns_search,
+        options=host_config.get("DnsOptions") or said.dns_options,
         own_namespace=not on_host,
         ipv6=any(endpoint["IPv6"] for endpoint in endpoints),
         named=named,

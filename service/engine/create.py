@@ -1,6 +1,6 @@
 """`create`: a container is decided and registered; nothing runs yet (API: ContainerCreate)."""
 
-from service import bell, ids, timestamps
+from service import bell, daemon_json, ids, timestamps
 from service.engine import (
     container_config,
     events,
@@ -77,7 +77,8 @@ def create(
     container_config.check(asked)
     warnings: list[str] = []
     systemd_cgroups = facts.uses_systemd(settings, cgroup.detect())
-    host = host_config.complete(host, warnings, systemd_cgroups=systemd_cgroups, config=asked)
+    defaults = daemon_json.read(settings.daemon_json)
+    host = host_config.complete(host, warnings, systemd_cgroups=systemd_cgroups, config=asked, defaults=defaults)
     mounts.check(host)
     if host.get("Mounts"):
         host["Mounts"] = [mount_requests.shown(mount) for mount in host["Mounts"]]

@@ -12,7 +12,7 @@ import fcntl
 import os
 
 from service import timestamps
-from service.engine import endpoint_settings, network_options, publishing
+from service.engine import default_bridge, endpoint_settings, network_options, publishing
 from service.engine.network_mode import PREDEFINED, asked_networks, dns_names, mode_of
 from service.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id
@@ -77,8 +77,13 @@ class exclusively:  # noqa: N801 - reads as a word in `with exclusively(...)`
 
 
 def predefined(settings: "Settings", database: "Database") -> None:
-    """Register `bridge`, `host` and `none`, with ids that stay, when they are missing."""
+    """Register `bridge`, `host` and `none`, with ids that stay, when they are missing.
+
+    `bridge` follows daemon.json, as with a dockerd that is started anew: it is made again, as the file says by now,
+    when no container is on it.
+    """
     if PREDEFINED.keys() <= stored.ids_by_name(database).keys():
+        default_bridge.follow(settings, database)
         return
     with database.write():
         for name, driver in PREDEFINED.items():
@@ -105,44 +110,8 @@ def _predefined(settings: "Settings", database: "Database", name: str, driver: s
         "Labels": {},
     }
     if name == "bridge":
-        subnet = free_subnet(settings, database, settings.bridge)
-        gateway = ipam.address_text(subnet.base + 1)
-        record["IPAM"]["Config"] = [{"Subnet": str(subnet), "Gateway": gateway}]
-        record["Options"] = {
-            "com.docker.network.bridge.default_bridge": "true",
-            "com.docker.network.bridge.enable_icc": "true",
-            "com.docker.network.bridge.enable_ip_masquerade": "true",
-            "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
-            "com.docker.network.bridge.name": settings.bridge,
-            "com.docker.network.driver.mtu": "1500",
-        }
+        default_bridge.settle(settings, database, record)
     return record
-
-
-def free_subnet(settings: "Settings", database: "Database", own_bridge: str = "", *, bits: int = 32) -> ipam.Subnet:
-    """A subnet from the pools that neither a network of ours nor a route of this machine uses.
-
-    Routes by `own_bridge` do not count: that is the bridge of an instance whose store was lost. `bits`: of an address
-    (32, 128). Raises InvalidParameter when all are in use, or no pool is of that family.
-    """
-    used = used_subnets(database)
-    with netlink.Channel() as channel:
-        own = netlink.link(channel, own_bridge) if own_bridge else None
-        for destination, prefix, index in netlink.routes(channel, netlink.AF_INET if bits == 32 else netlink.AF_INET6):
-            if own is None or index != own.index:
-                used.add(ipam.Subnet(int.from_bytes(destination, "big"), prefix, bits))
-    given = settings.subnets if bits == 128 or "." in settings.subnets else ipam.DEFAULT_POOLS
-    return ipam.choose_subnet(ipam.pools(given, bits), used)
-
-
-def used_subnets(database: "Database") -> "set[ipam.Subnet]":
-    """The subnets of our networks."""
-    return {
-        ipam.parse_subnet(pool["Subnet"])
-        for network in stored.all_networks(database)
-        if not network["ConfigOnly"]
-        for pool in network["IPAM"]["Config"] or ()
-    }
 
 
 def bridges(database: "Database") -> "list[NetworkRecord]":
@@ -355,7 +324,8 @@ def _allocate_addresses(database: "Database", network: "NetworkRecord", endpoint
         else:
             within = ipam.parse_subnet(pool["IPRange"]) if pool.get("IPRange") else None
             number = _free_address(network, subnet, held, within)
-        way_out = "" if network["Internal"] else gateway
+        named = (pool.get("AuxiliaryAddresses") or {}).get(default_bridge.GATEWAYS[subnet.bits])
+        way_out = "" if network["Internal"] else named or gateway
         if subnet.bits == 32:
             endpoint["IPv4"], endpoint["IPv4Prefix"] = ipam.address_text(number), subnet.prefix
             endpoint["Gateway"] = way_out

@@ -8,6 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from service.daemon_json import DaemonJson
+
 SHM_SIZE = 64 * 1024 * 1024
 
 # HostConfig as inspect shows it, in its order, with what an absent key means.
@@ -59,12 +61,16 @@ def complete(
     *,
     systemd_cgroups: bool = False,
     config: "dict[str, Any] | None" = None,
+    defaults: "DaemonJson | None" = None,
 ) -> "dict[str, Any]":
     """HostConfig with every key of inspect. Raises InvalidParameter in dockerd's words; appends to `warnings`.
 
-    `systemd_cgroups`: systemd makes the control groups; `config` is the request's ContainerConfig, where it matters.
+    `systemd_cgroups`: systemd makes the control groups; `config` is the request's ContainerConfig, where it matters;
+    `defaults`: what the administrator has laid down for containers that say nothing.
     """
     asked = {**asked, **resources.complete(asked)}
+    if defaults is not None:
+        _laid_down(asked, defaults)
     host = {key: asked[key] for key in resources.GONE if key in asked}
     for key, default in _DEFAULTS.items():
         value = asked.get(key)
@@ -105,6 +111,24 @@ def complete(
         if address != "host-gateway" and (not _is_address(address) or "[" in address):
             raise InvalidParameter(f"invalid IP address in add-host: {address!r}".replace("'", '"'))
     return host
+
+
+def _laid_down(asked: "dict[str, Any]", defaults: "DaemonJson") -> None:
+    """What daemon.json says for containers that do not say it themselves. Raises InvalidParameter."""
+    from service.engine import log_config
+
+    given = asked.get("LogConfig") or {}
+    driver = given.get("Type") or defaults.log_driver or "json-file"
+    if driver == (defaults.log_driver or "json-file"):
+        given = {**given, "Config": {**defaults.log_options, **(given.get("Config") or {})}}
+    asked["LogConfig"] = {**given, "Type": driver}
+    if defaults.shm_size and not asked.get("ShmSize"):
+        size = defaults.shm_size
+        asked["ShmSize"] = size if isinstance(size, int) else log_config.size(size, 1024)
+    if defaults.ulimits:
+        own = asked.get("Ulimits") or []
+        named = {limit["Name"] for limit in own}
+        asked["Ulimits"] = [*own, *({**limit} for limit in defaults.ulimits if limit["Name"] not in named)]
 
 
 def _no_windows(host: "dict[str, Any]") -> None:

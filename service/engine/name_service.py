@@ -15,6 +15,7 @@ import _socket
 import os
 import time
 
+from service import daemon_json
 from service.errors import InvalidParameter, NotFound
 from service.network import dns, ipam
 from service.network.dns_message import (
@@ -202,7 +203,8 @@ class Names:
         places = self.directory.networks_of(self.container_id)
         if not any(place["Gateway"] or place["IPv6Gateway"] for place in places):
             return []
-        given = self.record["HostConfig"].get("Dns") or dns.host_servers()
+        said = daemon_json.readable(self.settings.daemon_json)
+        given = self.record["HostConfig"].get("Dns") or said.dns or dns.host_servers()
         return [server for server in given if server != dns.ADDRESS][:_SERVERS]
 
     # ── UDP ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,8 +2,8 @@
 
 import os
 
-from service import bell, timestamps
-from service.engine import endpoints, network_mode, network_options, networks, swarm
+from service import bell, daemon_json, timestamps
+from service.engine import endpoints, network_mode, network_options, networks, subnets, swarm
 from service.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id
 from service.kernel import netlink
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from service.daemon_json import DaemonJson
     from service.model.network import IPAMConfig, NetworkRecord
     from service.settings import Settings
     from service.store.database import Database
@@ -33,7 +34,7 @@ def create(settings: "Settings", database: "Database", asked: "Mapping[str, Any]
     if driver == "overlay":
         raise Forbidden(swarm.NOT_A_MANAGER)
     _check_configuration(asked)
-    record = _record(name, driver, asked)
+    record = _record(name, driver, asked, daemon_json.read(settings.daemon_json))
     pools = _given_pools(asked.get("IPAM") or {})
     if not name.strip():
         raise InvalidParameter("invalid name: name is empty")
@@ -66,13 +67,15 @@ def create(settings: "Settings", database: "Database", asked: "Mapping[str, Any]
     return record["Id"], ""
 
 
-def _record(name: str, driver: str, asked: "Mapping[str, Any]") -> "NetworkRecord":
+def _record(name: str, driver: str, asked: "Mapping[str, Any]", defaults: "DaemonJson") -> "NetworkRecord":
     given = asked.get("IPAM") or {}
     if (given.get("Driver") or "default") != "default":
         raise NotFound(
             f'could not find plugin {given["Driver"]} in v1 plugin registry: plugin "{given["Driver"]}" not found'
         )
     options = {str(key): str(value) for key, value in (asked.get("Options") or {}).items()}
+    if not asked.get("ConfigFrom"):
+        options = {**defaults.network_options.get(driver, {}), **options}
     wanted = options.get("com.docker.network.bridge.name", "")
     if len(wanted.encode()) > 15 or "/" in wanted or any(letter.isspace() for letter in wanted):
         raise InvalidParameter(f"invalid bridge name: {wanted}")
@@ -167,17 +170,17 @@ def _subnets(settings: "Settings", database: "Database", record: "NetworkRecord"
             pool["GatewayChosen"] = True
     if 128 in families:
         record["EnableIPv6"] = True
-    used = endpoints.used_subnets(database)
+    used = subnets.used(database)
     for pool in pools:
         subnet = ipam.parse_subnet(pool["Subnet"])
         if any(subnet.overlaps(other) for other in used):
             raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
         used.add(subnet)
     if record["EnableIPv4"] and 32 not in families:
-        subnet = endpoints.free_subnet(settings, database)
+        subnet = subnets.free(settings, database)
         pools.append({"Subnet": str(subnet)})
     if record["EnableIPv6"] and 128 not in families:
-        pools.append(_of_ipv6(settings, database, record["Id"]))
+        pools.append({"Subnet": str(subnets.of_ipv6(settings, database, record["Id"]))})
     for pool in pools:
         bits = ipam.parse_subnet(pool["Subnet"]).bits
         if record["Driver"] == "bridge" and not network_options.is_isolated(record, bits):
@@ -250,15 +253,6 @@ def _reserve(pool: "IPAMConfig") -> None:
         if address in taken:
             raise SystemFailure(f"failed to allocate secondary ip address ({name}:{address}): Address already in use")
         taken.add(address)
-
-
-def _of_ipv6(settings: "Settings", database: "Database", network_id: str) -> "IPAMConfig":
-    """For a network that wants IPv6 and names no subnet: one of the pools', or, where none is of IPv6, a /64 of unique
-    local addresses (RFC 4193)."""
-    if ":" in settings.subnets:
-        return {"Subnet": str(endpoints.free_subnet(settings, database, bits=128))}
-    base = (0xFD << 120) | (int(network_id[:14], 16) << 64)
-    return {"Subnet": f"{ipam.address_text(base, 128)}/64"}
 
 
 def _claim_bridge(database: "Database", record: "NetworkRecord") -> None:

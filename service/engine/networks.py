@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from service.store.database import Database
 
 _FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
-_UNSHOWN = ("GivenSubnets", "GivenFamilies", "BridgeOfUser", "MadeParent")
+_UNSHOWN = ("Asked", "GivenSubnets", "GivenFamilies", "BridgeOfUser", "MadeParent")
 
 
 # look

@@ -2,7 +2,7 @@
 
 import os
 
-from service import journal, timestamps, version
+from service import daemon_json, journal, timestamps, version
 from service.errors import SystemFailure
 from service.kernel import cgroup
 from service.store import containers, images, meta, volumes
@@ -100,6 +100,7 @@ def info(engine: "Engine") -> "dict[str, Any]":
     settings, host, groups = engine.settings, os.uname(), cgroup.detect()
     found = containers.newest_first(engine.store)
     statuses = [container["state"]["status"] for container in found]
+    said = daemon_json.readable(settings.daemon_json)
     system = _os_release()
     memory = _memory_total()
     forwards = _sysctl("net/ipv4/ip_forward") == "1"  # a network that is made switches it on
@@ -142,7 +143,7 @@ def info(engine: "Engine") -> "dict[str, Any]":
         "NFd": len(os.listdir("/proc/self/fd")),
         "NGoroutines": 0,
         "SystemTime": timestamps.now(),
-        "LoggingDriver": "json-file",
+        "LoggingDriver": said.log_driver or "json-file",
         "CgroupDriver": settings.cgroup_driver or _cgroup_driver(engine),
         "CgroupVersion": str(groups.version),
         "NEventsListener": engine.followers,
@@ -161,7 +162,7 @@ def info(engine: "Engine") -> "dict[str, Any]":
         "HttpsProxy": _without_password(settings.https_proxy),
         "NoProxy": settings.no_proxy,
         "Name": host.nodename,
-        "Labels": [],
+        "Labels": said.labels,
         "ExperimentalBuild": False,
         "ServerVersion": version.DOCKER,
         "Runtimes": _runtimes(settings),
@@ -183,6 +184,7 @@ def info(engine: "Engine") -> "dict[str, Any]":
         "SecurityOptions": _security_options(groups.version),
         "FirewallBackend": {"Driver": "nftables"},
         "CDISpecDirs": engine.settings.cdi_directories,
+        **_address_pools(settings),
         **_devices(offered),
         "Warnings": _warnings(groups, can, offered, forwards=forwards or not running),
     }
@@ -194,6 +196,19 @@ def bridge_filter() -> "dict[str, bool]":
         "BridgeNfIptables": _sysctl("net/bridge/bridge-nf-call-iptables") == "1",
         "BridgeNfIp6tables": _sysctl("net/bridge/bridge-nf-call-ip6tables") == "1",
     }
+
+
+def _address_pools(settings: "Settings") -> "dict[str, Any]":
+    """DefaultAddressPools: those that an administrator has named; left out where there are none."""
+    from service.engine import subnets
+
+    try:
+        named = [pool.strip().rpartition("/") for pool in subnets.pools(settings).split(",") if pool.strip()]
+        listed = [{"Base": base, "Size": int(size)} for base, _, size in named]
+    except (SystemFailure, ValueError) as error:  # a network that is made says so
+        journal.write("error", f"address pools: {error}")
+        listed = []
+    return {"DefaultAddressPools": listed} if listed else {}
 
 
 def _devices(offered: "Registry") -> "dict[str, Any]":

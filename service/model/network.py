@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         GivenSubnets: NotRequired[bool]  # the user named the subnets (else they came from a pool); not shown
         GivenFamilies: NotRequired[list[int]]  # of which families, by the bits of an address; not shown
         MadeParent: NotRequired[bool]  # macvlan, ipvlan: the parent was made for it, and goes with it; not shown
+        Asked: NotRequired[dict[str, Any]]  # `bridge`: what of daemon.json it was made of; not shown
         BridgeOfUser: NotRequired[bool]  # the bridge was there before the network, and stays; not shown
 
     class Endpoint(TypedDict):

@@ -2,6 +2,7 @@
 
 import os
 
+from service import daemon_json
 from service import settings as settings_module
 from service.kernel import cgroup
 from service.runtime import apparmor, capabilities, devices, mounts, runc, security, spec, users
@@ -57,7 +58,8 @@ def gather(
         name for name in spec.NETWORK_SYSCTLS if os.path.exists("/proc/sys/" + name.replace(".", "/"))
     )
     facts.masked_paths = security.masked_paths()
-    if spec.wants_init(host):
+    facts.init_by_default = host.get("Init") is None and daemon_json.readable(settings.daemon_json).init
+    if spec.wants_init(host, facts.init_by_default):
         facts.init_path = init_path()
     _devices(facts, host)
     if host.get("DeviceRequests"):

@@ -40,6 +40,7 @@ class SpecFacts:
         "domainname",
         "files",
         "hostname",
+        "init_by_default",
         "init_path",
         "joined",
         "kernel",
@@ -75,6 +76,7 @@ class SpecFacts:
         self.hostname = ""  # where the container has none of its own: it joined another's network, or the host's names
         self.domainname = ""  # likewise
         self.cdi_edits: dict[str, Any] | None = None  # of HostConfig.DeviceRequests
+        self.init_by_default = False  # of a container that does not say whether it wants one
         self.init_path = ""  # a static init on the host
         self.propagations: dict[str, tuple[str, str]] = {}  # bind source → shared | slave | private, its mount point
         self.recursive_read_only = True
@@ -134,7 +136,7 @@ def _process(
     process: dict[str, Any] = {
         "terminal": terminal,
         "user": user_of(facts.user),
-        "args": _arguments(record),
+        "args": _arguments(record, facts),
         "env": environment.environment(
             config.get("Env"),
             hostname=config.get("Hostname") or facts.hostname,
@@ -168,14 +170,15 @@ def capability_sets(granted: "Sequence[str]", uid: int) -> "dict[str, list[str]]
     return {"bounding": list(granted), "effective": list(granted), "permitted": list(granted)}
 
 
-def wants_init(host: "dict[str, Any]") -> bool:
+def wants_init(host: "dict[str, Any]", by_default: bool) -> bool:
     """Whether the container gets a little init: only when it is the first process of its own pid namespace."""
-    return bool(host.get("Init")) and not host.get("PidMode")
+    said = host.get("Init")
+    return (by_default if said is None else bool(said)) and not host.get("PidMode")
 
 
-def _arguments(record: "ContainerRecord") -> list[str]:
+def _arguments(record: "ContainerRecord", facts: SpecFacts) -> list[str]:
     command = [record["Path"], *record["Args"]]
-    return [INIT, "--", *command] if wants_init(record["HostConfig"]) else command
+    return [INIT, "--", *command] if wants_init(record["HostConfig"], facts.init_by_default) else command
 
 
 def rlimits(ulimits: "Sequence[dict[str, Any]] | None") -> "list[dict[str, Any]]":
@@ -214,7 +217,7 @@ def _mounts(record: "ContainerRecord", facts: SpecFacts, options: security.Secur
     brought.sort(key=lambda mount: mounts.by_depth(mount["destination"]))
     taken = frozenset(mount["destination"] for mount in brought)
     listed = mounts.default_mounts(host.get("ShmSize") or 64 << 20, host.get("IpcMode") or "private", taken)
-    if wants_init(host):
+    if wants_init(host, facts.init_by_default):
         if not facts.init_path:
             raise InvalidParameter('exec: "docker-init": executable file not found in $PATH')
         listed.append(mounts.bind(facts.init_path, INIT, writable=False, recursive=False))

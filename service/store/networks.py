@@ -21,6 +21,11 @@ def insert(database: Database, record: "NetworkRecord") -> None:
         raise Conflict(f"network with name {record['Name']} already exists") from None
 
 
+def replace(database: Database, record: "NetworkRecord") -> None:
+    """Store a changed network (its name stays)."""
+    database.change("UPDATE networks SET record = ? WHERE id = ?", (jsontext.dumps(record), record["Id"]))
+
+
 def all_networks(database: Database) -> "list[NetworkRecord]":
     """All networks, the oldest first."""
     return [jsontext.loads(row[0]) for row in database.rows("SELECT record FROM networks ORDER BY created, id")]

@@ -26,9 +26,18 @@ class Unavailable(Exception):  # noqa: N818 - says what is the case; nobody's mi
 class Dockerd:
     """Use as a context manager. Raises Unavailable, with the daemon's last words, where it cannot run."""
 
-    def __init__(self, *, data_root: str = "", on_loopback: bool = False, experimental: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        data_root: str = "",
+        on_loopback: bool = False,
+        experimental: bool = False,
+        configuration: str = "{}",
+    ) -> None:
         """`data_root`: where it keeps its images. `on_loopback`: it lives in this network namespace, without a network
-        of its own, and so reaches what listens on 127.0.0.1. `experimental`: it serves what only such a one does."""
+        of its own, and so reaches what listens on 127.0.0.1. `experimental`: it serves what only such a one does.
+        `configuration`: its daemon.json."""
+        self.configuration = configuration
         self.data_root, self.on_loopback, self.experimental = data_root, on_loopback, experimental
         self.given = os.environ.get("MOORAGE_TEST_DOCKERD", "").removeprefix("unix://")
         self.folder = tempfile.mkdtemp(prefix="md", dir="/tmp")  # short: socket paths end at 107 bytes
@@ -78,8 +87,8 @@ class Dockerd:
                 'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
                 f'[grpc]\naddress = "{self.folder}/c.sock"\n'
             )
-        with open(f"{self.folder}/none.json", "w", encoding="ascii") as file:
-            file.write("{}")  # else the machine's own would be read
+        with open(f"{self.folder}/daemon.json", "w", encoding="ascii") as file:
+            file.write(self.configuration)  # else the machine's own would be read
         self._spawn("containerd", "-c", config)
         self._until(f"{self.folder}/c.sock")
         self._spawn(
@@ -87,7 +96,7 @@ class Dockerd:
                 *(() if self.on_loopback else ("unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh")),
                 "dockerd",
                 "--config-file",
-                f"{self.folder}/none.json",
+                f"{self.folder}/daemon.json",
                 "-H",
                 f"unix://{self.socket}",
             ),
