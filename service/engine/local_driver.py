@@ -162,6 +162,8 @@ def limit(settings: "Settings", options: "Mapping[str, str]", path: str) -> None
         return
     import fcntl
 
+    if not _has_quotas(settings):
+        raise SystemFailure("size quota requested for volume but no quota support")
     folder = settings.root + "/volumes"
     around = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

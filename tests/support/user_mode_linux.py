@@ -4,8 +4,9 @@
 
 It is an ordinary program (Debian's package user-mode-linux), unpacked below `.make/tools`. It sees this host's files by
 hostfs, read-only: nothing that happens in it reaches the host, but for the files that it leaves in the folder `out`.
-What it has that many hosts of tests have not: a pure cgroup v2 tree with controllers (cpu, io, memory, pids), and a
-kernel of Debian's. What it has not: a network, the controller cpuset, more than one CPU.
+What it has that many hosts of tests have not: a pure cgroup v2 tree with controllers (cpu, io, memory, pids), project
+quotas on ext4 and XFS, NFS, and a kernel of Debian's. What it has not: a way out, nftables that a container's network
+could stand on, the controller cpuset, more than one CPU.
 """
 
 import glob
@@ -20,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from tests.support.instance import ROOT
 
 _TOOLS = f"{ROOT}/.make/tools"
-_MODULES = ("fs/overlayfs/overlay.ko",)
+_MODULES = ("overlay",)  # and what it needs
 _MEMORY = "1G"
 _BOOT_SECONDS = 60.0
 
@@ -63,6 +64,20 @@ def program() -> str:
     return found
 
 
+def _with_needed(names: Sequence[str]) -> list[str]:
+    """The files of kernel modules and of those that they need, in the order in which they are loaded. What this kernel
+    has built in, or not at all, is left out."""
+    below = f"{os.path.dirname(os.path.dirname(os.path.realpath(program())))}/lib/uml/modules"
+    needed: dict[str, list[str]] = {}
+    for tables in glob.glob(f"{below}/*/modules.dep"):
+        with open(tables, encoding="ascii") as file:
+            for line in file:
+                path, _, others = line.partition(":")
+                paths = [f"{os.path.dirname(tables)}/{one}" for one in (*reversed(others.split()), path)]
+                needed[os.path.basename(path).partition(".")[0]] = paths
+    return list(dict.fromkeys(path for name in names for path in needed.get(name, ())))
+
+
 def boot() -> None:
     """Boot once, and do nothing. Raises NotHere with the last lines of its console when that fails."""
     try:
@@ -74,29 +89,29 @@ def boot() -> None:
 
 
 def run(
-    command: Sequence[str], *, out: str, seconds: float, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    out: str,
+    seconds: float,
+    environment: Mapping[str, str] | None = None,
+    modules: Sequence[str] = (),
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command as root in a kernel that is booted for it, in the project's folder, and end that kernel.
 
-    `out`: an empty folder of the host's, in which the command may leave files: it finds it as /dev/shm/out. Raises
-    NotHere where no kernel boots, AssertionError when it did not end within `seconds` (then it is killed).
+    `out`: an empty folder of the host's, in which the command may leave files: it finds it as /dev/shm/out. `modules`:
+    names of those that it needs beside `_MODULES`. Raises NotHere where no kernel boots, AssertionError when it did
+    not end within `seconds` (then it is killed).
     """
     os.makedirs(out, exist_ok=True)
     init = f"{out}/init"
-    kernel = program()
-    modules = [
-        path
-        for below in (f"{os.path.dirname(kernel)}/../lib/uml/modules", "/usr/lib/uml/modules")
-        for name in _MODULES
-        for path in glob.glob(f"{os.path.realpath(below)}/*/kernel/{name}*")
-    ]
+    modules = _with_needed((*_MODULES, *modules))
     words = ["env", "-i", *(f"{name}={value}" for name, value in (environment or {}).items()), *command]
     with open(init, "w", encoding="utf-8") as file:
         file.write(
             _INIT.format(
                 root=shlex.quote(ROOT),
                 out=shlex.quote(os.path.realpath(out)),
-                modules=shlex.join(dict.fromkeys(modules)),
+                modules=shlex.join(modules),
                 command=shlex.join(words),
             )
         )
