@@ -12,6 +12,7 @@ from install import api, service
 from install.service import say
 
 PACKAGES = f"{service.ROOT}/.make/packages"
+CHAIN = "MOORAGE-FORWARD"  # in iptables' filter table
 
 
 def main(*, purge: bool) -> None:
@@ -23,9 +24,13 @@ def main(*, purge: bool) -> None:
     for command in (
         ["ip", "link", "delete", "moorage0"],
         ["nft", "delete", "table", "inet", "moorage"],
-        ["iptables", "-w", "-D", "FORWARD", "-j", "MOORAGE-FORWARD"],  # there where the host drops what is forwarded
-        ["iptables", "-w", "-F", "MOORAGE-FORWARD"],
-        ["iptables", "-w", "-X", "MOORAGE-FORWARD"],
+        *(
+            [program, "-w", *words]
+            for program in ("iptables", "ip6tables")
+            for words in (("-D", "FORWARD", "-j", CHAIN), ("-F", CHAIN), ("-X", CHAIN))
+        ),
+        ["firewall-cmd", "--permanent", "--zone=docker", "--remove-interface=moorage0"],
+        ["firewall-cmd", "--zone=docker", "--remove-interface=moorage0"],
     ):
         if shutil.which(command[0]):
             subprocess.run(command, check=False, capture_output=True)  # fails where it was never made

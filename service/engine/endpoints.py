@@ -17,7 +17,7 @@ from service.engine.network_mode import PREDEFINED, asked_networks, dns_names, m
 from service.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure
 from service.ids import new_id
 from service.kernel import netlink, netns, nftables
-from service.network import bridge, dns, forward, ipam, rules, veth, vlan
+from service.network import bridge, dns, firewalld, forward, ipam, rules, veth, vlan
 from service.store import containers, events
 from service.store import networks as stored
 
@@ -436,6 +436,7 @@ def ensure(settings: "Settings", database: "Database", channel: "netlink.Channel
             if not rules.intact(nf, settings.nft_table, network):
                 _write_rules(settings, database, closed=closed)
             forward.open_for(settings, nf, rules.bridge_name(network))
+            firewalld.open_for(settings, nf, rules.bridge_name(network))
     return index
 
 

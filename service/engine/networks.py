@@ -11,7 +11,7 @@ from service.engine import (
 from service.errors import Forbidden, InvalidParameter, NotFound
 from service.ids import short
 from service.kernel import netlink, nftables
-from service.network import bridge, forward, rules, vlan
+from service.network import bridge, firewalld, forward, rules, vlan
 from service.store import containers, events
 from service.store import networks as stored
 
@@ -169,6 +169,7 @@ def _dismantle(settings: "Settings", database: "Database", network: "NetworkReco
         return
     with nftables.channel() as nf:
         forward.close_for(settings, nf, rules.bridge_name(network))
+        firewalld.close_for(settings, nf, rules.bridge_name(network))
     endpoints.write_rules(settings, database)
 
 

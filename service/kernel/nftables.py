@@ -104,6 +104,11 @@ def rules(nf: Channel, family: int, table: str, chain: str = "") -> "list[bytes]
     return found
 
 
+def compares(rule: bytes, name: str) -> bool:
+    """Whether a rule (as `rules` gives it) compares something with a name, as the name of an interface."""
+    return attribute(1, name.encode() + b"\0")[2:] in rule  # NFTA_DATA_VALUE; its length says how much is compared
+
+
 def chain_policy(nf: Channel, family: int, table: str, chain: str) -> "int | None":
     """The policy of a base chain (0 drop, 1 accept); None when there is no such chain, or it is no base chain."""
     answer = nf.ask(_SUBSYSTEM | _GET_CHAIN, _header(family) + text(1, table) + text(3, chain))

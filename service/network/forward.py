@@ -1,14 +1,18 @@
-"""The host's own packet filter: where it drops what is forwarded, our bridges are let through.
+"""The host's own packet filter: what iptables refuses to forward, our bridges may send and get.
 
-nftables asks every table that looks at forwarded packets, and each may drop. Where iptables' FORWARD chain drops by
-default (dockerd and ufw set it so), accepting a packet in our table does not save it. So a chain of ours goes into
-that FORWARD chain; it lets DOCKER-USER (the place for an administrator's own rules) decide first, then accepts what
-our bridges send and get: what may really pass is decided by our own table.
+nftables asks every table that looks at forwarded packets, and each may drop: accepting a packet in our table does not
+save it. iptables' FORWARD chain often drops, by its policy (dockerd and ufw set it so) or by a last rule (some clouds'
+images come with one). So a chain of ours stands at its beginning, as those of dockerd do; it lets DOCKER-USER (the
+place for an administrator's own rules) decide first, then accepts what our bridges send and get: what may really pass
+is decided by our own table. It is there before it is needed: when ufw is enabled, nobody of ours may be awake.
 
 iptables keeps its rules in nftables, or, as `iptables-legacy`, in tables of the kernel's older packet filter, which
 asks as well. Both may be there at once.
 """
 
+import os
+
+from service.errors import SystemFailure
 from service.kernel import nftables
 from service.kernel.nftables import IPV4, IPV6
 
@@ -24,18 +28,18 @@ if TYPE_CHECKING:
         """iptables' table `filter` of one family, in one of its two places."""
 
         program: str
-
-        def drops(self) -> bool:
-            """Whether its FORWARD chain drops what no rule accepts."""
+        used: bool  # whether the table is there
 
         def has(self, chain: str) -> bool:
             """Whether there is such a chain."""
 
-        def knows(self, chain: str, name: str) -> bool:
-            """Whether a rule of a chain names an interface, or jumps to a chain."""
+        def accepts(self, chain: str, bridge: str) -> bool:
+            """Whether a rule of a chain names an interface."""
+
+        def jumps(self, chain: str, to: str) -> bool:
+            """Whether a rule of a chain jumps to another one."""
 
 
-_DROP = 0
 _PROGRAMS = ((IPV4, "iptables", "ip_tables_names"), (IPV6, "ip6tables", "ip6_tables_names"))
 
 
@@ -43,44 +47,55 @@ class _InNftables:
     """Looked at by netlink: 0.1 ms for a question."""
 
     def __init__(self, nf: "Channel", family: int, program: str) -> None:
-        self.nf, self.family = nf, family
-        self.program = _found(program + "-nft") or _found(program)
-
-    def drops(self) -> bool:
-        return nftables.chain_policy(self.nf, self.family, "filter", "FORWARD") == _DROP
+        self.nf, self.family, self.program = nf, family, program
+        self.used = self.has("FORWARD")
 
     def has(self, chain: str) -> bool:
         return nftables.has_chain(self.nf, self.family, "filter", chain)
 
-    def knows(self, chain: str, name: str) -> bool:
-        rules = nftables.rules(self.nf, self.family, "filter", chain)
-        return any(name.encode() + b"\0" in rule for rule in rules)
+    def accepts(self, chain: str, bridge: str) -> bool:
+        return any(nftables.compares(rule, bridge) for rule in self._rules(chain))
+
+    def jumps(self, chain: str, to: str) -> bool:
+        return any(to.encode() + b"\0" in rule for rule in self._rules(chain))
+
+    def _rules(self, chain: str) -> "list[bytes]":
+        return nftables.rules(self.nf, self.family, "filter", chain)
 
 
 class _Legacy:
     """Looked at by running the program (3 ms), where the kernel says that it has such tables at all."""
 
-    def __init__(self, settings: "Settings", program: str) -> None:
-        self.program = program
-        self.lines = [line.split() for line in _run(settings, program, "-S").splitlines()]
+    def __init__(self, settings: "Settings", program: str, names: str) -> None:
+        self.settings, self.program = settings, program
+        self.used = _has_legacy(names)
+        self._read: list[list[str]] = []
 
-    def drops(self) -> bool:
-        return ["-P", "FORWARD", "DROP"] in self.lines
+    def _lines(self) -> "list[list[str]]":
+        self._read = self._read or [line.split() for line in _run(self.settings, self.program, "-S").splitlines()]
+        return self._read
 
     def has(self, chain: str) -> bool:
-        return ["-N", chain] in self.lines
+        return ["-N", chain] in self._lines()
 
-    def knows(self, chain: str, name: str) -> bool:
-        return any(line[:2] == ["-A", chain] and name in line[2:] for line in self.lines)
+    def accepts(self, chain: str, bridge: str) -> bool:
+        return self.jumps(chain, bridge)
+
+    def jumps(self, chain: str, to: str) -> bool:
+        return any(line[:2] == ["-A", chain] and to in line[2:] for line in self._lines())
 
 
-def _filters(settings: "Settings", nf: "Channel") -> "Iterator[Filter]":
+def _filters(settings: "Settings", nf: "Channel", *, unused_too: bool) -> "Iterator[Filter]":
+    """The tables that are there. `unused_too`: also that which iptables would make when it is first used."""
     for family, program, names in _PROGRAMS:
-        yield _InNftables(nf, family, program)
-        if _has_legacy(names):
-            legacy = _found(program + "-legacy") or _found(program)
-            if legacy:
-                yield _Legacy(settings, legacy)
+        usual = _found(program)
+        is_legacy = "legacy" in os.path.basename(os.path.realpath(usual))
+        modern = _InNftables(nf, family, _found(program + "-nft") or usual)
+        if modern.used or (unused_too and usual and not is_legacy):
+            yield modern
+        legacy = _Legacy(settings, _found(program + "-legacy") or usual, names)
+        if legacy.program and (legacy.used or (unused_too and is_legacy)):
+            yield legacy
 
 
 def _has_legacy(names: str) -> bool:
@@ -97,37 +112,43 @@ def chain_name(settings: "Settings") -> str:
 
 
 def open_for(settings: "Settings", nf: "Channel", bridge: str) -> None:
-    """Let a bridge's packets through iptables' FORWARD chains that drop. Raises SystemFailure.
+    """Let a bridge's packets through iptables' FORWARD chains. Raises SystemFailure.
 
     iptables itself is only run when something is missing (or to look, as `iptables-legacy`).
     """
-    for known in _filters(settings, nf):
-        if known.drops():
+    for known in _filters(settings, nf, unused_too=True):
+        try:
             _open(settings, known, bridge)
+        except SystemFailure as error:
+            if known.used:
+                raise
+            from service import journal
+
+            journal.write("debug", f"iptables is not used, and cannot be: {error.message}")
 
 
 def _open(settings: "Settings", known: "Filter", bridge: str) -> None:
     chain = chain_name(settings)
-    if known.knows("FORWARD", chain) and known.knows(chain, bridge):
+    if known.jumps("FORWARD", chain) and known.accepts(chain, bridge):
         return
     if not known.program:
         return  # a chain that looks like iptables' but was made by hand: its owner decides
     if not known.has(chain):
         _run(settings, known.program, "-N", chain)
-    if known.has("DOCKER-USER") and not known.knows(chain, "DOCKER-USER"):
+    if known.has("DOCKER-USER") and not known.jumps(chain, "DOCKER-USER"):
         _run(settings, known.program, "-I", chain, "-j", "DOCKER-USER")
-    if not known.knows(chain, bridge):
+    if not known.accepts(chain, bridge):
         for direction in ("-i", "-o"):
             _run(settings, known.program, "-A", chain, direction, bridge, "-j", "ACCEPT")
-    if not known.knows("FORWARD", chain):
+    if not known.jumps("FORWARD", chain):
         _run(settings, known.program, "-I", "FORWARD", "-j", chain)
 
 
 def close_for(settings: "Settings", nf: "Channel", bridge: str) -> None:
     """Take back what `open_for` did for a bridge. Raises SystemFailure."""
     chain = chain_name(settings)
-    for known in _filters(settings, nf):
-        if known.knows(chain, bridge) and known.program:
+    for known in _filters(settings, nf, unused_too=False):
+        if known.accepts(chain, bridge) and known.program:
             for direction in ("-i", "-o"):
                 _run(settings, known.program, "-D", chain, direction, bridge, "-j", "ACCEPT")
 

@@ -362,10 +362,10 @@ class Instance:
             self._net("ip", "link", "delete", name)
         for family in ("inet", "ip", "ip6", "bridge"):
             self._net("nft", "delete", "table", family, self.nft_table)
-        chain = self.nft_table.upper() + "-FORWARD"  # made where the host's FORWARD chain drops
-        for rule in (["-D", "FORWARD", "-j", chain], ["-F", chain], ["-X", chain]):
-            if shutil.which("iptables"):
-                self._net("iptables", "-w", *rule)
+        chain = self.nft_table.upper() + "-FORWARD"  # made where there is iptables
+        for program in filter(shutil.which, ("iptables", "ip6tables")):
+            for rule in (["-D", "FORWARD", "-j", chain], ["-F", chain], ["-X", chain]):
+                self._net(program, "-w", *rule)
         for path in reversed(self._cgroups()):
             try:
                 os.rmdir(path)

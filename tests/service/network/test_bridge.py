@@ -153,6 +153,42 @@ def test_iptables_that_drops_what_is_forwarded(host: Host, serve: Serve, program
         call(host.outside, "192.0.2.1", 8080, patience=PATIENCE)
 
 
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_iptables_that_refuses_by_a_last_rule(host: Host, serve: Serve, program: str) -> None:
+    try:
+        host.run(program, "-A", "FORWARD", "-j", "REJECT", "--reject-with", "icmp-host-prohibited")
+    except AssertionError as error:
+        pytest.skip(f"this machine has no {program}: {error}")
+    serve(host.outside, 7000)
+    web = host.container("web", ports=WEB)
+    serve(web.namespace, 80)
+    assert call(web.namespace, "192.0.2.2", 7000) == "192.0.2.1"
+    assert call(host.outside, "192.0.2.1", 8080) == "192.0.2.2"
+
+
+def test_iptables_that_begins_to_drop_while_nobody_is_awake(host: Host, serve: Serve) -> None:
+    """As when ufw is enabled on a machine that runs containers."""
+    serve(host.outside, 7000)
+    web = host.container("web", ports=WEB)
+    serve(web.namespace, 80)
+    try:
+        host.run("iptables", "-P", "FORWARD", "DROP")
+    except AssertionError as error:
+        pytest.skip(f"this machine has no iptables: {error}")
+    assert call(web.namespace, "192.0.2.2", 7000) == "192.0.2.1"
+    assert call(host.outside, "192.0.2.1", 8080) == "192.0.2.2"
+
+
+def test_a_name_that_ends_as_anothers(host: Host, serve: Serve) -> None:
+    """Two bridges of the user's naming: what is there for `xbr7` is not taken for `br7`'s."""
+    host.run("iptables", "-P", "FORWARD", "DROP")
+    serve(host.outside, 7000)
+    for name in ("xbr7", "br7"):
+        host.network(name, Options={"com.docker.network.bridge.name": name})
+        there = host.container(name, name)
+        assert call(there.namespace, "192.0.2.2", 7000) == "192.0.2.1"
+
+
 @pytest.mark.parametrize("program", ["ip6tables-nft", "ip6tables-legacy"])
 def test_ip6tables_that_drops_what_is_forwarded(host: Host, serve: Serve, program: str) -> None:
     try:
