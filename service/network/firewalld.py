@@ -121,7 +121,7 @@ def _call(
     interface = f"{_NAME}.{interface}".rstrip(".")
     bus = {_BUS: os.environ[_BUS]} if _BUS in os.environ else {}
     done = process.run(
-        [find_program("busctl"), "--system", "call", "--", _NAME, path, interface, method, *arguments],
+        [find_program("busctl"), "call", "--", _NAME, path, interface, method, *arguments],
         environment={**settings.environment(), **bus},
     )
     if not done.code:
