@@ -44,6 +44,7 @@ class Settings:
         "run",
         "runtime",
         "subnets",
+        "system_bus",
     )
 
     def __init__(self, environment: "Mapping[str, str] | None" = None) -> None:
@@ -90,6 +91,7 @@ class Settings:
         self.http_proxy, self.https_proxy, self.no_proxy = (
             env.get(name) or env.get(name.lower(), "") for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
         )
+        self.system_bus = env.get("DBUS_SYSTEM_BUS_ADDRESS", "")  # empty: where D-Bus itself looks for it
         self.log_level = env.get("MOORAGE_LOG_LEVEL", "info")
 
     @property

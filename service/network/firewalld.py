@@ -28,7 +28,6 @@ _PLACES = (
     (INET, "firewalld", ("filter_INPUT_ZONES", "filter_INPUT_POLICIES")),
     (IPV4, "filter", ("INPUT_ZONES", "INPUT_POLICIES")),
 )
-_BUS = "DBUS_SYSTEM_BUS_ADDRESS"  # where the bus is not at its usual place (dbus-daemon(1))
 
 
 class _Refused(Exception):  # noqa: N818 - firewalld's own word for it is in its text
@@ -112,14 +111,12 @@ def _call(
 
     Raises _Refused with its words, FileNotFoundError without busctl.
     """
-    import os
-
     from service import process
     from service.settings import find_program
 
     path = path if path.startswith("/") else f"{_PATH}/{path}".rstrip("/")
     interface = f"{_NAME}.{interface}".rstrip(".")
-    bus = {_BUS: os.environ[_BUS]} if _BUS in os.environ else {}
+    bus = {"DBUS_SYSTEM_BUS_ADDRESS": settings.system_bus} if settings.system_bus else {}
     done = process.run(
         [find_program("busctl"), "call", "--", _NAME, path, interface, method, *arguments],
         environment={**settings.environment(), **bus},

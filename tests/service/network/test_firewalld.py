@@ -13,13 +13,13 @@ from tests.support.firewalld import Firewalld
 
 
 @pytest.fixture
-def firewalld(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firewalld]:
+def firewalld(host: Host, tmp_path: Path) -> Iterator[Firewalld]:
     """A firewalld on the host; the product finds its bus."""
     try:
         started = Firewalld(host.namespace, tmp_path)
     except support.NotHere as reason:
         pytest.skip(str(reason))
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", started.address)
+    host.settings.system_bus = started.address
     with started:
         yield started
 
