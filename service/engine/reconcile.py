@@ -43,16 +43,20 @@ def at_start(engine: "Engine") -> None:
         from service.engine import volume_drivers
 
         volume_drivers.settle(settings, store)
-    if images.unflushed(store) or rebooted:
-        from service.engine import flushing
-
-        flushing.at_start(engine, rebooted=rebooted)
-    if rebooted or images.unfinished(store):
-        from service.engine import build, commit, layers, solve
+    left = rebooted or images.unfinished(store)
+    if left:  # first: whoever looks for layers and blobs that nobody needs forgets the leases of the dead
+        from service.engine import build, commit, solve
 
         commit.reconcile(engine)
         build.reconcile(engine)
         solve.reconcile(engine)
+    if images.unflushed(store) or rebooted:
+        from service.engine import flushing
+
+        flushing.at_start(engine, rebooted=rebooted)
+    if left:
+        from service.engine import layers
+
         layers.reconcile(engine)
     if events.overdue(store):
         with store.write():
