@@ -1,7 +1,8 @@
 """What the boot unit runs when the machine goes down: containers are stopped as `docker stop` would stop them.
 
 Left to systemd-shutdown, a container that ignores SIGTERM would hold up the machine for 90 seconds. They are stopped
-all at once, each with its own signal and time, and keep their claim to be started by the next boot.
+all at once, each with its own signal and time, and keep their claim to be started by the next boot. The steps of
+builds are ended at once: nothing of an unfinished step is kept.
 Like `boot.py` a short program of its own: `python -I -S service/shutdown.py`.
 """
 
@@ -37,6 +38,8 @@ def main() -> None:
     running = containers.newest_first(engine.store, _UP)
     _cancel_restarts(engine, running)
     began = time.monotonic()
+    for container in containers.of_builds(engine.store, _UP):
+        _signal(engine, container, _KILL)
     for container in running:
         config = container["record"]["Config"]
         _signal(engine, container, signal_number(config.get("StopSignal") or "SIGTERM"))
@@ -48,8 +51,13 @@ def main() -> None:
         if state["pid"] and not pidfd.wait_gone(state["pid"], max(0.0, left), state["pid_start"]):
             _signal(engine, container, _KILL)
     end = time.monotonic() + _HOOK_SECONDS
-    while containers.newest_first(engine.store, ("running", "paused")) and time.monotonic() < end:
+    while _still_up(engine) and time.monotonic() < end:
         time.sleep(0.05)
+
+
+def _still_up(engine: Engine) -> bool:
+    up = ("running", "paused")
+    return bool(containers.newest_first(engine.store, up) or containers.of_builds(engine.store, up))
 
 
 def _signal(engine: Engine, container: "Container", number: int) -> None:

@@ -140,6 +140,15 @@ def _newest_first(database: Database, statuses: "Sequence[str]") -> "list[tuple[
     )
 
 
+def of_builds(database: Database, statuses: "Sequence[str]") -> "list[Container]":
+    """The hidden containers in one of `statuses`: what steps of builds run in."""
+    where = f"status IN ({', '.join('?' * len(statuses))})"
+    return [
+        _container(row)
+        for row in database.rows(f"SELECT {_COLUMNS} FROM containers WHERE hidden AND {where}", statuses)
+    ]
+
+
 def ids_of_image(database: Database, image_id: str) -> list[str]:
     """The containers made from an image."""
     return [row[0] for row in database.rows("SELECT id FROM containers WHERE image_id = ?", (image_id,))]

@@ -221,12 +221,17 @@ class Machine:
         """Remove a file of the machine."""
         os.unlink(self.path(inside))
 
+    @property
+    def client_environment(self) -> dict[str, str]:
+        """For this host's docker CLI: the machine's socket, and a configuration of its own."""
+        host = f"unix://{self.path('/run/moorage/moorage.sock')}"
+        return {**os.environ, "DOCKER_HOST": host, "DOCKER_CONFIG": f"{self.folder}/docker"}
+
     def docker(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run this host's docker CLI against the machine's socket."""
-        environment = {**os.environ, "DOCKER_HOST": f"unix://{self.path('/run/moorage/moorage.sock')}"}
         done = subprocess.run(
             ["docker", *arguments],
-            env={**environment, "DOCKER_CONFIG": f"{self.folder}/docker"},
+            env=self.client_environment,
             capture_output=True,
             text=True,
             check=False,

@@ -1,10 +1,14 @@
 """Whatever happens to the service, containers go on; after a reboot they come back by their restart policy."""
 
+import os
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.support import tools
 from tests.support.machine import Machine
 from tests.support.wire import Wire, request
 
@@ -123,6 +127,33 @@ def test_reboot_starts_containers_by_their_restart_policy(machine: Machine) -> N
             time.sleep(0.1)
     finally:
         machine.docker("rm", "-f", *made)
+
+
+def test_a_build_does_not_hold_up_a_shutdown(machine: Machine) -> None:
+    """Its step would not listen to SIGTERM; nobody would notice what is left of it, but for the 90 s of systemd."""
+    program = tools.buildx()
+    if program is None:
+        pytest.skip("no docker buildx here")
+    os.makedirs(f"{machine.folder}/docker/cli-plugins", exist_ok=True)
+    os.symlink(program, f"{machine.folder}/docker/cli-plugins/docker-buildx")
+    dockerfile = b"FROM busybox\nRUN trap '' TERM; echo begun; while :; do sleep 1; done\n"
+    command = ["docker", "buildx", "build", "--progress=plain", "-"]
+    with subprocess.Popen(
+        command, env=machine.client_environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as build:
+        assert build.stdin
+        assert build.stdout
+        build.stdin.write(dockerfile)
+        build.stdin.close()
+        assert any(line.endswith(b" begun\n") for line in build.stdout), "the step did not begin"
+        threading.Thread(target=build.stdout.read, daemon=True).start()
+        begun = time.monotonic()
+        machine.power_off()
+        took = time.monotonic() - begun
+    assert took < 20, "systemd waited for the step"
+    machine.boot()
+    assert machine.docker("ps", "-aq").stdout == ""
+    assert os.listdir(machine.path("/var/lib/moorage/containers")) == [], "nobody would ever see it"
 
 
 def test_statistics_without_controllers(machine: Machine, ticking: str) -> None:
