@@ -36,6 +36,15 @@ class _Saved:
         self.layers = manifests.layer_blobs(engine, row.id) if layers is None else layers
         self.config = row.config.encode()
         self.media_type, self.manifest = manifests.manifest(engine, row, self.layers, oci=True)
+        self.annotations: dict[str, str] = {}  # of its entry in the index
+
+    def annotate(self, manifest: "dict[str, str]", descriptor: "dict[str, str]") -> None:
+        """Note something in the manifest, and beside it in the index."""
+        if manifest:
+            known = jsontext.loads(self.manifest)
+            known["annotations"] = {**known.get("annotations", {}), **manifest}
+            self.manifest = jsontext.dump_bytes(known)
+        self.annotations = descriptor
 
 
 def choose(
@@ -164,12 +173,16 @@ def _documents(saved: "list[_Saved]") -> "list[tuple[str, Any]]":
         }
         for name in image.names:
             repository, _, tag = name.rpartition(":")
-            annotations = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag}
+            annotations = {
+                **image.annotations,
+                "io.containerd.image.name": name,
+                "org.opencontainers.image.ref.name": tag,
+            }
             descriptors.append({**described, "annotations": annotations})
             if image.layers:
                 repositories.setdefault(familiar(repository), {})[tag] = image.layers[-1].digest[7:]
         if not image.names:
-            descriptors.append(described)
+            descriptors.append({**described, **({"annotations": image.annotations} if image.annotations else {})})
     listed = [
         {
             "Config": _place(image.row.id),

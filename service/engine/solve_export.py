@@ -1,10 +1,12 @@
 """What a built result becomes: an image here, files or an archive for the client."""
 
+import re
+
 from service import bell, jsontext, timestamps
 from service.content import image_config
 from service.content import reference as references
 from service.content.rootfs import layer_path
-from service.engine import image_events, save, solve_cache, solve_steps, solve_told
+from service.engine import image_events, push, save, solve_cache, solve_steps, solve_told
 from service.engine.build_files import PROGRAM
 from service.engine.files_process import FilesProcess
 from service.engine.layers import image_row
@@ -14,7 +16,7 @@ from service.store import images as store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from typing import Any
 
     from service.build_files import Job
@@ -27,6 +29,48 @@ if TYPE_CHECKING:
 
 _IMAGES = ("moby", "image")
 _ARCHIVES = ("oci", "docker")
+_FILES = ("local", "tar")
+_ANNOTATION = re.compile(
+    r"annotation(?:-(index|index-descriptor|manifest|manifest-descriptor))?(?:\[[^]]*\])?\.(.+)", re.DOTALL
+)
+
+
+def check(exporter: "Exporter") -> None:
+    """Raises SolveFailed for an output that cannot be served as it is asked for: better before the build than after."""
+    type, attributes = exporter.type, exporter.attributes
+    if type not in (*_IMAGES, *_ARCHIVES, *_FILES):
+        raise SolveFailed(f'exporter "{type}" could not be found')
+    if type in _FILES:
+        return
+    try:
+        names = _names(exporter)
+    except MoorageError as error:
+        raise SolveFailed(error.message) from None
+    if type == "moby":
+        return  # whose client pushes by itself
+    compression = attributes.get("compression", "gzip")
+    if compression != "gzip":
+        raise SolveFailed(f"compression {compression} is not supported: layers are compressed with gzip")
+    if any(kind in ("index", "index-descriptor") for kind, _, _ in _annotations(exporter)):
+        raise SolveFailed("index annotations not supported for single platform export")
+    if type in _ARCHIVES and not _truth(attributes, "tar", default=True):
+        raise SolveFailed(f"the {type} exporter makes archives only: tar=false is not supported")
+    if type == "image" and _truth(attributes, "push-by-digest"):
+        raise SolveFailed("pushing without a name is not supported: push-by-digest")
+    if type == "image" and _truth(attributes, "push") and not names:
+        raise SolveFailed("tag is needed when pushing to registry")
+
+
+def _truth(attributes: "Mapping[str, str]", name: str, *, default: bool = False) -> bool:
+    """A truth value as Go reads it; without a value it is true."""
+    value = attributes.get(name)
+    return default if value is None else value.lower() not in ("false", "0", "f")
+
+
+def _annotations(exporter: "Exporter") -> "list[tuple[str, str, str]]":
+    """What is to be noted, and where: (manifest, manifest-descriptor, …; name; text)."""
+    found = [(_ANNOTATION.fullmatch(key), value) for key, value in exporter.attributes.items()]
+    return [(key[1] or "manifest", key[2], value) for key, value in found if key is not None]
 
 
 async def export(
@@ -38,7 +82,7 @@ async def export(
     epoch = _epoch(result, exporter)
     try:
         if exporter.type in _IMAGES:
-            return await _image(engine, result, exporter, progress)
+            return await _image(engine, result, exporter, session, progress)
         if exporter.type in _ARCHIVES:
             return await _archive(engine, result, exporter, session, progress)
         if exporter.type == "local":
@@ -111,13 +155,16 @@ def _names(exporter: "Exporter") -> "list[Reference]":
         if name:
             parsed = references.parse(name)
             if parsed.digest:
-                raise SolveFailed(f"failed to parse {name}: a digest cannot be given")
+                raise SolveFailed("refusing to create a tag with a digest reference")
             found.append(parsed)
     return found
 
 
-async def _image(engine: "Engine", result: "Result", exporter: "Exporter", progress: "Progress") -> "dict[str, str]":
+async def _image(
+    engine: "Engine", result: "Result", exporter: "Exporter", session: "Session", progress: "Progress"
+) -> "dict[str, str]":
     names = _names(exporter)
+    digest = ""
     async with solve_told.Step(progress, "exporting to image", key=f"{result.id} image") as step:
         await step.line("exporting layers")
         layers = await _layers(engine, result, exporter)
@@ -126,11 +173,27 @@ async def _image(engine: "Engine", result: "Result", exporter: "Exporter", progr
         await step.line(f"writing image {row.id}", done=True)
         for name in names:
             await step.line(f"naming to {name}", done=True)
+        if exporter.type == "image" and _truth(exporter.attributes, "push"):
+            for name in names:
+                digest = await _pushed(engine, name.with_default_tag(), session, step)
     return {
         "containerimage.config.digest": row.id,
-        "containerimage.digest": row.id,
+        "containerimage.digest": digest or row.id,
         **({"image.name": ",".join(map(str, names))} if names else {}),
     }
+
+
+async def _pushed(engine: "Engine", name: "Reference", session: "Session", step: "Step") -> str:
+    """Push an image by the client's login; the digest of its manifest. Raises MoorageError."""
+    digest = ""
+    await step.line(f"pushing {name}")
+    async for message in push.push(engine, name, await session.credentials(name.domain)):
+        detail = message.get("progressDetail") or {}
+        if message.get("id") and detail:
+            await step.line(f"pushing layer {message['id']}", detail.get("current") or 0, detail.get("total") or 0)
+        digest = (message.get("aux") or {}).get("Digest") or digest
+    await step.line(f"pushing {name}", done=True)
+    return digest
 
 
 def _register(
@@ -144,7 +207,7 @@ def _register(
             image_events.record(engine.store, "create", row, row.id)
         for name in names:
             store.tag(engine.store, name.stored, row.id, timestamps.now_ns())
-            image_events.record(engine.store, "tag", row, references.familiar(name.stored))
+            image_events.record(engine.store, "tag", row, name.familiar)
     bell.ring(engine.settings.bell)
     return row
 
@@ -154,10 +217,14 @@ async def _archive(
 ) -> "dict[str, str]":
     """An OCI layout that is a docker-archive, too."""
     names = [name.stored for name in _names(exporter)]
+    noted: dict[str, dict[str, str]] = {"manifest": {}, "manifest-descriptor": {}}
+    for kind, key, text in _annotations(exporter):
+        noted[kind][key] = text
     async with solve_told.Step(progress, f"exporting to {exporter.type} image format", key=f"{result.id} oci") as step:
         layers = await _layers(engine, result, exporter)
         row = image_row(_config(result, exporter, layers), layers)
         saved = await engine.thread(save.unregistered, engine, result.solve.lease, row, layers, names)
+        saved.annotate(noted["manifest"], noted["manifest-descriptor"])
         await session.send_tar(exporter.number, _told(save.archive(engine, saved), step, "sending tarball"))
     return {
         "containerimage.config.digest": row.id,

@@ -251,6 +251,107 @@ def test_results_are_sent_to_the_client(buildx: Buildx) -> None:
         assert "out/hello.txt" in {member.name.removeprefix("./") for member in archive}
 
 
+@pytest.fixture
+def remote(buildx: Buildx, moorage: Instance) -> Iterator[str]:
+    """A builder that takes the instance's socket for BuildKit's own, and asks for more than the docker driver."""
+    buildx("buildx", "create", "--name", "remote", "--driver", "remote", f"unix://{moorage.socket}")
+    yield "--builder=remote"
+    buildx("buildx", "rm", "remote")
+
+
+def test_a_remote_builder_is_served_on_the_same_socket(buildx: Buildx, remote: str, moorage: Instance) -> None:
+    assert "running" in buildx("buildx", "ls")
+    buildx.build(remote, "-t", "loaded", "--load", "--target", "final", "--secret", "id=tok,src=tok", "ctx")
+    assert moorage.docker("image", "inspect", "-f", "{{.Os}}", "loaded").stdout == "linux\n"
+    buildx.build(remote, "-o", "type=local,dest=rout", "--target", "final", "ctx")
+    assert (buildx.folder / "rout/out/hello.txt").read_text() == "hi\n"
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker"])
+def test_archives_are_sent_to_the_client(buildx: Buildx, remote: str, moorage: Instance, kind: str) -> None:
+    meta = buildx.folder / "archive.json"
+    options = ["-o", f"type={kind},dest={kind}.tar,annotation.a=b", "-t", "arch:1", "--metadata-file", str(meta)]
+    buildx.build(remote, *options, "--target", "final", "ctx")
+    told, archive = json.loads(meta.read_text()), buildx.folder / f"{kind}.tar"
+    with tarfile.open(archive) as opened:
+
+        def member(name: str) -> Any:
+            content = opened.extractfile(name)
+            assert content is not None
+            return json.loads(content.read())
+
+        (entry,) = member("index.json")["manifests"]
+        manifest = member("blobs/sha256/" + entry["digest"][7:])
+    assert told["containerimage.digest"] == entry["digest"]
+    assert told["containerimage.config.digest"] == manifest["config"]["digest"]
+    assert manifest["annotations"] == {"a": "b"}
+    assert entry["annotations"]["io.containerd.image.name"] == "docker.io/library/arch:1"
+    moorage.docker("load", "-i", str(archive))
+    identity = moorage.docker("image", "inspect", "-f", "{{.Id}}", "arch:1").stdout.strip()
+    assert identity == manifest["config"]["digest"]
+    skopeo = shutil.which("skopeo")
+    if skopeo:
+        place = f"oci-archive:{archive}" if kind == "oci" else f"docker-archive:{archive}:arch:1"
+        subprocess.run(
+            [skopeo, "copy", "--insecure-policy", place, f"dir:{buildx.folder}/{kind}-copied"],
+            check=True,
+            capture_output=True,
+            timeout=SECONDS,
+        )
+        copied = json.loads((buildx.folder / f"{kind}-copied/manifest.json").read_text())
+        assert copied["config"]["digest"] == identity
+
+
+@pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is missing")
+def test_a_remote_builder_pushes_by_the_clients_login(buildx: Buildx, remote: str, moorage: Instance) -> None:
+    with Registry(basic=True) as registry:
+        name = f"{registry.address}/moles/pushed:1"
+        push = [remote, "--push", "-t", name, "--target", "final", "--metadata-file", "pushed.json", "ctx"]
+        buildx.build(*push, code=1)
+        login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        config = buildx.folder / "config/config.json"
+        config.write_text(json.dumps({"auths": {registry.address: {"auth": login}}}))
+        try:
+            buildx.build(*push)
+        finally:
+            config.unlink()
+        told = json.loads((buildx.folder / "pushed.json").read_text())
+        moorage.docker("rmi", "-f", name)
+        digest = f"{registry.address}/moles/pushed@{told['containerimage.digest']}"
+        moorage.client().api.pull(digest, auth_config={"username": USER, "password": PASSWORD})
+        identity = moorage.docker("image", "inspect", "-f", "{{.Id}}", digest).stdout.strip()
+        assert identity == told["containerimage.config.digest"]
+        assert PASSWORD not in moorage.log()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-o", "type=oci,dest=x.tar,compression=zstd"], "compression zstd is not supported"),
+        (["-o", "type=oci,dest=x,tar=false"], "tar=false is not supported"),
+        (["-o", "type=image,name=x:y:z"], "invalid reference format"),
+        (["-o", "type=oci,dest=x.tar,annotation-index.a=b"], "index annotations not supported"),
+        (["-o", "type=image,push=true"], "tag is needed when pushing to registry"),
+        (["-o", "type=image,name=x,push=true,push-by-digest=true"], "push-by-digest"),
+        (["--cache-to", "type=local,dest=cache"], "cache export of type local is not supported"),
+        (["--cache-to", "type=registry,ref=localhost:5/cache"], "cache export of type registry is not supported"),
+        (["--platform", "linux/amd64,linux/arm64"], "multiple platforms"),
+        (["--provenance=true"], "ttestations are not supported"),
+    ],
+)
+def test_outputs_that_are_not_served_are_refused_before_anything_is_built(
+    buildx: Buildx, remote: str, arguments: list[str], said: str
+) -> None:
+    text = buildx.build(remote, *arguments, "-", code=1, stdin=b"FROM busybox\nRUN echo $((6*7))\n")
+    assert said in text
+    assert " 42\n" not in text
+
+
+def test_what_is_built_by_default_needs_no_attestation(buildx: Buildx, remote: str) -> None:
+    for builder in (remote, "--builder=default"):
+        buildx.build(builder, "--target", "final", "ctx", BUILDX_NO_DEFAULT_ATTESTATIONS="0")
+
+
 def test_contexts_of_every_kind(buildx: Buildx) -> None:
     buildx.build("--build-context", "extra=other", "--target", "named", "-o", "type=local,dest=nout", "ctx")
     assert (buildx.folder / "nout/n").read_text() == "named\n"
