@@ -94,6 +94,7 @@ def test_a_long_frame_is_not_collected() -> None:
         masked(CLOSE, b"x"),
         b"\x82\xff\x80" + bytes(7) + b"mask",
     ],
+    ids=lambda data: data[:2].hex(),  # what follows is masked by chance
 )
 def test_what_is_against_the_rules(data: bytes) -> None:
     for step in (1, len(data)):
