@@ -31,14 +31,23 @@ def _pytest(cache: str, *arguments: str) -> int:
     return subprocess.call([sys.executable, "-m", "pytest", "-o", f"cache_dir={cache}", *arguments])
 
 
+def _failed(cache: str) -> list[str]:
+    try:
+        with open(os.path.join(cache, "v/cache/lastfailed"), encoding="utf-8") as file:
+            return sorted(json.load(file))
+    except FileNotFoundError:
+        return []
+
+
 def main(arguments: list[str]) -> int:
     """Run the tests that `arguments` select; returns pytest's exit code, 0 too where a second run mended the first."""
     with tempfile.TemporaryDirectory(prefix="moorage-tests-") as cache:
         code = _pytest(cache, f"--numprocesses={_LANES}", "--dist=loadfile", *arguments)
         if code != _FAILED:
             return code
-        with open(os.path.join(cache, "v/cache/lastfailed"), encoding="utf-8") as file:
-            failed = sorted(json.load(file))
+        failed = _failed(cache)
+        if not failed:
+            return code  # something else than a test: what was said last tells what
         if len(failed) > _BY_CHANCE:
             print(f"{len(failed)} tests failed: too many for chance, none is run again.")
             return code

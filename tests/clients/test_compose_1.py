@@ -31,7 +31,7 @@ services:
     environment: {A: b}
   worker:
     image: busybox
-    command: sleep 1000
+    command: sh -c "echo works; exec sleep 1000"
     stop_grace_period: 0s
     networks: [back]
   extra:
@@ -138,8 +138,10 @@ def test_profiles(compose: Compose) -> None:
 
 def test_logs_are_followed_to_the_end(compose: Compose, moorage: Instance) -> None:
     with compose.popen("logs", "-f", "--no-color", "worker", stdin=subprocess.DEVNULL) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline().startswith("Attaching to old_worker_1")
+        assert "works" in following.stdout.readline()
         compose("run", "-d", "--rm", "--no-deps", "worker", "echo", "elsewhere")  # none of its business
         compose("stop", "-t", "0", "worker")
-        assert following.stdout is not None
         assert "old_worker_1 exited with code" in following.stdout.read()
         assert following.wait(60) == 0

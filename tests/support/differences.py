@@ -21,7 +21,7 @@ class Rows:
         lines = next(part for part in section if part.startswith(heading + "\n")).splitlines()
         table = [line for line in lines if line.startswith("|")][2:]
         self.rows = [tuple(_cell(text) for text in line.strip("| ").split(" | ")) for line in table]
-        self.met: set[tuple[str, ...]] = set()
+        self.met: set[tuple[str, ...]] = set()  # by what was seen; others may add what theirs have met
 
     def reason(self, *name: str) -> str | None:
         """Why this may differ; None when no row names it."""
