@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         owner: NotRequired[str]  # --chown
         keeps_owner: NotRequired[bool]
         mode: NotRequired[int]  # --chmod; -1: none
+        unhashed: NotRequired[bool]  # what is there was hashed before
         later: NotRequired[bool]  # by BuildKit's rules
         exclude: NotRequired[list[str]]  # --exclude
         parents: NotRequired[bool]  # --parents
@@ -156,7 +157,8 @@ def copy(job: "Job") -> None:
     for number, (_, patterns) in enumerate(job["sources"]):
         for pattern in patterns:
             try:
-                found += copying.found(f"/source{number}", pattern)
+                content = None if job.get("unhashed") else copying.content_of
+                found += copying.found(f"/source{number}", pattern, content)
             except copying.TooManyLinks as error:
                 if job.get("later"):
                     raise ValueError(f"{TOO_MANY_LINKS}/{error.filename}") from None

@@ -16,13 +16,12 @@ from service.patterns import glob
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _CAPABILITY = "security.capability"
 _MOST_LINKS = 255  # moby/sys/symlink
 _ELOOP, _ENOTDIR = 40, 20
 _PIECE = 1 << 20
-_SMALL = 1 << 20  # bytes
 _STEP = 1 << 30  # bytes that one copy_file_range(2) is asked for
 
 
@@ -66,33 +65,31 @@ def resolved(root: str, path: str) -> str:
     return "/".join((root, *at))
 
 
-def found(root: str, pattern: str) -> "list[Copied]":
-    """What a source means. Raises FileNotFoundError naming it, and where its links lead to (`filename2`), when it is no
-    pattern and nothing is there; ValueError when it leads out of the tree; TooManyLinks."""
+def content_of(full: str, _: os.stat_result) -> str:
+    """The SHA-256 of a regular file's content, in hexadecimal digits: all of it is read."""
+    digest = hashlib.sha256()
+    with open(full, "rb", 0) as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def found(
+    root: str, pattern: str, content: "Callable[[str, os.stat_result], str] | None" = content_of
+) -> "list[Copied]":
+    """What a source means. `content` says what is in a file; without it nothing is hashed.
+
+    Raises FileNotFoundError naming it, and where its links lead to (`filename2`), when it is no pattern and nothing is
+    there; ValueError when it leads out of the tree; TooManyLinks.
+    """
     pattern = pattern.removeprefix("/").removeprefix("./")
     if not _has_wildcards(pattern):
         if os.path.normpath(pattern).split("/")[0] == "..":
             raise ValueError(f"forbidden path outside the build context: {pattern} ()")
-        return [Copied(root, pattern, _hash(root, pattern))]
-    return [Copied(root, path, _hash(root, path)) for path in _matching(root, os.path.normpath(pattern))]
-
-
-def is_small_file(root: str, pattern: str) -> bool:
-    """Whether a source means one regular file, reached by no link, that takes no time to hash."""
-    path = pattern.removeprefix("/").removeprefix("./")
-    parts = path.split("/")
-    if _has_wildcards(path) or any(part in ("", ".", "..") for part in parts):
-        return False
-    at = root
-    for number, part in enumerate(parts):
-        at = f"{at}/{part}"
-        try:
-            status = os.lstat(at)
-        except OSError:
-            return False
-        if number + 1 < len(parts) and not stat.S_ISDIR(status.st_mode):
-            return False
-    return stat.S_ISREG(status.st_mode) and status.st_size <= _SMALL
+        paths: Iterable[str] = (pattern,)
+    else:
+        paths = _matching(root, os.path.normpath(pattern))
+    return [Copied(root, path, _hash(root, path, content)) for path in paths]
 
 
 def _has_wildcards(name: str) -> bool:
@@ -119,17 +116,22 @@ def _matching(root: str, pattern: str) -> "Iterator[str]":
     yield from below("", 0)
 
 
-def _hash(root: str, path: str) -> str:
+def _hash(root: str, path: str, content: "Callable[[str, os.stat_result], str] | None") -> str:
     full = resolved(root, path)
     try:
         status = os.lstat(full)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(2, os.strerror(2), path, None, full[len(root) :]) from None
+    if content is None:
+        return ""
     if not stat.S_ISDIR(status.st_mode):
-        return f"file:{_hash_one(full, path, status)}"
-    hashes = []
-    for each, name in below(full):
-        hashes.append(_hash_one(each, f"{full[len(root) + 1 :]}/{name}".lstrip("/"), os.lstat(each)))
+        return f"file:{_hash_one(full, path, status, content)}"
+    top = full[len(root) + 1 :]
+    prefix = (top + "/" if top else "").lstrip("/")
+    hashes = [
+        _hash_one(entry.path, f"{prefix}{name}", entry.stat(follow_symlinks=False), content)
+        for entry, name in _entries(full)
+    ]
     hashes.sort()
     return f"dir:{hashlib.sha256(','.join(hashes).encode()).hexdigest()}"
 
@@ -154,18 +156,28 @@ def _names(folder: str) -> "list[str]":
     return sorted(os.listdir(folder), key=os.fsencode)
 
 
-def _hash_one(full: str, name: str, status: os.stat_result) -> str:
+def _entries(folder: str) -> "Iterator[tuple[os.DirEntry[str], str]]":
+    """(entry, path from `folder`) of everything below, in no order."""
+    levels = [""]
+    while levels:
+        above = levels.pop()
+        with os.scandir(f"{folder}/{above}" if above else folder) as entries:
+            for entry in entries:
+                path = f"{above}/{entry.name}" if above else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    levels.append(path)
+                yield entry, path
+
+
+def _hash_one(full: str, name: str, status: os.stat_result, content: "Callable[[str, os.stat_result], str]") -> str:
     """Name, kind, mode, owner, content: all but times."""
     kind = stat.S_IFMT(status.st_mode)
     size = status.st_size if kind == stat.S_IFREG else 0
     link = os.readlink(full) if kind == stat.S_IFLNK else ""
     head = (os.fsencode(name).hex(), status.st_mode, status.st_uid, status.st_gid, size, os.fsencode(link).hex())
-    digest = hashlib.sha256(jsontext.dump_bytes([*head, status.st_rdev, capability(full).hex()]))
-    if kind == stat.S_IFREG:
-        with open(full, "rb", 0) as file:
-            while piece := file.read(_PIECE):
-                digest.update(piece)
-    return digest.hexdigest()
+    inside = content(full, status) if kind == stat.S_IFREG else ""
+    told = jsontext.dump_bytes([*head, status.st_rdev, capability(full).hex(), inside])
+    return hashlib.sha256(told).hexdigest()
 
 
 def capability(full: str) -> bytes:

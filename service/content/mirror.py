@@ -3,20 +3,27 @@
     <folder>/<key>/<slot>/tree    the copy; <key> names a client's directory, slots are copies for builds side by side
     <folder>/<key>/<slot>/about   who it is, and a lock that its user holds
     <folder>/<key>/<slot>/new     files that are still arriving
+    <folder>/<key>/<slot>/sums    what COPY has found in the tree since something in it was changed last
 
 What a copy holds is known from its files alone (mode, size, time of change, link): nothing must be kept in step with
 them, so a transfer may be cut off at any moment. A file is never changed, only replaced; so copies of one directory
 share their files by hard links. The client is not trusted: nothing is written outside the tree, whatever it says.
+
+Files are hashed as they arrive, and carry their sum as an attribute: they are not read again to find out whether a step
+is in the cache. Sums count in the boot in which they were made; nobody knows what a power cut has left of a file.
 """
 
 import _thread
 import fcntl
+import hashlib
 import os
 import stat
 import time
 
 from service import jsontext
+from service.content import copying
 from service.errors import InvalidParameter, SystemFailure
+from service.kernel import pidfd
 from service.kernel.tree import remove_tree
 
 TYPE_CHECKING = False
@@ -28,6 +35,10 @@ if TYPE_CHECKING:
 KEPT_SECONDS, KEPT_BYTES = 48 * 3600, 4 << 30
 _SLOTS = 8  # copies of one directory that are kept when nobody uses them: builds want different parts of it
 _MOST_SLOTS = 10_000
+_SUM = "trusted.moorage.sha256"  # of a file: its sum, and the boot in which it was found
+_SUM_BYTES = 32
+_SUMS = "/sums"
+_MOST_SUMS = 1000  # sources of COPY that are remembered for a copy
 
 
 class Entry:
@@ -235,7 +246,10 @@ class Receiver:
         self._files: set[str] = set()  # regular files listed so far
         self._directories: list[Entry] = []
         self._links: list[Entry] = []
-        self._open: dict[int, tuple[int, Entry]] = {}  # content that was asked for: descriptor (or -1) and what it is
+        # content that was asked for: descriptor (or -1), what it is, and its sum so far
+        self._open: dict[int, tuple[int, Entry, hashlib._Hash]] = {}
+        self._boot = pidfd.boot_id()
+        self._changed = False
         self._last = b""
         self._listed = False
 
@@ -258,22 +272,30 @@ class Receiver:
             self._seen[entry.path] = set()
             self._directories.append(entry)
             if not _is(path, stat.S_IFDIR):
-                _clear(path)
+                self._change(path)
                 os.mkdir(path, 0o700)
         elif stat.S_ISREG(entry.mode):
             return self._file(number, entry, path)
         elif stat.S_ISLNK(entry.mode):
             if not _is(path, stat.S_IFLNK) or os.readlink(path) != entry.link:
-                _clear(path)
+                self._change(path)
                 os.symlink(entry.link, path)
             os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
         elif stat.S_ISFIFO(entry.mode):
             if not _is(path, stat.S_IFIFO):
-                _clear(path)
+                self._change(path)
                 os.mkfifo(path, stat.S_IMODE(entry.mode))
-        else:
-            _clear(path)  # sockets and devices: nothing of a client's machine means something here
+        elif os.path.lexists(path):
+            self._change(path)  # sockets and devices: nothing of a client's machine means something here
         return False
+
+    def _change(self, cleared: str = "") -> None:
+        """To be called before anything in the tree changes; `cleared` is removed, whatever is there."""
+        if not self._changed:
+            self._changed = True
+            remove_tree(self.mirror.place + _SUMS)
+        if cleared:
+            _clear(cleared)
 
     def _file(self, number: int, entry: Entry, path: str) -> bool:
         if entry.link:
@@ -285,12 +307,13 @@ class Receiver:
         self.size += entry.size
         if _same(path, entry):
             return False
+        self._change()
         if _is(path, stat.S_IFDIR):
             _clear(path)
         for other in self._others:
             if _same(f"{other}/{entry.path}", entry) and self._share(f"{other}/{entry.path}", path, entry):
                 return False
-        self._open[number] = (-1, entry)
+        self._open[number] = (-1, entry, hashlib.sha256())
         if not entry.size:
             self._finish(number)
             return False
@@ -316,7 +339,7 @@ class Receiver:
             at = f"{self.mirror.tree}/{folder}" if folder else self.mirror.tree
             for name in os.listdir(at):
                 if name not in names:
-                    _clear(f"{at}/{name}")
+                    self._change(f"{at}/{name}")
 
     def piece(self, number: int, data: bytes) -> None:
         """More content of the path with that number; empty at its end."""
@@ -325,25 +348,27 @@ class Receiver:
         if not data:
             self._finish(number)
             return
-        fd, entry = self._open[number]
+        fd, entry, found = self._open[number]
         if fd < 0:
-            fd = self._create(number, entry)
+            fd = self._create(number, entry, found)
         self.bytes += len(data)
+        found.update(data)
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
 
-    def _create(self, number: int, entry: Entry) -> int:
+    def _create(self, number: int, entry: Entry, found: "hashlib._Hash") -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(f"{self.mirror.arriving}/{number}", flags, 0o600)
-        self._open[number] = (fd, entry)
+        self._open[number] = (fd, entry, found)
         return fd
 
     def _finish(self, number: int) -> None:
         """A file has come whole. One that changed while the client read it is taken as it came, as BuildKit does."""
-        fd, entry = self._open[number]
+        fd, entry, found = self._open[number]
         if fd < 0:
-            fd = self._create(number, entry)
+            fd = self._create(number, entry, found)
+        _note_sum(fd, found.digest(), self._boot)
         os.fchmod(fd, stat.S_IMODE(entry.mode))
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         os.close(fd)
@@ -355,21 +380,78 @@ class Receiver:
         for entry in self._links:
             target, path = f"{self.mirror.tree}/{entry.link}", f"{self.mirror.tree}/{entry.path}"
             if not (os.path.lexists(path) and os.path.samestat(os.lstat(path), os.lstat(target))):
-                _clear(path)
+                self._change(path)
                 os.link(target, path, follow_symlinks=False)
         for entry in reversed(self._directories):
             path = f"{self.mirror.tree}/{entry.path}"
-            os.chmod(path, stat.S_IMODE(entry.mode))
+            if os.lstat(path).st_mode != entry.mode:
+                self._change()
+                os.chmod(path, stat.S_IMODE(entry.mode))
             os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
         self.mirror.note(self.size)
 
     def close(self) -> None:
         """Give up what has not come whole, once nobody calls any more."""
         with self.busy:
-            for fd, _ in self._open.values():
+            for fd, *_ in self._open.values():
                 if fd >= 0:
                     os.close(fd)
             self._open.clear()
+
+
+def found(tree: str, pattern: str) -> "list[tuple[str, str]]":
+    """(path, hash) of what a source of COPY means in the tree of a copy that is ours. Raises as `copying.found`."""
+    path = os.path.dirname(tree) + _SUMS
+    boot = pidfd.boot_id()
+    known = _read_sums(path, boot)
+    key = os.fsencode(pattern).hex()  # JSON has no room for bytes that are no text
+    told = known.get(key)
+    if told is None:
+        told = [[os.fsencode(each.path).hex(), each.hash] for each in copying.found(tree, pattern, _Contents(boot))]
+        # another step of this build may do the same now: who is later knows no more than itself, and no less
+        known = {**(known if len(known) < _MOST_SUMS else {}), key: told}
+        writing = f"{path}.{os.urandom(4).hex()}"
+        with open(writing, "wb") as file:
+            file.write(jsontext.dump_bytes({"boot": boot, "found": known}))
+        os.rename(writing, path)
+    return [(os.fsdecode(bytes.fromhex(name)), hash) for name, hash in told]
+
+
+def _read_sums(path: str, boot: str) -> "dict[str, list[list[str]]]":
+    try:
+        with open(path, "rb") as file:
+            read = jsontext.loads(file.read())
+    except (FileNotFoundError, ValueError):
+        return {}
+    if not isinstance(read, dict) or read.get("boot") != boot:
+        return {}
+    found: dict[str, list[list[str]]] = read["found"]
+    return found
+
+
+class _Contents:
+    """What is in files of a copy, by the sums that they carry where they do (`copying.content_of`)."""
+
+    def __init__(self, boot: str) -> None:
+        self.boot, self.of_boot = boot, boot.encode()
+
+    def __call__(self, full: str, status: os.stat_result) -> str:
+        try:
+            told = os.getxattr(full, _SUM, follow_symlinks=False)
+        except OSError:
+            told = b""  # none yet, or the file system keeps no attributes
+        if told[_SUM_BYTES:] == self.of_boot:
+            return told[:_SUM_BYTES].hex()
+        sum = copying.content_of(full, status)
+        _note_sum(full, bytes.fromhex(sum), self.boot)
+        return sum
+
+
+def _note_sum(file: "int | str", sum: bytes, boot: str) -> None:
+    try:
+        os.setxattr(file, _SUM, sum + boot.encode())
+    except OSError:
+        pass  # the file system keeps no attributes, or has no room: it is read again then
 
 
 def _is(path: str, kind: int) -> bool:

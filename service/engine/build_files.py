@@ -106,8 +106,8 @@ class BuildFiles:
 class Copy:
     """One COPY or ADD in two parts: what there is to copy (`found`), and the copy (`copy`). `async with`.
 
-    Where that is single small files of the context, they are looked at here: a step that is in the cache needs no
-    program then (20 ms).
+    What lies in directories of the service's own (a context, not an image) is looked at here: a step that is in the
+    cache needs no program then, and of a mirrored context nothing is read.
     """
 
     def __init__(self, files: BuildFiles, job: "Job", failing: str) -> None:
@@ -118,24 +118,27 @@ class Copy:
         self.found: list[tuple[str, str]] = []  # (path, hash)
 
     async def __aenter__(self) -> "Copy":
-        small = await self.engine.thread(_small_files, self.job)
-        if small is None:
+        found = await self.engine.thread(_found, self.engine.settings, self.job)
+        if found is None:
             await self._begin()
         else:
-            self.found = small
+            self.found = found
+            self.job["unhashed"] = True
         return self
 
     async def _begin(self) -> None:
         await self.program.begin()
         self.begun = True
         try:
-            self.found = [(path, hash) for path, hash in (await self.program.answer())["found"]]
+            told = (await self.program.answer())["found"]
         except (InvalidParameter, SystemFailure) as error:
             await self.program.aclose()
             raise SystemFailure(self.failing + error.message) from None
         except BaseException:
             await self.program.aclose()
             raise
+        if not self.job.get("unhashed"):
+            self.found = [(path, hash) for path, hash in told]
 
     async def __aexit__(
         self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
@@ -151,20 +154,26 @@ class Copy:
         await self.program.answer()
 
 
-def _small_files(job: "Job") -> "list[tuple[str, str]] | None":
-    """(path, hash) of what is to be copied, when that is small files of plain directories; else None. Blocking."""
-    from service.content import copying
+def _found(settings: "Settings", job: "Job") -> "list[tuple[str, str]] | None":
+    """(path, hash) of what is to be copied, when that lies in directories of ours that nobody writes to meanwhile.
 
-    if job.get("parents") or job.get("exclude"):
-        return None
-    found = []
+    None: it does not, or something is wrong with it, which the program then says. Blocking.
+    """
+    from service.content import copying, mirror
+
+    found: list[tuple[str, str]] = []
     for origin, patterns in job["sources"]:
-        if not origin["path"] or origin["layers"] or origin["upper"]:
+        folder = origin["path"]
+        if not folder or origin["layers"] or origin["upper"]:
             return None
         for pattern in patterns:
-            if not copying.is_small_file(origin["path"], pattern):
+            try:
+                if folder.startswith(settings.mirrors + "/"):
+                    found += mirror.found(folder, pattern)
+                else:
+                    found += [(each.path, each.hash) for each in copying.found(folder, pattern)]
+            except (OSError, ValueError):
                 return None
-            found += [(each.path, each.hash) for each in copying.found(origin["path"], pattern)]
     return found
 
 
