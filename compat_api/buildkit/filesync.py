@@ -34,6 +34,7 @@ _STAT, _REQ, _DATA, _FIN, _ERR = (
     Packet.PACKET_ERR,
 )
 _PIECE = 1 << 20  # bytes of content in a packet
+_FEW, _MORE_SECONDS = 64, 0.002  # packets that are not worth a thread's while, and how long more are waited for
 _STATS = 256  # paths that are sent in one go
 # Go's os.FileMode (package io/fs): its type bits, and where POSIX has them
 _DIR, _LINK, _DEVICE, _PIPE, _SOCKET, _CHARACTER = 1 << 31, 1 << 27, 1 << 26, 1 << 25, 1 << 24, 1 << 21
@@ -107,9 +108,11 @@ class Fetch:
         self._tell(done=True)
 
     async def _take(self, stream: "Any", incoming: channel.Bulk, asking: "asyncio.Task[None]") -> None:
-        finished = told = False
+        finished = told = few = False
         while True:
             with stream._wrapper:  # ends with the stream or the connection
+                if few:  # the client sends its list path by path: going to a thread for each would cost more than it
+                    await asyncio.sleep(_MORE_SECONDS)
                 messages = await incoming.next()
             if not messages:
                 if not finished:
@@ -118,6 +121,7 @@ class Fetch:
                 return
             batch = await self.engine.thread(self._work, messages)
             incoming.used()
+            few = len(messages) < _FEW and not batch.wanted and not self.receiver.complete
             if batch.error is not None:
                 raise SystemFailure(batch.error)
             finished = finished or batch.finished
