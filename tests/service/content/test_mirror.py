@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from service.content import mirror
+from service.content import copying, mirror
 from service.errors import InvalidParameter
+from service.kernel import pidfd
 
 FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
 SECOND = 1_700_000_000_000_000_123
@@ -180,3 +181,144 @@ def test_listing_has_fsutils_order_and_hard_links(tmp_path: Path) -> None:
     found = mirror.listing(str(tmp_path))
     assert [entry.path for entry in found] == ["a", "a/x", "a/y", "a/y/z", "a-b", "a.c", "z"]
     assert found[-1].link == "a-b"
+
+
+# ── what COPY finds in a copy, without reading it ────────────────────────────────────────────────────────────────────
+
+LISTED = [entry("a", FOLDER), entry("a/link", LINK, link="x"), entry("a/x", size=3), entry("b", size=5)]
+CONTENTS = {"a/x": b"abc", "b": b"hello"}
+
+
+def plainly(tree: str, pattern: str) -> "list[tuple[str, str]]":
+    """What is there, all of it read."""
+    return [(each.path, each.hash) for each in copying.found(tree, pattern)]
+
+
+@pytest.fixture
+def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were read to know what is in them."""
+    read: list[str] = []
+    real = copying.content_of
+
+    def noted(full: str, status: os.stat_result) -> str:
+        read.append(full)
+        return real(full, status)
+
+    monkeypatch.setattr(copying, "content_of", noted)
+    return read
+
+
+def test_what_has_arrived_is_not_read_again(tmp_path: Path, read_files: list[str]) -> None:
+    copy = mirror.acquire(str(tmp_path), "ab12", "context")
+    transfer(copy, LISTED, CONTENTS)
+    first = {pattern: mirror.found(copy.tree, pattern) for pattern in (".", "a", "a/*", "b", "[ab]")}
+    copy.release()
+    copy = mirror.acquire(str(tmp_path), "ab12", "context")
+    assert transfer(copy, LISTED, CONTENTS) == []
+    again = {pattern: mirror.found(copy.tree, pattern) for pattern in first}
+    assert read_files == []
+    assert first == again == {pattern: plainly(copy.tree, pattern) for pattern in first}
+    copy.release()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        [entry("a", FOLDER), entry("a/link", LINK, link="x"), entry("a/x", size=3, mtime_ns=SECOND + 1), LISTED[3]],
+        [entry("a", stat.S_IFDIR | 0o700), *LISTED[1:]],
+        [entry("a", FOLDER), entry("a/link", LINK, link="y"), *LISTED[2:]],
+        [entry("a", FOLDER), *LISTED[2:]],
+        [*LISTED[:2], entry("a/x", stat.S_IFREG | 0o755, size=3), LISTED[3]],
+        [*LISTED[:3], entry("a/y", link="a/x"), LISTED[3]],
+        [*LISTED[:3], entry("a/y", FOLDER), LISTED[3]],
+        [*LISTED[:3], entry("a/y", stat.S_IFIFO | 0o644), LISTED[3]],
+        [entry("a", size=3), LISTED[3]],
+    ],
+)
+def test_every_change_is_seen(tmp_path: Path, changed: "list[mirror.Entry]") -> None:
+    copy = mirror.acquire(str(tmp_path), "ab12", "context")
+    transfer(copy, LISTED, CONTENTS)
+    before = mirror.found(copy.tree, ".")
+    transfer(copy, changed, {"a/x": b"xyz", "a": b"one"})
+    assert mirror.found(copy.tree, ".") == plainly(copy.tree, ".") != before
+    transfer(copy, LISTED, {**CONTENTS, "a/x": b"abc"})
+    assert mirror.found(copy.tree, ".") == plainly(copy.tree, ".")
+    copy.release()
+
+
+def test_a_new_time_alone_changes_nothing(tmp_path: Path) -> None:
+    copy = mirror.acquire(str(tmp_path), "ab12", "context")
+    transfer(copy, LISTED, CONTENTS)
+    before = mirror.found(copy.tree, ".")
+    later = [entry(each.path, each.mode, each.size, each.link, SECOND + 5) for each in LISTED]
+    assert transfer(copy, later, CONTENTS) == ["a/x", "b"]
+    assert mirror.found(copy.tree, ".") == before
+    copy.release()
+
+
+def test_builds_side_by_side_find_what_is_their_own(tmp_path: Path) -> None:
+    first = mirror.acquire(str(tmp_path), "ab12", "context")
+    transfer(first, LISTED, CONTENTS)
+    second = mirror.acquire(str(tmp_path), "ab12", "context")
+    transfer(second, LISTED, CONTENTS)
+    before = mirror.found(first.tree, ".")
+    assert mirror.found(second.tree, ".") == before
+    transfer(second, [*LISTED[:3], entry("b", size=5, mtime_ns=SECOND + 1)], {"b": b"HELLO"})
+    assert mirror.found(second.tree, ".") == plainly(second.tree, ".") != before
+    assert mirror.found(first.tree, ".") == plainly(first.tree, ".") == before
+    first.release()
+    second.release()
+
+
+def test_after_a_transfer_that_was_cut_off_the_files_themselves_are_asked(tmp_path: Path) -> None:
+    copy = mirror.acquire(str(tmp_path), "ab12", "context")
+    transfer(copy, LISTED, CONTENTS)
+    before = mirror.found(copy.tree, ".")
+    receiver = mirror.Receiver(copy)
+    changed = [*LISTED[:2], entry("a/x", size=3, mtime_ns=SECOND + 1), entry("b", size=5, mtime_ns=SECOND + 1)]
+    wanted = [number for number, each in enumerate(changed) if receiver.entry(number, each)]
+    assert wanted == [2, 3]
+    receiver.piece(2, b"xyz")
+    receiver.piece(2, b"")  # this one has come; of the other a part, and then nobody is there any more
+    receiver.piece(3, b"HE")
+    copy.release()
+    copy = mirror.acquire(str(tmp_path), "ab12", "context")
+    found = mirror.found(copy.tree, ".")
+    assert found == plainly(copy.tree, ".") != before
+    assert transfer(copy, changed, {"b": b"HELLO"}) == ["b"]
+    assert mirror.found(copy.tree, ".") == plainly(copy.tree, ".") != found
+    copy.release()
+
+
+def test_sums_of_another_boot_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows what a power cut has left of a file."""
+    copy = mirror.acquire(str(tmp_path), "ab12", "context")
+    transfer(copy, LISTED, CONTENTS)
+    before = mirror.found(copy.tree, ".")
+    with open(f"{copy.tree}/b", "r+b") as file:
+        file.write(bytes(5))
+    monkeypatch.setattr("service.kernel.pidfd.boot_id", lambda: "another")
+    assert mirror.found(copy.tree, ".") == plainly(copy.tree, ".") != before
+    assert mirror.found(copy.tree, ".") == plainly(copy.tree, "."), "now by the sums of this boot"
+    copy.release()
+
+
+def test_a_sum_that_an_image_brings_along_is_not_believed(tmp_path: Path) -> None:
+    """The attribute means something on files of ours alone."""
+    hashes = set()
+    for number, text in enumerate(("good", "evil")):
+        path = tmp_path / str(number) / "f"
+        path.parent.mkdir()
+        path.write_text(text)
+        os.setxattr(path, "trusted.moorage.sha256", bytes(32) + pidfd.boot_id().encode())
+        hashes.add(copying.found(str(path.parent), "f")[0].hash)
+    assert len(hashes) == 2
+
+
+def test_what_was_kept_and_is_no_json_is_nothing(tmp_path: Path) -> None:
+    copy = mirror.acquire(str(tmp_path), "ab12", "context")
+    transfer(copy, LISTED, CONTENTS)
+    for content in (b"", b"{", b"[]", b'{"boot": "x"}', b'{"boot": 1, "found": 2}'):
+        Path(copy.place, "sums").write_bytes(content)
+        assert mirror.found(copy.tree, ".") == plainly(copy.tree, ".")
+    copy.release()
