@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from service.runtime.log_file import Message
 
 _UP = ("running", "paused")
+_FIRST_WORDS = 0.05  # seconds: dockerd's start answers so much later than ours, when a short program has spoken already
 
 
 def check_readable(container: "Container") -> None:
@@ -62,6 +63,8 @@ async def messages(
 
     `follow` goes on until the container ends (this start of it), when it runs at all.
     """
+    if not follow:
+        container = await _after_its_first_words(engine, container)
     running = container["state"]["status"] in _UP
     follow = follow and running
     log = await engine.thread(lambda: opened(engine, container))
@@ -86,6 +89,27 @@ async def messages(
                 return
     finally:
         log.close()
+
+
+async def _after_its_first_words(engine: "Engine", container: "Container") -> "Container":
+    """The container as it is when it has ended, or has run for a moment: who starts one and asks at once what it has
+    written (docker-py: `run(detach=True).logs()`) is not to meet it before its first word."""
+    if container["state"]["status"] != "running":
+        return container
+    left = _FIRST_WORDS - (time.time_ns() - timestamps.nanoseconds(container["state"]["started_at"])) / 1e9
+    if not 0 < left <= _FIRST_WORDS:  # the clock may have been set
+        return container
+
+    def ended() -> bool:
+        nonlocal container
+        try:
+            container = containers.get(engine.store, container["record"]["Id"])
+        except NotFound:
+            return True  # removed meanwhile: its log is still the one that was asked for
+        return container["state"]["status"] != "running"
+
+    await changes(engine).until(ended, left)
+    return container
 
 
 class _Between:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from tests.support.instance import Instance
 from tests.support.streams import VERSION, call, create, everything, frames, of_stream, remove, run, start, wait
@@ -257,3 +258,14 @@ def test_docker_py(moorage: Instance, five: str) -> None:
     assert list(found.logs(stderr=False, stream=True)) == [b"1\n", b"2\n", b"3\n", b"4\n", b"5"]
     assert found.logs(stdout=False, tail=1) == b""
     assert found.logs(tail=2) == b"4\n5"
+
+
+def test_a_short_program_has_spoken_when_it_is_asked_at_once(moorage: Instance, client: DockerClient) -> None:
+    """dockerd's start takes longer than such a program, and scripts are used to find what it has written."""
+    said = []
+    for _ in range(10):
+        made = client.containers.create("busybox", ["sh", "-c", "usleep 15000; echo here"])
+        made.start()
+        said.append(made.logs())
+        made.remove(force=True)
+    assert b"here\n" in said  # every time, where nobody else needs the processor
