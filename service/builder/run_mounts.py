@@ -43,6 +43,8 @@ class RunMount:
 
 def parse(text: str, expand: "Callable[[str], str]") -> RunMount:
     """`type=cache,target=/x,…`. `expand` replaces the variables of a value. Raises BadDockerfile."""
+    if not text:
+        raise BadDockerfile("failed to parse csv mounts: EOF")
     mount = RunMount()
     writable: bool | None = None
     try:
@@ -59,6 +61,8 @@ def parse(text: str, expand: "Callable[[str], str]") -> RunMount:
             else:
                 writable = on if name in ("readwrite", "rw") else not on
             continue
+        if name == "from" and expand(value) != value:
+            raise BadDockerfile("'from' doesn't support variable expansion, define alias stage instead")
         if name not in _KEYS:
             raise BadDockerfile(f"unexpected key '{name}' in '{field}'")
         if not equals:
@@ -98,7 +102,7 @@ def _size(text: str) -> int:
     number = text.rstrip("abkmgABKMG")
     unit = _UNITS.get(text[len(number) :].lower())
     if unit is None or not number.isascii() or not number.isdigit() or len(number) > 15:
-        raise BadDockerfile(f"invalid size: '{text}'")
+        raise BadDockerfile(f"invalid value for size: {text}")
     return int(number) * unit
 
 
@@ -110,7 +114,7 @@ def _checked(mount: RunMount, writable: "bool | None") -> RunMount:
             raise BadDockerfile("secret mount should not have a from")
         mount.id = mount.id or mount.source or os.path.basename(mount.target)
         if not mount.id:
-            raise BadDockerfile("invalid secret mount: one of source, target required")
+            raise BadDockerfile("invalid secret mount. one of source, target required")
         if not mount.target and not mount.environment:
             mount.target = f"/run/secrets/{os.path.basename(mount.id)}"
         mount.mode = 0o400 if mount.mode < 0 else mount.mode

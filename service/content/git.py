@@ -1,8 +1,9 @@
 """A git repository as a directory: git's command line (its program must be installed). Synchronous."""
 
 import os
+from urllib.parse import urlsplit
 
-from service.errors import InvalidParameter, SystemFailure
+from service.errors import InvalidParameter, NotFound, SystemFailure
 from service.kernel.tree import remove_tree
 from service.process import run
 from service.settings import find_program
@@ -10,6 +11,13 @@ from service.settings import find_program
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from service.settings import Settings
+
+_SHORTEST = 7  # signs of a commit's hash that say which it is
+_NOT_SHALLOW = (
+    "does not support shallow",
+    "Server does not allow request for unadvertised object",
+    "upload-pack: not our",
+)
 
 
 def is_repository(place: str) -> bool:
@@ -20,11 +28,21 @@ def is_repository(place: str) -> bool:
     return url.startswith(("git://", "github.com/", "git@", "ssh://"))
 
 
-def fetched(settings: "Settings", checkout: str, home: str, place: str, *, keeps_git: bool = False) -> str:
+def fetched(
+    settings: "Settings",
+    checkout: str,
+    home: str,
+    place: str,
+    *,
+    keeps_git: bool = False,
+    commit: str = "",
+    authorization: str = "",
+) -> str:
     """Fetch `URL#reference:directory` into the empty directory `checkout`; where that directory is.
 
-    `home` stands for the user's; `keeps_git`: the directory .git stays. Raises InvalidParameter, SystemFailure with
-    git's words.
+    `home` stands for the user's; `keeps_git`: the directory .git stays; `commit`: what the reference has to be, or how
+    that begins; `authorization`: the header of that name for the repository's host. Raises NotFound for a reference
+    that is not there, InvalidParameter, SystemFailure with git's words.
     """
     url, _, part = place.partition("#")
     reference, _, folder = part.partition(":")
@@ -32,7 +50,8 @@ def fetched(settings: "Settings", checkout: str, home: str, place: str, *, keeps
         url = "https://" + url
     if url.startswith("-") or reference.startswith("-"):
         raise InvalidParameter(f"invalid git reference: {place}")
-    program = find_program("git")
+    if commit and (len(commit) < _SHORTEST or commit.strip("0123456789abcdef")):
+        raise InvalidParameter(f"invalid checksum {commit} for git source, expected hex commit hash")
     environment = {
         **settings.environment(),
         "GIT_TERMINAL_PROMPT": "0",
@@ -40,18 +59,24 @@ def fetched(settings: "Settings", checkout: str, home: str, place: str, *, keeps
         "GIT_CONFIG_NOSYSTEM": "1",
         "HOME": home,
     }
-    for arguments in (
-        ["init", "-q", checkout],
-        ["-C", checkout, "remote", "add", "origin", url],
-        ["-C", checkout, "fetch", "-q", "--depth=1", "origin", reference or "HEAD"],
-        ["-C", checkout, "checkout", "-q", "FETCH_HEAD"],
-        ["-C", checkout, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"],
-    ):
-        done = run([program, *arguments], environment=environment)
-        if done.code:
-            said = done.stderr.decode("utf-8", "replace").strip()
-            raise SystemFailure(f"error fetching: {said or f'exit code {done.code}'}")
-    if not keeps_git:
+    if authorization:  # not among the arguments, which everybody can see
+        parts = urlsplit(url)
+        environment["GIT_CONFIG_COUNT"] = "1"
+        environment["GIT_CONFIG_KEY_0"] = f"http.{parts.scheme}://{parts.netloc.rpartition('@')[2]}/.extraheader"
+        environment["GIT_CONFIG_VALUE_0"] = f"Authorization: {authorization}"
+    _git(environment, "init", "-q", checkout)
+    _git(environment, "-C", checkout, "remote", "add", "origin", url)
+    wanted = _fetch(environment, checkout, reference)
+    _git(environment, "-C", checkout, "checkout", "-q", wanted)
+    if commit:
+        found = _git(environment, "-C", checkout, "rev-parse", "HEAD").strip()
+        if not found.startswith(commit):
+            raise SystemFailure(f"expected checksum to match {commit}, got {found}")
+    if os.path.lexists(f"{checkout}/.gitmodules"):
+        _git(environment, "-C", checkout, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
+    if keeps_git:
+        remove_tree(f"{checkout}/.git/FETCH_HEAD")
+    else:
         remove_tree(f"{checkout}/.git")
     chosen = os.path.realpath(f"{checkout}/{folder}")
     if chosen != checkout and not chosen.startswith(checkout + "/"):
@@ -59,3 +84,35 @@ def fetched(settings: "Settings", checkout: str, home: str, place: str, *, keeps
     if not os.path.isdir(chosen):
         raise InvalidParameter(f"error setting git context, not a directory: {folder}")
     return chosen
+
+
+def _git(environment: "dict[str, str]", *arguments: str) -> str:
+    """What git writes. Raises SystemFailure with its words."""
+    done = run([find_program("git"), *arguments], environment=environment)
+    if done.code:
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise SystemFailure(f"error fetching: {said or f'exit code {done.code}'}")
+    return done.stdout.decode("utf-8", "replace")
+
+
+def _fetch(environment: "dict[str, str]", checkout: str, reference: str) -> str:
+    """Fetch a reference, as little as its server can give; what it is called in the checkout. Raises NotFound."""
+    try:
+        _git(environment, "-C", checkout, "fetch", "-q", "--depth=1", "origin", reference or "HEAD")
+    except SystemFailure as error:
+        if "couldn't find remote ref" in error.message:
+            raise NotFound(f"repository does not contain ref {reference}") from None
+        if not any(words in error.message for words in _NOT_SHALLOW):
+            raise
+    else:
+        return "FETCH_HEAD"
+    # a server of files only, or one that gives no single commits
+    _git(environment, "-C", checkout, "fetch", "-q", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*", "HEAD")
+    if not reference:
+        return "FETCH_HEAD"
+    for name in (f"refs/remotes/origin/{reference}", f"refs/tags/{reference}", reference):
+        try:
+            return _git(environment, "-C", checkout, "rev-parse", "--verify", "-q", f"{name}^{{commit}}").strip()
+        except SystemFailure:
+            continue  # it is of another kind
+    raise NotFound(f"repository does not contain ref {reference}")

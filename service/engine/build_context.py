@@ -34,7 +34,10 @@ async def begun(files: BuildFiles, options: "Options", body: "AsyncIterator[byte
         )
     if git.is_repository(options.remote):
         settings = files.engine.settings
-        files.context = await files.engine.thread(git.fetched, settings, files.folder(), files.home, options.remote)
+        try:
+            files.context = await files.engine.thread(git.fetched, settings, files.folder(), files.home, options.remote)
+        except NotFound as error:
+            raise SystemFailure(f"error fetching: {error.message}") from None
         return await files.engine.thread(_of_context, files, options)
     if not options.remote.startswith(("http://", "https://")):
         raise SystemFailure(f"remoteURL ({options.remote}) could not be recognized as URL")

@@ -193,9 +193,11 @@ async def downloaded(
     destination: str,
     told: "Callable[[int, int], Awaitable[None]]",
     *,
-    failing: str,
+    failing: str = "",
+    later: bool = False,
 ) -> "tuple[str, str]":
-    """Fetch a file; the directory that it is in, and its name. `told` takes bytes so far, and in all.
+    """Fetch a file; the directory that it is in, and its name. `told` takes bytes so far, and in all. `later`: by
+    BuildKit's rules.
 
     Raises SystemFailure, beginning with `failing`.
     """
@@ -210,6 +212,8 @@ async def downloaded(
     folder = files.folder()
     try:
         async with aiohttp.ClientSession(auto_decompress=False) as session, session.get(url) as response:
+            if response.status >= 400 and later:
+                raise SystemFailure(f"failed to load cache key: invalid response status {response.status}")
             if response.status >= 400:
                 said = (await response.content.read(4096)).decode("utf-8", "replace").strip()
                 raise SystemFailure(
@@ -220,7 +224,7 @@ async def downloaded(
                 header = email.message.Message()
                 header["Content-Disposition"] = response.headers["Content-Disposition"]
                 name = os.path.basename(header.get_filename() or "")
-            if not name and destination.endswith("/"):
+            if not name and destination.endswith("/") and not later:
                 raise SystemFailure(f"{failing}cannot determine filename for source {url}")
             name = name or _UNNAMED
             if name in (".", ".."):

@@ -131,7 +131,8 @@ def _part(settings: "Settings", container_id: str, point: "MountPoint") -> str:
 
 
 def _image(settings: "Settings", container_id: str, point: "MountPoint") -> None:
-    """Mount an image's layers, read-only. An empty directory below them lets even one layer be an overlay."""
+    """Mount an image's layers, read-only but in a build. An empty directory below them lets even one layer be an
+    overlay."""
     from service.content import rootfs
 
     at, empty = point["Source"], _folder(settings, container_id) + "/empty"
@@ -139,8 +140,8 @@ def _image(settings: "Settings", container_id: str, point: "MountPoint") -> None
         os.makedirs(path, 0o755, exist_ok=True)
     below = [rootfs.layer_path(settings, layer) for layer in reversed(point["Layers"])]
     try:
-        if below:
-            rootfs.overlay(at, [*below, empty])
+        if below or point.get("Upper"):
+            rootfs.overlay(at, [*below, empty], point.get("Upper") or "", point.get("Work") or "")
     except OSError as error:
         raise SystemFailure(f"error creating overlay mount to {at}: {os.strerror(error.errno or 0).lower()}") from error
 

@@ -1,7 +1,9 @@
 """What a BuildKit build fetches from the network: contexts that are not the client's, and the sources of ADD."""
 
+import base64
 import hashlib
 import re
+from urllib.parse import urlsplit
 
 from service.content import git
 from service.engine import build_copy, solve_steps
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 _SESSION = ("http://buildkit-session/", "https://buildkit-session/")
 _GIT = re.compile(r"^(?:git://|ssh://|git@|github\.com/)|^https?://[^#?]*\.git(?:[#?]|$)")
-_CHECKSUM = re.compile(r"^sha256:[0-9a-f]{64}$")
+_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}  # by algorithm: the length of a digest
 
 
 async def context(solve: "Solve", url: str) -> str:
@@ -57,11 +59,35 @@ async def _spooled(solve: "Solve", pieces: "AsyncIterator[bytes]", step: "Step")
     return context
 
 
-async def _repository(solve: "Solve", url: str, *, keeps_git: bool) -> str:
+async def _repository(solve: "Solve", url: str, *, keeps_git: bool, commit: str = "") -> str:
     checkout = solve.files.folder()
-    return await solve.thread(
-        lambda: git.fetched(solve.engine.settings, checkout, solve.files.home, url, keeps_git=keeps_git)
-    )
+    authorization = await _authorization(solve, url) if url.startswith(("http://", "https://")) else ""
+    try:
+        return await solve.thread(
+            lambda: git.fetched(
+                solve.engine.settings,
+                checkout,
+                solve.files.home,
+                url,
+                keeps_git=keeps_git,
+                commit=commit,
+                authorization=authorization,
+            )
+        )
+    except NotFound as error:
+        raise SystemFailure(f"failed to load cache key: {error.message}") from None
+
+
+async def _authorization(solve: "Solve", url: str) -> str:
+    """The header Authorization for a repository, of the client's secrets that BuildKit has names for."""
+    host = urlsplit(url).hostname or ""
+    for name in (f"GIT_AUTH_HEADER.{host}", "GIT_AUTH_HEADER"):
+        if header := await solve.session.secret(name):
+            return header.decode("utf-8", "replace").strip()
+    for name in (f"GIT_AUTH_TOKEN.{host}", "GIT_AUTH_TOKEN"):
+        if token := await solve.session.secret(name):
+            return "basic " + base64.b64encode(b"x-access-token:" + token.strip()).decode()
+    return ""
 
 
 def _public(url: str) -> str:
@@ -72,31 +98,47 @@ def _public(url: str) -> str:
 async def source(solve: "Solve", instruction: "Instruction", url: str) -> "tuple[str, str]":
     """What ADD names: a directory, and what is looked for in it. Raises SystemFailure, InvalidParameter."""
     name, checksum = instruction.name.upper(), instruction.flag("checksum")
+    if name == "COPY" and _GIT.match(url):
+        raise InvalidParameter("source can't be a git ref for COPY")
     if name == "COPY":
         raise InvalidParameter(f"source can't be a URL for {name}")
     if _GIT.match(url):
-        return await _repository(solve, url, keeps_git=bool(instruction.flag("keep-git-dir"))), "."
-    if checksum and not _CHECKSUM.match(checksum):
-        raise InvalidParameter(f"invalid checksum digest format: {checksum}")
+        keeps = bool(instruction.flag("keep-git-dir"))
+        return await _repository(solve, url, keeps_git=keeps, commit=checksum.lower()), "."
+    algorithm, _, digits = checksum.partition(":")
+    if checksum:
+        _check(algorithm, digits)
     async with solve.step(_public(url)) as step:
 
         async def told(current: int, total: int) -> None:
             step.line_soon("downloading", current, total, done=False)
 
-        folder, file = await build_copy.downloaded(solve.files, url, instruction.arguments[-1], told, failing="")
+        folder, file = await build_copy.downloaded(solve.files, url, instruction.arguments[-1], told, later=True)
         if checksum:
-            got = await solve.thread(_digest, f"{folder}/{file}")
+            got = await solve.thread(_digest, f"{folder}/{file}", algorithm)
             if got != checksum:
                 raise SystemFailure(f"digest mismatch {got}: {checksum}")
     return folder, build_copy.literal(file)
 
 
-def _digest(path: str) -> str:
-    digest = hashlib.sha256()
+def _check(algorithm: str, digits: str) -> None:
+    """Raises InvalidParameter in BuildKit's words for what is no digest."""
+    if not digits or not algorithm:
+        raise InvalidParameter("invalid checksum digest format")
+    if algorithm not in _DIGITS:
+        raise InvalidParameter("unsupported digest algorithm")
+    if len(digits) != _DIGITS[algorithm]:
+        raise InvalidParameter("invalid checksum digest length")
+    if digits.strip("0123456789abcdef"):
+        raise InvalidParameter("invalid checksum digest format")
+
+
+def _digest(path: str, algorithm: str) -> str:
+    digest = hashlib.new(algorithm)
     with open(path, "rb") as file:
         while piece := file.read(1 << 20):
             digest.update(piece)
-    return f"sha256:{digest.hexdigest()}"
+    return f"{algorithm}:{digest.hexdigest()}"
 
 
 async def layer(solve: "Solve", origin: "Tree") -> "LayerRow":

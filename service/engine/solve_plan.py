@@ -125,6 +125,8 @@ class Plan:
             if int(origin) >= len(self.stages):
                 raise self.solve.failed(f"invalid stage index {origin}")
             return int(origin)
+        if f"context:{origin}" in self.solve.attributes:
+            return None  # what the client gives goes before what the Dockerfile has
         last = len(self.stages) if before is None else before
         for number in range(last - 1, -1, -1):
             if self.stages[number].name and self.stages[number].name == origin.lower():

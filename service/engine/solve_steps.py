@@ -8,6 +8,7 @@ and agents are, nor the predefined proxy arguments.
 import asyncio
 import hashlib
 import os
+import re
 import weakref
 
 from service import jsontext, timestamps
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from service.store.images import LayerRow
 
 SANDBOX = "buildkitsandbox"  # the name of the machine that a step sees
+_URLS = ("http://", "https://", "git@", "ssh://", "git://")
 _EMPTY_TAR = bytes(1024)
 _UNKNOWN_FORMAT = b"exec format error"
 _doing: "weakref.WeakValueDictionary[str, asyncio.Lock]" = weakref.WeakValueDictionary()
@@ -182,11 +184,7 @@ async def copied(solve: "Solve", built: "Built", instruction: "Instruction", ste
     told = " ".join(
         (
             name,
-            *(
-                f"--{flag}={instruction.flag(flag)}"
-                for flag in ("checksum", "chown", "chmod")
-                if instruction.flag(flag)
-            ),
+            *(f"--{flag}={instruction.flag(flag)}" for flag in ("chown", "chmod") if instruction.flag(flag)),
             *(f"--{flag}" for flag in ("parents",) if instruction.flag(flag)),
             *(_told_word(instruction, word) for word in instruction.arguments),
             "# buildkit",
@@ -235,8 +233,13 @@ async def _sources(
     unpacks = instruction.name == "add" and instruction.flags.get("unpack", ["true"])[-1] == "true"
     sources: list[tuple[Tree, list[str]]] = []
     local: Tree | None = None
+    if instruction.flag("checksum"):
+        if len(instruction.arguments) > 2:
+            raise InvalidParameter("checksum can't be specified for multiple sources")
+        if not all(word.startswith(_URLS) for word in instruction.sources):
+            raise InvalidParameter("checksum can't be specified for non-HTTP(S) sources")
     for word in instruction.sources:
-        if word.startswith(("http://", "https://", "git@", "ssh://", "git://")) and not origin:
+        if word.startswith(_URLS) and not origin:
             sources.append(await solve.fetched(instruction, word))
             continue
         if local is None:
@@ -313,6 +316,8 @@ async def run(solve: "Solve", built: "Built", instruction: "Instruction", step: 
     counted = [f"{name}={variables.get(name, '')}" for name in state.arguments.declared]
     proxies = {f"{name}=" for name in PREDEFINED - set(state.arguments.defined)}
     saved = [f"|{len(counted)}", *counted, *words] if counted else words
+    if device := instruction.flag("device"):
+        raise InvalidParameter(f"failed to load LLB: device {device} is requested by the build but not registered")
     network, security = _allowed(solve, instruction)
     mounts = mounts_of(state.config.get("WorkingDir") or "", instruction, solve.expander(built))
     async with AsyncExitStack() as stack:
@@ -390,7 +395,10 @@ async def run(solve: "Solve", built: "Built", instruction: "Instruction", step: 
         except MoorageError as error:
             if isinstance(error, SystemFailure):
                 raise
-            raise SystemFailure(f'process "{" ".join(words)}" did not complete successfully: {error.message}') from None
+            said = re.sub(
+                r"/\S+/sources/[0-9a-f]+-[0-9]+", "", error.message
+            )  # where a mount's source is on this machine
+            raise SystemFailure(f'process "{" ".join(words)}" did not complete successfully: {said}') from None
     built.step(f"RUN {' '.join(saved)} # buildkit", *made)
 
 
@@ -482,33 +490,18 @@ async def _bind(solve: "Solve", container: build_run.HiddenContainer, mount: "Ru
     """Files of a context, a stage or an image. What is written to them is lost with the step."""
     from service.engine import mount_sources
 
-    if mount.read_only and origin["layers"]:
-        at = mount_sources.place(solve.engine.settings, container.id, mount.target)
-        layers = [os.path.basename(os.path.dirname(path)) for path in reversed(origin["layers"])]
-        more = {"Subpath": mount.source.strip("/")} if mount.source.strip("/") else {}
-        container.mounts.append(
-            _point("image", at, mount.target, writable=False, Name="", Image="", Layers=layers, **more)
-        )
-        return
-    if mount.read_only:
+    if mount.read_only and origin["path"]:
         found = await solve.thread(_inside, origin["path"], mount.source)
         container.mounts.append(_point("bind", found, mount.target, writable=False))
         return
-    upper, scratch = solve.files.folder(), solve.files.folder()
-    job: Job = {
-        "do": "copy",
-        "staging": solve.files.staging,
-        "target": tree(path="", upper=upper, work=scratch),
-        "sources": [(origin, [build_copy.literal(mount.source.strip("/")) or "."])],
-        "destination": "/",
-        "keeps_owner": True,
-        "later": True,
-    }
-    async with Copy(solve.files, job, "") as copying:
-        await copying.copy(list(range(len(copying.found))))
-        single = copying.found[0][1].startswith("file:")
-    path = f"{upper}/{os.path.basename(mount.source)}" if single else upper
-    container.mounts.append(_point("bind", path, mount.target))
+    at = mount_sources.place(solve.engine.settings, container.id, mount.target)
+    layers = [os.path.basename(os.path.dirname(path)) for path in reversed(origin["layers"])]
+    more: dict[str, Any] = {"Layers": [origin["path"]] if origin["path"] else layers, "Name": "", "Image": ""}
+    if mount.source.strip("/"):
+        more["Subpath"] = mount.source.strip("/")
+    if not mount.read_only:
+        more |= {"Upper": solve.files.folder(), "Work": solve.files.folder()}
+    container.mounts.append(_point("image", at, mount.target, writable=not mount.read_only, **more))
 
 
 def _inside(folder: str, path: str) -> str:
@@ -594,10 +587,10 @@ async def _agent(
     except NotFound:
         if mount.required:
             raise SystemFailure(f"unset ssh forward key {mount.id}") from None
-        return
-    os.chmod(path, mount.mode)
-    os.chown(path, max(mount.uid, 0), max(mount.gid, 0))
-    container.mounts.append(_point("bind", path, target))
+    else:
+        os.chmod(path, mount.mode)
+        os.chown(path, max(mount.uid, 0), max(mount.gid, 0))
+        container.mounts.append(_point("bind", path, target))
     container.config["Env"] = [f"SSH_AUTH_SOCK={target}", *(container.config["Env"] or ())]
 
 

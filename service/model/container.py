@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         ]  # read-only bind: what is mounted below is so, too; absent: if that can be done
         Image: NotRequired[str]  # image: its id …
         Layers: NotRequired[list[str]]  # … and layer directories, lowest first
+        Upper: NotRequired[str]  # image: where what is written to it goes, in a build; absent: it is read-only …
+        Work: NotRequired[str]  # … and overlayfs' work directory beside that
 
     class ContainerRecord(TypedDict):
         """What create decided. Changes only by rename, update and network connect/disconnect."""

@@ -1,11 +1,20 @@
 """What builds can do beside their everyday work, with real parts: agents, git repositories, caches, other times."""
 
+import base64
+import hashlib
 import os
+import re
 import shutil
+import signal
+import socket
 import subprocess
 import tarfile
+import threading
+import time
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -187,3 +196,318 @@ def test_a_build_for_another_machine_by_emulation(emulation: str, buildx: Buildx
     assert "aarch64" in classic.stdout, classic.stderr
     assert moorage.docker("image", "inspect", "-f", "{{.Architecture}}", "classic").stdout == "arm64\n"
     assert "linux/arm64" in buildx("buildx", "inspect")
+
+
+# ── from the network ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Served:
+    """Files on 127.0.0.1, with a git repository among them: by git's own protocol, and as files of a HTTP server.
+
+    `token`: what the HTTP server wants to be told under /private.
+    """
+
+    token = "t0ken"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        repository = folder / "repo.git"
+        (repository / "sub").mkdir(parents=True)
+        (repository / "sub/Dockerfile").write_text("FROM busybox\nCOPY . /c\nRUN cat /c/s\n")
+        (repository / "sub/s").write_text("below\n")
+        self._git("init", "-q", "-b", "main")
+        self.commits = []
+        for text in ("one", "two"):
+            (repository / "a").write_text(text)
+            self._git("add", ".")
+            self._git("commit", "-q", "-m", text)
+            self.commits.append(self._git("rev-parse", "HEAD").strip())
+            self._git("tag", "-a", "-m", text, f"v-{text}")
+        for name in ("dumb.git", "private.git"):
+            subprocess.run(["git", "clone", "-q", "--bare", repository, folder / name], check=True, timeout=SECONDS)
+            subprocess.run(["git", "-C", folder / name, "update-server-info"], check=True, timeout=SECONDS)
+        (folder / "file").write_text("content\n")
+        with tarfile.open(folder / "context.tar.gz", "w:gz") as archive:
+            archive.add(repository / "sub", ".")
+
+    def _git(self, *arguments: str) -> str:
+        identity = ("-c", "user.name=m", "-c", "user.email=m@x.test")
+        return subprocess.run(
+            ["git", "-C", self.folder / "repo.git", *identity, *arguments],
+            check=True, capture_output=True, text=True, timeout=SECONDS,
+        ).stdout  # fmt: skip
+
+    def __enter__(self) -> "Served":
+        served = self
+
+        class Handler(SimpleHTTPRequestHandler):
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments, directory=str(served.folder))
+
+            def do_GET(self) -> None:
+                wanted = base64.b64encode(f"x-access-token:{served.token}".encode()).decode()
+                if self.path.startswith("/private") and self.headers.get("Authorization") != f"basic {wanted}":
+                    self.send_error(401)
+                    return
+                super().do_GET()
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        options = ("--export-all", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}", f"--base-path={self.folder}")
+        self._daemon = subprocess.Popen(["git", "daemon", *options], start_new_session=True)
+        self.git = f"git://127.0.0.1:{port}/repo.git"
+        until = time.monotonic() + SECONDS
+        while subprocess.run(
+            ["git", "ls-remote", self.git], capture_output=True, timeout=SECONDS, check=False
+        ).returncode:
+            assert time.monotonic() < until, "git does not serve"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        os.killpg(self._daemon.pid, signal.SIGTERM)
+        self._daemon.wait(SECONDS)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server of files and of a git repository."""
+    with Served(tmp_path_factory.mktemp("served")) as running:
+        yield running
+
+
+def shown(said: str) -> list[str]:
+    """What the commands of a build have written."""
+    return [found[1] for found in re.finditer(r"^#\d+ \d+\.\d+ (.*)$", said, re.MULTILINE)]
+
+
+def test_add_of_git_repositories(buildx: Buildx, served: Served) -> None:
+    first, second = served.commits
+    for source, flags, content in (
+        (served.git, "", "two"),
+        (f"{served.git}#v-one", "", "one"),
+        (f"{served.git}#{first}", f"--checksum={first[:12]}", "one"),
+        (f"{served.git}#main", f"--checksum={second} --chown=3:4", "two"),
+        (f"{served.http}/dumb.git", "", "two"),
+        (f"{served.http}/dumb.git#v-one", "", "one"),
+    ):
+        run = "RUN cat /g/a; ls -A /g | tr '\\n' ' '; stat -c %u /g/a\n"
+        said = built(buildx, f"FROM busybox\nADD {flags} {source} /g\n{run}", "--no-cache")
+        assert shown(said) == [f"{content}a sub {'3' if 'chown' in flags else '0'}"], source
+    said = built(buildx, f"FROM busybox\nADD {served.git}#main:sub /g\nRUN ls -A /g; cat /g/s\n")
+    assert shown(said) == ["Dockerfile", "s", "below"]
+    said = built(buildx, f"FROM busybox\nADD --keep-git-dir {served.git}#v-one /g\nRUN cat /g/.git/HEAD\n")
+    assert shown(said) == [first]
+
+
+def test_add_of_git_repositories_that_fail(buildx: Buildx, served: Served) -> None:
+    first, second = served.commits
+    for source, flags, complaint in (
+        (f"{served.git}#nosuch", "", "repository does not contain ref nosuch"),
+        (f"{served.http}/dumb.git#nosuch", "", "repository does not contain ref nosuch"),
+        (f"{served.git}#main:../..", "", "not within git root"),
+        (served.git, f"--checksum={first}", f"expected checksum to match {first}, got {second}"),
+        (served.git, "--checksum=sha256:12", "expected hex commit hash"),
+        (f"{served.http}/nosuch.git", "", "not found"),
+        (f"{served.http}/private.git", "", "could not read Username"),
+    ):
+        assert complaint in built(buildx, f"FROM busybox\nADD {flags} {source} /g\n", code=1), source
+    assert "source can't be a git ref for COPY" in built(buildx, f"FROM busybox\nCOPY {served.git} /g\n", code=1)
+
+
+def test_a_token_opens_a_git_repository(buildx: Buildx, served: Served, moorage: Instance) -> None:
+    (buildx.folder / "token").write_text(served.token)
+    dockerfile = f"FROM busybox\nADD {served.http}/private.git#v-one /g\nRUN cat /g/a\n"
+    for name in ("GIT_AUTH_TOKEN", "GIT_AUTH_TOKEN.127.0.0.1"):
+        said = built(buildx, dockerfile, "--no-cache", "-t", "private", "--secret", f"id={name},src=token")
+        assert shown(said) == ["one"]
+    assert served.token not in moorage.log()
+    assert served.token not in moorage.docker("history", "--no-trunc", "private").stdout
+
+
+def test_add_of_files(buildx: Buildx, served: Served) -> None:
+    right = "sha256:" + hashlib.sha256(b"content\n").hexdigest()
+    place = f"{served.http}/file"
+    said = built(buildx, f"FROM busybox\nADD --checksum={right} {place} /d/\nRUN cat /d/file; stat -c %a /d/file\n")
+    assert shown(said) == ["content", "600"]
+    wrong = right[:-4] + "0000"
+    for flags, sources, complaint in (
+        (f"--checksum={wrong}", place, f"digest mismatch {right}: {wrong}"),
+        ("--checksum=md5:12", place, "unsupported digest algorithm"),
+        ("--checksum=sha256:12", place, "invalid checksum digest length"),
+        ("--checksum=12", place, "invalid checksum digest format"),
+        (f"--checksum={right}", f"{place} {place}", "checksum can't be specified for multiple sources"),
+        ("", f"{served.http}/nosuch", "invalid response status 404"),
+    ):
+        assert complaint in built(buildx, f"FROM busybox\nADD {flags} {sources} /d/\n", code=1), flags
+    unpacked = f"FROM busybox\nADD --unpack {served.http}/context.tar.gz /d\nRUN cat /d/s\n"
+    assert shown(built(buildx, unpacked)) == ["below"]
+    left = f"FROM busybox\nADD {served.http}/context.tar.gz /d/\nRUN ls /d\n"
+    assert shown(built(buildx, left)) == ["context.tar.gz"]
+
+
+def test_contexts_in_the_network(buildx: Buildx, served: Served, moorage: Instance) -> None:
+    for place in (f"{served.git}#main:sub", f"{served.http}/dumb.git#v-one:sub", f"{served.http}/context.tar.gz"):
+        assert shown(buildx.build("--no-cache", place)) == ["below"], place
+    assert shown(buildx.build("--no-cache", "-f", "sub/Dockerfile", served.git, code=1)) == [
+        "cat: can't open '/c/s': No such file or directory"
+    ]
+    for value, path, content in (
+        (f"{served.git}#v-one", "a", "one"),
+        (f"{served.git}#main:sub", "s", "below"),
+        (f"{served.http}/context.tar.gz", "s", "below"),
+        ("docker-image://busybox", "etc/group", "root:x:0:"),
+        (str(served.folder), "file", "content"),
+    ):
+        dockerfile = f"FROM busybox AS x\nFROM busybox\nCOPY --from=x /{path} /got\nRUN head -n1 /got\n"
+        assert shown(built(buildx, dockerfile, "--no-cache", "--build-context", f"x={value}")) == [content], value
+    moorage.docker("save", "-o", str(buildx.folder / "oci.tar"), "busybox")
+    (buildx.folder / "layout").mkdir()
+    unpack = ["tar", "-xf", buildx.folder / "oci.tar", "-C", buildx.folder / "layout"]
+    subprocess.run(unpack, check=True, timeout=SECONDS)
+    refused = ("--build-context", f"x=oci-layout://{buildx.folder}/layout:latest")
+    assert "unsupported context source oci-layout" in built(buildx, "FROM x\n", *refused, code=1)
+
+
+# ── RUN ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Agent:
+    """A real ssh-agent with one key."""
+
+    def __init__(self, folder: Path, comment: str) -> None:
+        self.socket, self.key, self.comment = str(folder / f"{comment}.sock"), str(folder / comment), comment
+
+    def __enter__(self) -> "Agent":
+        generate = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.comment, "-f", self.key]
+        subprocess.run(generate, check=True, timeout=SECONDS)
+        self._process = subprocess.Popen(["ssh-agent", "-D", "-a", self.socket], stdout=subprocess.DEVNULL)
+        until = time.monotonic() + SECONDS
+        environment = {**os.environ, "SSH_AUTH_SOCK": self.socket}
+        while subprocess.run(["ssh-add", "-q", self.key], env=environment, capture_output=True, check=False).returncode:
+            assert time.monotonic() < until, "the agent does not answer"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(SECONDS)
+
+
+def test_real_agents_are_asked_from_a_step(buildx: Buildx, tmp_path: Path) -> None:
+    if not all(shutil.which(name) for name in ("ssh-agent", "ssh-add", "ssh-keygen")):
+        pytest.skip("no ssh-agent here")
+    context = buildx.folder / "agents"
+    context.mkdir()
+    program = shutil.which("ssh-add") or ""
+    needed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True, timeout=SECONDS).stdout
+    for path in (program, *re.findall(r"(/\S+) \(0x", needed)):
+        target = context / "root" / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    (context / "Dockerfile").write_text(
+        f"FROM busybox\nCOPY root /\nRUN --mount=type=ssh {program} -l\n"
+        f"RUN --mount=type=ssh,id=other,target=/s,uid=5,mode=0666 {program} -l; stat -c '%u %a' /s; "
+        "echo $SSH_AUTH_SOCK\n"
+        f"RUN --mount=type=ssh,id=third {program} -l || echo nobody\n"
+    )
+    with Agent(tmp_path, "first") as first, Agent(tmp_path, "second") as second:
+        agents = ("--ssh", f"default={first.socket}", "--ssh", f"other={second.socket}")
+        said = shown(buildx.build("--no-cache", *agents, "agents"))
+        key = shown(buildx.build("--no-cache", "--ssh", f"default={second.key}", "agents"))
+    assert [line.split()[2] for line in said if line.endswith("(ED25519)")] == ["first", "second"]
+    assert said[2:4] == ["5 666", "/s"]
+    assert "nobody" in said
+    assert sum(line.endswith("(ED25519)") for line in key) == 1
+
+
+def side_by_side(buildx: Buildx, dockerfile: str, count: int = 2) -> list[str]:
+    """The same Dockerfile at the same time, each with an argument WHO of its own; what they have told."""
+    path = buildx.folder / "Side"
+    path.write_text(dockerfile)
+    (buildx.folder / "nothing").mkdir(exist_ok=True)
+    options = ("--progress=plain", "--no-cache", "-f", str(path))
+    running = [
+        buildx.popen("buildx", "build", *options, f"--build-arg=WHO={number}", "nothing")
+        for number in range(count)
+    ]  # fmt: skip
+    told = []
+    for client in running:
+        told.append(client.communicate(timeout=SECONDS)[0])
+        assert client.returncode == 0, told[-1]
+    return told
+
+
+MEETING = "touch /s/$WHO; until test -e /s/0 -a -e /s/1; do sleep 0.1; done"
+
+
+def test_a_locked_cache_is_one_steps_alone(buildx: Buildx) -> None:
+    step = "mkdir /c/in && sleep 1 && rmdir /c/in && echo $WHO >>/c/all && wc -l </c/all"
+    said = side_by_side(
+        buildx, f"FROM busybox\nARG WHO\nRUN --mount=type=cache,target=/c,sharing=locked,id=locked {step}\n", 3
+    )
+    assert sorted(shown(text)[-1] for text in said) == ["1", "2", "3"]
+
+
+def test_a_shared_cache_is_used_by_several_at_once(buildx: Buildx) -> None:
+    side_by_side(buildx, f"FROM busybox\nARG WHO\nRUN --mount=type=cache,target=/s,id=shared {MEETING}\n")
+
+
+def test_a_private_cache_is_another_for_who_comes_meanwhile(buildx: Buildx) -> None:
+    mounts = "--mount=type=cache,target=/s,id=meeting --mount=type=cache,target=/p,sharing=private,id=private"
+    told = side_by_side(buildx, f"FROM busybox\nARG WHO\nRUN {mounts} touch /p/$WHO; {MEETING}; ls /p\n")
+    assert sorted(shown(text)[-1] for text in told) == ["0", "1"]
+    again = built(buildx, f"FROM busybox\nRUN {mounts} ls /p\n")
+    assert shown(again) in (["0"], ["1"])  # one of the two goes on
+
+
+def test_what_is_written_to_a_stage_is_lost_with_the_step(buildx: Buildx) -> None:
+    said = built(
+        buildx,
+        "FROM busybox AS s\nRUN mkdir /d && echo old >/d/f\nFROM busybox\n"
+        "RUN --mount=from=s,source=/d,target=/d,rw echo new >/d/f && rm -r /d/../d/f && echo more >/d/g && ls /d\n"
+        "RUN --mount=from=s,source=/d,target=/d cat /d/f; touch /d/x || echo read-only\n"
+        "RUN --mount=from=s,source=/d/f,target=/f,rw echo new >>/f && cat /f\n",
+    )
+    assert [line for line in shown(said) if "touch" not in line] == ["g", "old", "read-only", "old", "new"]
+
+
+def test_secrets_as_variables_and_files(buildx: Buildx) -> None:
+    (buildx.folder / "secret").write_text("s3")
+    told = built(
+        buildx,
+        "FROM busybox\nRUN --mount=type=secret,id=s,env=TOKEN echo $TOKEN; ls /run/secrets || echo no file\n"
+        "RUN --mount=type=secret,id=s,env=TOKEN,target=/x/y,mode=0440,uid=5,gid=6 "
+        "echo $TOKEN $(cat /x/y) $(stat -c '%a %u %g' /x/y)\n"
+        "RUN ls /x || echo gone; echo =$TOKEN=\n",
+        "--secret", "id=s,src=secret",
+    )  # fmt: skip
+    assert [line for line in shown(told) if not line.startswith("ls:")] == [
+        "s3",
+        "no file",
+        "s3 s3 440 5 6",
+        "gone",
+        "==",
+    ]
+
+
+def test_entitlements_are_wanted(buildx: Buildx) -> None:
+    host = "FROM busybox\nRUN --network=host ls /sys/class/net | sort | tr '\\n' ' '\n"
+    assert "network.host is not allowed" in built(buildx, host, code=1)
+    assert shown(built(buildx, host, "--allow", "network.host")) == [
+        f"{' '.join(sorted(os.listdir('/sys/class/net')))} "
+    ]
+    insecure = "FROM busybox\nRUN --security=insecure grep CapEff /proc/self/status\n"
+    assert "security.insecure is not allowed" in built(buildx, insecure, code=1)
+    ours = shown(built(buildx, "FROM busybox\nRUN grep CapEff /proc/self/status\n"))
+    more = shown(built(buildx, insecure, "--allow", "security.insecure"))
+    assert int(more[0].split()[1], 16) > int(ours[0].split()[1], 16)
+    assert "not registered" in built(buildx, "FROM busybox\nRUN --device=vendor.test/x=y true\n", code=1)
+    assert shown(built(buildx, "FROM busybox\nRUN --network=none ls /sys/class/net\n")) == ["lo"]

@@ -41,7 +41,7 @@ def test_mounts() -> None:
         ("type=cache,target=/x,sharing=some", 'unsupported sharing value "some"'),
         ("type=bind,target=/x,other=1", "unexpected key 'other' in 'other=1'"),
         ("type=bind,target", "invalid field 'target' must be a key=value pair"),
-        ("type=tmpfs,target=/x,size=much", "invalid size: 'much'"),
+        ("type=tmpfs,target=/x,size=much", "invalid value for size: much"),
     ],
 )
 def test_what_is_no_mount(text: str, message: str) -> None:
