@@ -371,7 +371,7 @@ def test_contexts_in_the_network(buildx: Buildx, served: Served, moorage: Instan
         assert shown(built(buildx, dockerfile, "--no-cache", "--build-context", f"x={value}")) == [content], value
     moorage.docker("save", "-o", str(buildx.folder / "oci.tar"), "busybox")
     (buildx.folder / "layout").mkdir()
-    unpack = ["tar", "-xf", buildx.folder / "oci.tar", "-C", buildx.folder / "layout"]
+    unpack = ["tar", "-xf", f"{buildx.folder}/oci.tar", "-C", f"{buildx.folder}/layout"]
     subprocess.run(unpack, check=True, timeout=SECONDS)
     refused = ("--build-context", f"x=oci-layout://{buildx.folder}/layout:latest")
     assert "unsupported context source oci-layout" in built(buildx, "FROM x\n", *refused, code=1)
