@@ -191,7 +191,8 @@ def _ports(host: "dict[str, Any]") -> None:
             raise InvalidParameter(f"invalid host IP address: {wish.host_ip}")
     for port, bindings in (host["PortBindings"] or {}).items():
         host["PortBindings"][port] = bindings and [
-            {"HostIp": binding.get("HostIp") or "", "HostPort": binding.get("HostPort") or ""} for binding in bindings
+            {"HostIp": (binding.get("HostIp") or "").strip("[]"), "HostPort": binding.get("HostPort") or ""}
+            for binding in bindings
         ]
 
 

@@ -5,10 +5,11 @@ The newest version is checked, and the one that docker-py is told. The descripti
 nothing of it is checked. What we do otherwise on purpose stands in openapi/DIFFERENCES.md.
 """
 
+import ipaddress
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -27,6 +28,39 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "array": (list,),
     "object": (dict,),
+}
+
+
+_MAC = re.compile(r"[0-9a-f]{2}([:-])([0-9a-f]{2}\1){4}[0-9a-f]{2}|([0-9a-f]{4}\.){2}[0-9a-f]{4}", re.IGNORECASE)
+_CLOCK = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+
+
+def _is_hardware_address(text: str) -> None:
+    if not _MAC.fullmatch(text):
+        raise ValueError
+
+
+def _is_moment(text: str) -> None:
+    if not _CLOCK.fullmatch(text):
+        raise ValueError
+
+
+def _is_prefix(text: str) -> None:
+    if "/" not in text:
+        raise ValueError
+    ipaddress.ip_interface(text)
+
+
+# What Go's client of 29 decodes into types of its own, by the name of the type or of the field: a text that is no such
+# thing fails the whole answer there. Empty is nothing.
+_DECODED: dict[str, Callable[[str], object]] = {
+    "Addr": ipaddress.ip_address,
+    "Prefix": _is_prefix,
+    "HardwareAddr": _is_hardware_address,
+    "date-time": _is_moment,
+    "dateTime": _is_moment,
+    **dict.fromkeys(("Gateway", "IPAddress", "IPv6Gateway", "GlobalIPv6Address"), ipaddress.ip_address),
+    **dict.fromkeys(("Subnet", "IPRange", "InsecureRegistryCIDRs[]"), _is_prefix),
 }
 
 
@@ -104,6 +138,8 @@ class Contract:
             return
         if "enum" in schema and value not in schema["enum"]:
             yield path, f"is {value!r}, not one of {schema['enum']}"
+        if isinstance(value, str) and value and not _is_decoded(value, schema, path):
+            yield path, f"is {value!r}, which Go cannot read"
         if isinstance(value, list):
             for item in value:
                 yield from self.problems(item, schema.get("items", {}), path + "[]")
@@ -150,6 +186,16 @@ def _version_and_path(path: str) -> tuple[str, str]:
 def path_of(version: str) -> str:
     """Where the description of a version lies."""
     return f"{FOLDER}/v{version}.yaml"
+
+
+def _is_decoded(text: str, schema: Any, path: str) -> bool:
+    for name in (schema.get("x-go-type", {}).get("type"), schema.get("format"), path.rpartition(".")[2]):
+        if name in _DECODED:
+            try:
+                _DECODED[name](text)
+            except ValueError:
+                return False
+    return True
 
 
 @cache

@@ -116,6 +116,15 @@ def test_a_slice_is_wanted_where_systemd_makes_the_control_groups() -> None:
     assert host["CgroupParent"] == "mine.slice"
 
 
+def test_a_bindings_address_has_no_brackets() -> None:
+    """Docker's newer clients read an address there, and nothing else."""
+    asked = {"80/tcp": [{"HostIp": "[::1]", "HostPort": "8080"}], "81/tcp": None}
+    assert host_config.complete({"PortBindings": asked}, [])["PortBindings"] == {
+        "80/tcp": [{"HostIp": "::1", "HostPort": "8080"}],
+        "81/tcp": None,
+    }
+
+
 def test_what_no_kernel_does_any_more_is_named() -> None:
     warnings: list[str] = []
     host = host_config.complete({"KernelMemory": 9 << 20, "KernelMemoryTCP": 9 << 20, "CpuPercent": 5}, warnings)
