@@ -104,28 +104,28 @@ def event_is_known(kind: str, action: str, version: "Version") -> bool:
     return not (kind == "image" and action == "create" and version < (1, 46))
 
 
-def since(version: "Version", path: str) -> "Row":
-    """A row: the field at `path` is new in `version`."""
-    return _FIRST, version, _without(path)
+def since(version: "Version", *paths: str) -> "Row":
+    """A row: the fields at `paths` are new in `version`."""
+    return _FIRST, version, _without(paths)
 
 
-def gone(version: "Version", path: str) -> "Row":
-    """A row: the field at `path` is no more from `version` on."""
-    return version, _NEVER, _without(path)
+def gone(version: "Version", *paths: str) -> "Row":
+    """A row: the fields at `paths` are no more from `version` on."""
+    return version, _NEVER, _without(paths)
 
 
-def unset(version: "Version", path: str) -> "Row":
-    """A row: from `version` on the field at `path` is left out where it is empty (Go's `omitempty`)."""
-    return version, _NEVER, _without(path, only_empty=True)
+def unset(version: "Version", *paths: str) -> "Row":
+    """A row: from `version` on the fields at `paths` are left out where they are empty (Go's `omitempty`)."""
+    return version, _NEVER, _without(paths, only_empty=True)
 
 
-def _without(path: str, *, only_empty: bool = False) -> "Edit":
-    keys = path.split(".")
-
+def _without(paths: "tuple[str, ...]", *, only_empty: bool = False) -> "Edit":
     def drop(document: "dict[str, Any]") -> None:
-        for holder in _holders(document, keys[:-1]):
-            if not (only_empty and holder.get(keys[-1])):
-                holder.pop(keys[-1], None)
+        for path in paths:
+            *above, name = path.split(".")
+            for holder in _holders(document, above) if above else (document,):
+                if not (only_empty and holder.get(name)):
+                    holder.pop(name, None)
 
     return drop
 
@@ -221,22 +221,9 @@ def _names_of_security_options(info: "dict[str, Any]") -> None:
 
 
 _IMAGE_SIZES = until((1, 44), _virtual_size)
-_OF_CONTAINERS = (  # fields of a container's configuration that an image's once had, too
-    "Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Image",
-    "NetworkDisabled", "MacAddress", "StopTimeout",
-)  # fmt: skip
 _CONTAINER_FIELDS = missing(
     Hostname="", Domainname="", AttachStdin=False, AttachStdout=False, AttachStderr=False, Tty=False, OpenStdin=False,
     StdinOnce=False, Image="",
-)  # fmt: skip
-_OF_IMAGES = (
-    "ArgsEscaped", "Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "OnBuild", "Shell",
-    "StopSignal", "User", "Volumes", "WorkingDir",
-)  # fmt: skip
-_BESIDE_NETWORKS = (  # of a container's NetworkSettings: what Networks says of the default one, and what never was
-    "Bridge", "HairpinMode", "LinkLocalIPv6Address", "LinkLocalIPv6PrefixLen", "SecondaryIPAddresses",
-    "SecondaryIPv6Addresses", "EndpointID", "Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen", "IPAddress",
-    "IPPrefixLen", "IPv6Gateway", "MacAddress",
 )  # fmt: skip
 
 ROWS: "dict[str, tuple[Row, ...]]" = {
@@ -251,7 +238,15 @@ ROWS: "dict[str, tuple[Row, ...]]" = {
         since((1, 48), "ImageManifestDescriptor"),
         gone((1, 52), "Config.MacAddress"),
         unset((1, 52), "Config.OnBuild"),
-        *(gone((1, 52), f"NetworkSettings.{name}") for name in _BESIDE_NETWORKS),
+        gone(  # what Networks says of the default one, and what never was
+            (1, 52),
+            *("NetworkSettings.EndpointID", "NetworkSettings.Gateway", "NetworkSettings.GlobalIPv6Address"),
+            *("NetworkSettings.GlobalIPv6PrefixLen", "NetworkSettings.IPAddress", "NetworkSettings.IPPrefixLen"),
+            *("NetworkSettings.IPv6Gateway", "NetworkSettings.MacAddress", "NetworkSettings.Bridge"),
+            *("NetworkSettings.HairpinMode", "NetworkSettings.LinkLocalIPv6Address"),
+            *("NetworkSettings.LinkLocalIPv6PrefixLen", "NetworkSettings.SecondaryIPAddresses"),
+            "NetworkSettings.SecondaryIPv6Addresses",
+        ),
     ),
     "ContainerCreateRequest": (gone((1, 52), "HostConfig.KernelMemoryTCP"),),
     "ContainerUpdateRequest": (since((1, 40), "PidsLimit"), gone((1, 52), "KernelMemoryTCP")),
@@ -269,9 +264,18 @@ ROWS: "dict[str, tuple[Row, ...]]" = {
         since((1, 48), "Descriptor"),
         since((1, 48), "Manifests"),
         until((1, 50), inside("Config", _CONTAINER_FIELDS)),
-        *(gone((1, 50), f"Config.{name}") for name in _OF_CONTAINERS),
-        *(unset((1, 52), name) for name in ("Parent", "Comment", "DockerVersion", "Author")),
-        *(unset((1, 52), f"Config.{name}") for name in _OF_IMAGES),
+        gone(
+            (1, 50),
+            *("Config.Hostname", "Config.Domainname", "Config.AttachStdin", "Config.AttachStdout"),
+            *("Config.AttachStderr", "Config.Tty", "Config.OpenStdin", "Config.StdinOnce", "Config.Image"),
+            *("Config.NetworkDisabled", "Config.MacAddress", "Config.StopTimeout"),
+        ),
+        unset(
+            (1, 52),
+            *("Parent", "Comment", "DockerVersion", "Author", "Config.ArgsEscaped", "Config.Cmd", "Config.Entrypoint"),
+            *("Config.Env", "Config.ExposedPorts", "Config.Healthcheck", "Config.Labels", "Config.OnBuild"),
+            *("Config.Shell", "Config.StopSignal", "Config.User", "Config.Volumes", "Config.WorkingDir"),
+        ),
     ),
     "Info": (
         until((1, 25), _names_of_security_options),
@@ -290,7 +294,7 @@ ROWS: "dict[str, tuple[Row, ...]]" = {
     ),
     "Stats": (since((1, 52), "os_type"),),
     "Version": (),
-    "Event": tuple(gone((1, 52), name) for name in ("status", "id", "from")),
+    "Event": (gone((1, 52), "status", "id", "from"),),
     "SystemDataUsage": (
         since((1, 46), "Containers.*.HostConfig.Annotations"),
         since((1, 52), "Containers.*.Health"),

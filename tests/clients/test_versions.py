@@ -65,6 +65,19 @@ def test_a_mac_address_is_an_endpoints(moorage: Instance) -> None:
     moorage.docker("rm", taken["Id"])
 
 
+def test_who_joins_a_network_gets_the_mac_address_asked_for(moorage: Instance) -> None:
+    """dockerd does so from 1.54 on, and passes over it before."""
+    moorage.docker("network", "create", "joined")
+    container = moorage.docker("run", "-d", "busybox", "sleep", "1000").stdout.strip()
+    for version, mac in ((BEFORE, "02:42:ac:11:aa:04"), (NEWEST, "02:42:ac:11:aa:05")):
+        asked = {"Container": container, "EndpointConfig": {"MacAddress": mac}}
+        assert call(moorage, version, "POST /networks/joined/connect", asked).status == 200
+        assert moorage.docker("exec", container, "cat", "/sys/class/net/eth1/address").stdout.strip() == mac
+        moorage.docker("network", "disconnect", "joined", container)
+    moorage.docker("rm", "-f", container)
+    moorage.docker("network", "rm", "joined")
+
+
 def test_empty_port_bindings_are_warned_of_and_published(moorage: Instance) -> None:
     asked = {"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"PortBindings": {"80/tcp": []}}}
     for version in (BEFORE, SINCE, NEWEST):
