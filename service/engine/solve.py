@@ -71,7 +71,11 @@ async def solve(
     """Build what is asked for. Raises SolveFailed. The result's layers are kept until the end of the block."""
     async with Lease(engine) as lease:
         files = await engine.thread(BuildFiles(engine).__enter__)
-        work = Solve(engine, request, session, progress, lease, files)
+        try:
+            work = Solve(engine, request, session, progress, lease, files)
+        except MoorageError:  # an option that nobody can read
+            await engine.thread(files.__exit__, None, None, None)
+            raise
         try:
             try:
                 async with work.stack:

@@ -337,6 +337,7 @@ def test_a_remote_builder_pushes_by_the_clients_login(buildx: Buildx, remote: st
         (["--cache-to", "type=registry,ref=localhost:5/cache"], "cache export of type registry is not supported"),
         (["--platform", "linux/amd64,linux/arm64"], "multiple platforms"),
         (["--provenance=true"], "ttestations are not supported"),
+        (["--build-arg", "SOURCE_DATE_EPOCH=x"], "invalid SOURCE_DATE_EPOCH"),
     ],
 )
 def test_outputs_that_are_not_served_are_refused_before_anything_is_built(
