@@ -122,7 +122,7 @@ class Build:
         self.failed: Exception | None = None  # why the last image could not be made
         self.answer: dict[str, str] = {}  # what the outputs have said
         self.error: BaseException | None = None  # how it ended, where not well
-        self.provenance: tuple[str, bytes] | None = None  # what it was made of: the kind of document, and the document
+        self.result: Solved | None = None  # what it was asked for, once that is made
         self.started_ns, self.ended_ns = time.time_ns(), 0
 
     async def end(self) -> None:

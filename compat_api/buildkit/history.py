@@ -8,7 +8,7 @@ from grpclib.exceptions import GRPCError
 from compat_api.buildkit import failure, outputs
 from compat_api.buildkit.progress import moment
 from compat_api.buildkit.wire import control_pb2 as control
-from service.engine import build_history
+from service.engine import build_history, provenance
 from service.engine.build_history import Blob, Record
 from service.errors import InvalidParameter, NotFound, Unavailable
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from compat_api.buildkit.builds import Build
     from service.engine.engine import Engine
+    from service.engine.solving import Solved
 
 _LOGS, _ERROR = "application/vnd.buildkit.status.v0", "application/vnd.googeapis.google.rpc.status+proto"
+_PREDICATE = "application/vnd.in-toto+json"
 _IMAGE = "application/vnd.docker.container.image.v1+json"
 _BEHIND = 1000  # events that a follower may be behind before it is given up
 _CONFIG, _IMAGES = "containerimage.config.digest", ("moby", "image")  # an image is here after these outputs only
@@ -59,18 +61,25 @@ class History:
             code, message = failure.told(build.error)
             record.failure = code.value, message
             details = failure.status(code, message, failure.details(build.error)).SerializeToString()
-        await self.engine.thread(self._keep, record, logs, details, build.provenance)
+        await self.engine.thread(self._keep, record, logs, details, build.result)
         self._tell(_event(control.COMPLETE, record))
 
-    def _keep(self, record: Record, logs: bytes, details: bytes, provenance: "tuple[str, bytes] | None") -> None:
+    def _keep(self, record: Record, logs: bytes, details: bytes, result: "Solved | None") -> None:
         engine = self.engine
         record.logs = build_history.blob(engine, _LOGS, logs)
         if record.failure is not None:
             record.error = build_history.blob(engine, _ERROR, details)
-        if provenance is not None:
-            type, document = provenance
-            about = {"in-toto.io/predicate-type": type}
-            record.attestations = [build_history.blob(engine, "application/vnd.in-toto+json", document, about)]
+        if result is not None and record.failure is None:
+            document = provenance.document(
+                result.used,
+                result.attributes,
+                platform=result.platform,
+                id=result.id,
+                started_ns=record.created_ns,
+                ended_ns=record.completed_ns,
+            )
+            about = {"in-toto.io/predicate-type": provenance.TYPE}
+            record.attestations = [build_history.blob(engine, _PREDICATE, document, about)]
         for number, blob in list(record.results.items()):
             try:
                 size = len(build_history.content(engine, blob.digest))

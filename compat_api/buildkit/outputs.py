@@ -39,6 +39,7 @@ async def export(builds: "Builds", build: "Build", solved: "Solved", metadata: "
     """Give a result to all outputs; what they say about it. `metadata`: what the client returned beside it."""
     if solved.is_answer:
         return build.answer
+    build.result = solved
     inline = has_inline_cache(build.request)
     for number, output in enumerate(wanted(build.request)):
         exporter = Exporter(output.Type, dict(output.Attrs), number, inline, metadata)

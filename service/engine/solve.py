@@ -23,6 +23,7 @@ from service.engine import (
     container_config,
     flushing,
     images,
+    provenance,
     pull,
     solve_answers,
     solve_cache,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from service.build_files import Tree
     from service.builder.dockerfile import Dockerfile
     from service.builder.instructions import Instruction, Stage
+    from service.content.reference import Reference
     from service.engine.engine import Engine
     from service.engine.solve_told import Step
     from service.engine.solving import Progress, Session, SolveRequest
@@ -120,6 +122,7 @@ class Solve:
         self.stack = contextlib.AsyncExitStack()  # what is open until the build is done: directories of the client
         self.working = asyncio.Semaphore(AT_ONCE)
         self.made = False  # whether there was anything to build at all
+        self.used = provenance.Used()
         self.imported: dict[str, tuple[LayerRow, str]] = {}  # by key: what --cache-from has brought
         self.context_path = ""
         self.here = platforms.host()
@@ -238,6 +241,7 @@ class Solve:
         self.plan = solve_plan.Plan(self, before)
         target = self.plan.target()
         await solve_plan.warn(self, dockerfile)
+        self.plan.note_private(self.used)
         self.made = True
         await self._import()
         try:
@@ -337,6 +341,7 @@ class Solve:
 
     def _session(self, name: str) -> "Session":
         """Who has a directory: several targets may share one from an extra session."""
+        self.used.locals.add(name)
         named = self.attributes.get(f"local-sessionid:{name}")
         return self.request.sessions.get(named, self.session) if named else self.session
 
@@ -410,9 +415,10 @@ class Solve:
     def _input(self, key: str) -> Built:
         result = self.request.inputs.get(key)
         built = getattr(result, "built", None)
-        if not isinstance(built, Built):
+        if result is None or not isinstance(built, Built):
             raise SystemFailure(f"input {key} not found")
         solve_steps.held(self, built.layers)
+        self.used.add(result.used)
         return built
 
     async def fetched(self, instruction: "Instruction", url: str) -> "tuple[Tree, list[str]]":
@@ -528,19 +534,32 @@ class Solve:
         async with self.step(f"[internal] load metadata for {reference.stored}") as step:
             if self.attributes.get("image-resolve-mode") != "pull":
                 try:
-                    return await self.thread(self._held, name, platform)
+                    config, rows = await self.thread(self._held, name, platform)
                 except NotFound:
                     pass
+                else:
+                    self.used.image(reference, platform or platforms.text(self.here), rows[-1].chain_id if rows else "")
+                    return config, rows
             credentials = await self.session.credentials(reference.domain)
             # an image of another machine's kind does not take the name of one of ours
             outcome = pull.Outcome(keeps_names=bool(platform) and platforms.parse(platform)[:2] != self.here[:2])
             try:
                 async for message in pull.pull(self.engine, reference, credentials, platform, outcome):
                     await _told(step, message)
-                return await self.thread(self._held, outcome.id, platform)
+                held = await self.thread(self._held, outcome.id, platform)
             except MoorageError as error:
                 said = error.message
+            else:
+                digest = await self.thread(self._digest, reference, outcome.id)
+                self.used.image(reference, platform or platforms.text(self.here), digest)
+                return held
         raise SystemFailure(f"{name}: failed to resolve source metadata for {reference.stored}: {said}")
+
+    def _digest(self, name: "Reference", image_id: str) -> str:
+        """The digest by which a registry knows an image that was pulled."""
+        prefix = f"{name.repository}@"
+        found = (known for known in store.digests_of(self.engine.store, image_id) if known.startswith(prefix))
+        return name.digest or next(found, prefix).removeprefix(prefix)
 
     def _held(self, name: str, platform: str) -> "tuple[dict[str, Any], list[LayerRow]]":
         found = images.find(self.engine, name, platform)

@@ -30,27 +30,30 @@ async def context(solve: "Solve", url: str) -> str:
     """A context that the client uploads, or that is in the network, as a directory. Raises SystemFailure."""
     if url.startswith(_SESSION):
         async with solve.step("[internal] load remote build context") as step:
-            return await _spooled(solve, solve.session.upload(url), step)
+            return await _spooled(solve, url, solve.session.upload(url), step)
     if _GIT.match(url):
+        solve.used.place(url, "", context=url == solve.attributes.get("context"))
         async with solve.step(f"[internal] load git source {_public(url)}"):
             return await _repository(solve, url, keeps_git=False)
     from service.engine.import_ import fetched
 
     async with solve.step(f"[internal] load remote build context {_public(url)}") as step:
-        return await _spooled(solve, fetched(solve.engine, url), step)
+        return await _spooled(solve, url, fetched(solve.engine, url), step)
 
 
-async def _spooled(solve: "Solve", pieces: "AsyncIterator[bytes]", step: "Step") -> str:
+async def _spooled(solve: "Solve", url: str, pieces: "AsyncIterator[bytes]", step: "Step") -> str:
     """An archive as a directory; what is no archive is a Dockerfile."""
     told, total = step.transferred("transferring context:"), 0
-    folder = solve.files.folder()
+    folder, digest = solve.files.folder(), hashlib.sha256()
     path = f"{folder}/Dockerfile"
     with await solve.thread(open, path, "wb") as file:
         async for piece in pieces:
             await solve.thread(file.write, piece)
+            digest.update(piece)
             total += len(piece)
             told(total, 0)
     told(total, 0, done=True)
+    solve.used.place(url, f"sha256:{digest.hexdigest()}", context=url == solve.attributes.get("context"))
     if not await solve.thread(is_archive, folder, "Dockerfile"):
         return folder
     context = solve.files.folder()
@@ -103,6 +106,7 @@ async def source(solve: "Solve", instruction: "Instruction", url: str) -> "tuple
     if name == "COPY":
         raise InvalidParameter(f"source can't be a URL for {name}")
     if _GIT.match(url):
+        solve.used.place(url, "")
         keeps = bool(instruction.flag("keep-git-dir"))
         return await _repository(solve, url, keeps_git=keeps, commit=checksum.lower()), "."
     algorithm, _, digits = checksum.partition(":")
@@ -114,10 +118,10 @@ async def source(solve: "Solve", instruction: "Instruction", url: str) -> "tuple
             step.line_soon("downloading", current, total, done=False)
 
         folder, file = await build_copy.downloaded(solve.files, url, instruction.arguments[-1], told, later=True)
-        if checksum:
-            got = await solve.thread(_digest, f"{folder}/{file}", algorithm)
-            if got != checksum:
-                raise SystemFailure(f"digest mismatch {got}: {checksum}")
+        got = await solve.thread(_digest, f"{folder}/{file}", algorithm or "sha256")
+        solve.used.place(url, got)
+        if checksum and got != checksum:
+            raise SystemFailure(f"digest mismatch {got}: {checksum}")
     return folder, build_copy.literal(file)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from service.builder.dockerfile import Dockerfile
     from service.builder.instructions import Instruction
+    from service.engine.provenance import Used
     from service.engine.solve import Solve
 
 _URLS = ("http://", "https://", "git://", "ssh://", "git@", "github.com/")
@@ -178,6 +179,15 @@ class Plan:
             return [run_mounts.parse(text, str) for text in instruction.flags.get("mount", ()) if "$" not in text]
         except BadDockerfile as error:
             raise self.solve.failed(str(error), instruction.number, end=instruction.end) from None
+
+    def note_private(self, used: "Used") -> None:
+        """Which secrets and agents the steps may ask for, whether or not they are in the cache."""
+        for number in self.wanted:
+            for instruction in self.stages[number].instructions:
+                for mount in self.mounts(instruction) if instruction.name == "run" else ():
+                    noted = {run_mounts.SECRET: used.secrets, run_mounts.SSH: used.agents}.get(mount.type)
+                    if noted is not None:
+                        noted[mount.id] = noted.get(mount.id, True) and not mount.required
 
     def needs(self, number: int) -> "list[int]":
         """The stages that a stage needs, its base first."""

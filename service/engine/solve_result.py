@@ -28,6 +28,7 @@ class Result:
     def __init__(self, solve: "Solve", built: "Built | None", platform: str, answered: "dict[str, bytes]") -> None:
         self.solve, self.built, self.platform = solve, built, platform
         self.id = build_cache.new_id()
+        self.used, self.attributes = solve.used, solve.attributes
         self.is_answer = built is None
         self.config = b"" if built is None else built.document(platforms.parse(platform))
         self.metadata: Mapping[str, bytes] = answered if built is None else {"containerimage.config": self.config}

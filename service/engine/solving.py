@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from service.content.registry_credentials import Credentials
+    from service.engine.provenance import Used
 else:
     Protocol = object
 
@@ -263,6 +264,8 @@ class Solved(Protocol):
     config: bytes  # the image's configuration (OCI), as BuildKit's frontend gives it; empty for a `requestid`
     # what the frontend returns beside: `containerimage.config`; for a `requestid`: `result.json`, `result.txt`, …
     metadata: "Mapping[str, bytes]"
+    attributes: "Mapping[str, str]"  # the frontend's options that it was made by
+    used: "Used"  # what it was made of
     is_answer: bool  # of a `requestid`: there are no files, and nothing can be exported
 
     async def read_file(self, path: str, offset: int = 0, length: int = 0) -> bytes:

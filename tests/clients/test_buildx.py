@@ -551,7 +551,8 @@ def newer(buildx: Buildx) -> Buildx:
 
 
 def test_builds_are_remembered(buildx: Buildx, moorage: Instance) -> None:
-    buildx.build("-t", "remembered", "--target", "final", "--label", "a=b", "ctx")
+    secret = ["--target", "secret", "--secret", "id=tok,src=tok"]
+    buildx.build("-t", "remembered", *secret, "--label", "a=b", "ctx")
     buildx.build("--target", "bad", "ctx", code=1)
     identity = moorage.docker("image", "inspect", "-f", "{{.Id}}", "remembered").stdout.strip()
     moorage.wait_idle(SECONDS)  # another process answers
@@ -562,6 +563,18 @@ def test_builds_are_remembered(buildx: Buildx, moorage: Instance) -> None:
     assert json.loads(told.blobs[good.Result.Results[0].digest])["rootfs"]["type"] == "layers"
     assert good.numCompletedSteps == good.numTotalSteps > 3
     assert not good.HasField("error")
+    made_of = json.loads(told.blobs[good.Result.Attestations[0].digest])
+    layers = json.loads(moorage.docker("image", "inspect", "-f", "{{json .RootFS.Layers}}", "busybox").stdout)
+    assert made_of["materials"] == [
+        {
+            "uri": "pkg:docker/busybox@latest?platform=linux%2Famd64",
+            "digest": {"sha256": layers[0].partition(":")[2]},  # as dockerd has it: an image of this machine's
+        }
+    ]
+    parameters = made_of["invocation"]["parameters"]
+    assert parameters["secrets"] == [{"id": "tok", "optional": True}]
+    assert parameters["locals"] == [{"name": "context"}, {"name": "dockerfile"}]
+    assert "s3cret" not in str(told.blobs)
     assert bad.error.message.endswith("did not complete successfully: exit code: 3")
     assert b"before\n" in [log.msg for each in told.stories[bad.Ref] for log in each.logs]
     assert b"FROM busybox AS build" in base64.b64decode(told.source_of(bad)["info"]["data"])
@@ -582,6 +595,7 @@ def test_history_is_listed_shown_and_removed(newer: Buildx) -> None:
     told = json.loads(newer("buildx", "history", "inspect", "--format", "json", good))
     assert told["Status"] == "completed"
     assert {"Name": "GREETING", "Value": "history"} in told["BuildArgs"]
+    assert told["Materials"][0]["URI"].startswith("pkg:docker/busybox@latest")
     said = newer("buildx", "history", "inspect", bad)
     assert ">>> RUN echo before; exit 3" in said
     assert "> before" in said

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from compat_api.buildkit.wire import content_pb2 as content
 from compat_api.buildkit.wire import control_pb2 as control
 from compat_api.buildkit.wire import gateway_pb2 as gateway
 from compat_api.streams.hijack import HijackedConnection
-from service.engine import solving
+from service.engine import provenance, solving
 from service.engine.engine import Engine
 from service.settings import Settings
 
@@ -36,8 +36,9 @@ class Solved:
 
     is_answer, platform, config = False, "linux/amd64", b"{}"
 
-    def __init__(self, id: str) -> None:
-        self.id = id
+    def __init__(self, id: str, attributes: "Mapping[str, str]") -> None:
+        self.id, self.attributes, self.used = id, attributes, provenance.Used()
+        self.used.locals.add("context")
         self.metadata = {"containerimage.config": self.config}
 
 
@@ -74,7 +75,7 @@ class Builder:
             if target == "waits":
                 self.begun.set()
                 await asyncio.Event().wait()
-            yield Solved(target)
+            yield Solved(target, request.attributes)
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
@@ -375,6 +376,15 @@ async def test_the_history_tells_what_was_asked_and_what_came_of_it(client: Clie
     assert record.CreatedAt.ToNanoseconds() < record.CompletedAt.ToNanoseconds()
     assert (record.numTotalSteps, record.numCompletedSteps, record.numCachedSteps) == (1, 1, 0)
     assert not record.HasField("error")
+    (made_of,) = record.Result.Attestations
+    assert made_of.annotations["in-toto.io/predicate-type"] == "https://slsa.dev/provenance/v0.2"
+    document = json.loads(await client.blob(made_of))
+    assert document["invocation"]["parameters"] == {
+        "frontend": "dockerfile.v0",
+        "args": {"target": "talks"},
+        "locals": [{"name": "context"}],
+    }
+    assert document["metadata"]["buildStartedOn"] < document["metadata"]["buildFinishedOn"]
     logs = await client.blob(record.logs)
     told = []
     while logs:

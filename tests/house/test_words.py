@@ -10,6 +10,8 @@ SUPPRESSION = re.compile(
     r"#\s*(noqa(?!: [A-Z]+[0-9]+(, [A-Z]+[0-9]+)* - \S)|type: ignore(?!\[[a-z-]+(,\s?[a-z-]+)*\]  # \S))"
 )
 PUBLIC_HOSTS = (
+    "slsa.dev",
+    "mobyproject.org",
     *("docker.com", "docker.io", "github.com", "ietf.org", "rfc-editor.org", "man7.org", "kernel.org", "python.org"),
     *("opencontainers.org", "systemd.io", "freedesktop.org", "debian.org", "podman.io", "sqlite.org", "apache.org"),
     *("golang.org", "go.dev", "example.com", "example.org", "example.net", "netfilter.org", "moorage", "localhost"),
