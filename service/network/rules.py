@@ -90,9 +90,11 @@ _RULES = """
 _RULE_COUNT = sum(
     1 for line in _RULES.splitlines() if line.startswith("    ") and not line.lstrip().startswith("type ")
 )
+# A set of one field says of what it is (`typeof`): the nft of Debian 12 crashes on sets and maps of a plain `type` that
+# one of Debian 13 has written, and both may be on a machine (in a container that shares the host's network, say).
 _SETS = {
-    "bridges": "type ifname;",
-    "internal": "type ifname;",
+    "bridges": "typeof iifname;",
+    "internal": "typeof iifname;",
     "talkative": "type ifname . ifname;",
     "subnets4": "type ipv4_addr . ifname; flags interval;",
     "subnets6": "type ipv6_addr . ifname; flags interval;",
@@ -102,12 +104,12 @@ _SETS = {
     "unprotected6": "type ipv6_addr . ifname; flags interval;",
     "open4": "type ipv4_addr . inet_proto . inet_service;",
     "open6": "type ipv6_addr . inet_proto . inet_service;",
-    "masqueraded4": "type ipv4_addr; flags interval;",
-    "masqueraded6": "type ipv6_addr; flags interval;",
+    "masqueraded4": "typeof ip saddr; flags interval;",
+    "masqueraded6": "typeof ip6 saddr; flags interval;",
 }
 _MAPS = {
-    "source4": "type ipv4_addr : ipv4_addr; flags interval;",
-    "source6": "type ipv6_addr : ipv6_addr; flags interval;",
+    "source4": "typeof ip saddr : ip saddr; flags interval;",
+    "source6": "typeof ip6 saddr : ip6 saddr; flags interval;",
     "published4": "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;",
     "published_any4": "type inet_proto . inet_service : ipv4_addr . inet_service;",
     "published6": "type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service;",

@@ -1,9 +1,11 @@
-"""What is pure: addresses, /etc/hosts, /etc/resolv.conf."""
+"""What is pure: addresses, /etc/hosts, /etc/resolv.conf, the table of the packet filter."""
+
+import re
 
 import pytest
 
 from service.errors import Forbidden, InvalidParameter
-from service.network import dns, hosts, ipam
+from service.network import dns, hosts, ipam, rules
 
 
 def test_the_default_pools() -> None:
@@ -71,3 +73,10 @@ def test_resolv_conf_in_a_namespace_of_its_own() -> None:
     assert dns.resolv_text("nameserver ::1\n") == "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
     assert dns.resolv_text(host, own_namespace=False).startswith("nameserver 127.0.0.1\n")
     assert dns.resolv_text(host, servers=["127.0.0.1"], search=["."]) == "nameserver 127.0.0.1\noptions ndots:2\n"
+
+
+def test_an_older_nft_survives_our_table() -> None:
+    """nft 1.0 crashes on what nft 1.1 makes of a set or map of one field with a plain `type`."""
+    written = re.findall(r"(?:set|map) (\w+) \{ (type[^;]*);", rules.render("t", [], [], closed=False))
+    assert len(written) == len(re.findall(r"^  (?:set|map) ", rules.render("t", [], [], closed=False), re.MULTILINE))
+    assert [name for name, said in written if said.startswith("type ") and " . " not in said.partition(" : ")[0]] == []
