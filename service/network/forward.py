@@ -133,15 +133,14 @@ def _open(settings: "Settings", known: "Filter", bridge: str) -> None:
         return
     if not known.program:
         return  # a chain that looks like iptables' but was made by hand: its owner decides
-    if not known.has(chain):
-        _run(settings, known.program, "-N", chain)
+    words = [] if known.has(chain) else [f":{chain} - [0:0]"]
     if known.has("DOCKER-USER") and not known.jumps(chain, "DOCKER-USER"):
-        _run(settings, known.program, "-I", chain, "-j", "DOCKER-USER")
+        words.append(f"-I {chain} -j DOCKER-USER")
     if not known.accepts(chain, bridge):
-        for direction in ("-i", "-o"):
-            _run(settings, known.program, "-A", chain, direction, bridge, "-j", "ACCEPT")
+        words += [f"-A {chain} {direction} {bridge} -j ACCEPT" for direction in ("-i", "-o")]
     if not known.jumps("FORWARD", chain):
-        _run(settings, known.program, "-I", "FORWARD", "-j", chain)
+        words.append(f"-I FORWARD -j {chain}")
+    _restore(settings, known.program, words)
 
 
 def close_for(settings: "Settings", nf: "Channel", bridge: str) -> None:
@@ -160,6 +159,15 @@ def _found(program: str) -> str:
         return find_program(program)
     except FileNotFoundError:
         return ""
+
+
+def _restore(settings: "Settings", program: str, lines: "list[str]") -> None:
+    """Change the table by lines of iptables-save(8), all of them or none. Raises SystemFailure with its complaint."""
+    from service import process
+
+    text = "\n".join(("*filter", *lines, "COMMIT", ""))
+    command = [program + "-restore", "-n", "-w", "10"]
+    process.run(command, environment=settings.environment(), input_bytes=text.encode()).check()
 
 
 def _run(settings: "Settings", program: str, *arguments: str) -> str:
