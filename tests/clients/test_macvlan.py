@@ -97,12 +97,36 @@ def test_what_is_refused(moorage: Instance, words: str, complaint: str) -> None:
     assert "bad" not in moorage.docker("network", "ls", "--format", "{{.Name}}").stdout.split()
 
 
-def test_ipvlan_where_the_kernel_has_it(moorage: Instance, parent: str) -> None:
-    if ip("link", "add", "link", parent, "name", f"mtq{moorage.slot}", "type", "ipvlan", check=False).returncode:
+def lacks(kind: str, *words: str) -> bool:
+    """Whether this kernel has no such interfaces."""
+    if ip("link", "add", *words, "name", "mtprobe", "type", kind, check=False).returncode:
+        return True
+    ip("link", "delete", "mtprobe")
+    return False
+
+
+@pytest.mark.parametrize(("mode", "route"), [("l2", "10.213.20.0/24 dev eth0"), ("l3", "default dev eth0")])
+def test_ipvlan_where_the_kernel_has_it(moorage: Instance, parent: str, mode: str, route: str) -> None:
+    if lacks("ipvlan", "link", parent):
         pytest.skip("this kernel has no ipvlan")
-    ip("link", "delete", f"mtq{moorage.slot}")
-    options = ("-o", f"parent={parent}", "-o", "ipvlan_mode=l3")
+    options = ("-o", f"parent={parent}", "-o", f"ipvlan_mode={mode}")
     moorage.docker("network", "create", "-d", "ipvlan", *options, "--subnet", "10.213.20.0/24", "lan")
-    moorage.docker("run", "-d", "--name", "one", "--network", "lan", "busybox", "sleep", "90")
-    assert "default dev eth0" in moorage.docker("exec", "one", "ip", "route").stdout
+    moorage.docker("run", "-d", "--name", "one", "--network", "lan", "busybox", "sleep", "900")
+    assert route in moorage.docker("exec", "one", "ip", "route").stdout
     moorage.docker("run", "--rm", "--network", "lan", "busybox", "ping", "-c", "1", "-w", "20", "one")
+
+
+@pytest.mark.parametrize("driver", ["macvlan", "ipvlan"])
+def test_without_a_parent_it_has_one_of_its_own(moorage: Instance, driver: str) -> None:
+    """A dummy that leads nowhere: its containers reach each other. It goes with the network."""
+    if lacks("dummy"):
+        pytest.skip("this kernel has no dummy interfaces")
+    made = moorage.docker("network", "create", "-d", driver, "--subnet", "10.213.21.0/24", "own").stdout[:12]
+    try:
+        moorage.docker("run", "-d", "--name", "one", "--network", "own", "busybox", "sleep", "900")
+        moorage.docker("run", "--rm", "--network", "own", "busybox", "ping", "-c", "1", "-w", "20", "one")
+        assert made in ip("link", "show", "type", "dummy").stdout
+    finally:
+        moorage.docker("rm", "-f", "one")
+        moorage.docker("network", "rm", "own")
+    assert made not in ip("link").stdout

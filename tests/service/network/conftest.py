@@ -253,21 +253,31 @@ def run(namespace: str, *argv: str) -> str:
 
 
 class Server:
-    """Tells every caller, over TCP or UDP, the address that it sees it come from."""
+    """Tells every caller, over TCP or UDP (or what `protocol` says), the address that it sees it come from."""
 
-    def __init__(self, namespace: str, port: int, address: str = "0.0.0.0", kind: int = socket.SOCK_STREAM) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        port: int,
+        address: str = "0.0.0.0",
+        kind: int = socket.SOCK_STREAM,
+        protocol: int = 0,
+    ) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.kind = kind
-        self.socket = netns.inside(namespace, lambda: socket.socket(family, kind))
+        self.socket = netns.inside(namespace, lambda: socket.socket(family, kind, protocol))
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind((address, port))
         if kind == socket.SOCK_STREAM:
             self.socket.listen()
+        if protocol:
+            self.socket.settimeout(0.2)  # a listener of SCTP's is not woken by its shutdown
+        self.closing = False
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()
 
     def _serve(self) -> None:
-        while True:
+        while not self.closing:
             try:
                 if self.kind == socket.SOCK_STREAM:
                     caller, address = self.socket.accept()
@@ -278,11 +288,14 @@ class Server:
                     if address is None:  # shut down
                         return
                     self.socket.sendto(address[0].encode(), address)
+            except TimeoutError:
+                continue
             except OSError:
                 return
 
     def close(self) -> None:
         """Stop serving."""
+        self.closing = True
         try:
             self.socket.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -291,10 +304,17 @@ class Server:
         self.socket.close()
 
 
-def call(namespace: str, address: str, port: int, kind: int = socket.SOCK_STREAM, patience: float = 5.0) -> str:
+def call(
+    namespace: str,
+    address: str,
+    port: int,
+    kind: int = socket.SOCK_STREAM,
+    patience: float = 5.0,
+    protocol: int = 0,
+) -> str:
     """The address that a server sees us come from. Raises OSError (a TimeoutError after `patience` seconds)."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with netns.inside(namespace, lambda: socket.socket(family, kind)) as caller:
+    with netns.inside(namespace, lambda: socket.socket(family, kind, protocol)) as caller:
         caller.settimeout(patience)
         caller.connect((address, port))
         if kind == socket.SOCK_DGRAM:
@@ -340,8 +360,8 @@ def serve() -> Iterator[Callable[..., Server]]:
     """`serve(namespace, port, …)`: a `Server`, closed when the test ends."""
     servers: list[Server] = []
 
-    def start(namespace: str, port: int, address: str = "0.0.0.0", kind: int = socket.SOCK_STREAM) -> Server:
-        servers.append(Server(namespace, port, address, kind))
+    def start(namespace: str, port: int, *how: Any, **more: Any) -> Server:
+        servers.append(Server(namespace, port, *how, **more))
         return servers[-1]
 
     yield start
