@@ -1,6 +1,7 @@
 """A pure cgroup v2 tree with controllers, as current distributions have it: what limits, a lack of memory, pauses,
 device rules and figures come to there. tests/system/test_user_mode_linux.py brings a kernel where the host has none."""
 
+import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -203,3 +204,54 @@ def test_an_update_under_kills_is_whole(moorage: Instance) -> None:
         assert told.returncode or shown["Memory"] == wanted * MIB, "told of a change that was not kept"
         moorage.until(partial(agree, place, shown), 60, f"the record says otherwise than the group: {shown}")
     moorage.docker("rm", "-f", "grows")
+
+
+def test_rates_of_a_device(moorage: Instance) -> None:
+    """The four kinds are one file here; an update of one leaves the others."""
+    path = next((path for path in ("/dev/loop0", "/dev/vda", "/dev/sda") if os.path.exists(path)), None)
+    if path is None:
+        pytest.skip("no block device here")
+    number = os.stat(path).st_rdev
+    moorage.docker(
+        *("run", "-d", "--name", "rated", "--network", "none", "--device-read-bps", f"{path}:1mb"),
+        *("--device-write-iops", f"{path}:200", "busybox", "sleep", "1000"),
+    )
+    place = group(moorage, "rated")
+    shown = f"{os.major(number)}:{os.minor(number)} rbps={MIB} wbps=max riops=max wiops=200"
+    assert files(place, "io.max") == [shown]
+    call(moorage, "POST /containers/rated/update", {"BlkioDeviceReadBps": [{"Path": path, "Rate": 2 * MIB}]})
+    assert files(place, "io.max") == [shown.replace(str(MIB), str(2 * MIB))]
+    moorage.docker("rm", "-f", "rated")
+
+
+def test_what_v2_has_not_is_taken_back(moorage: Instance) -> None:
+    """Docker's warnings, and no trace in the record: a limit that nobody holds to is not shown."""
+    made = moorage.docker(
+        *("create", "--name", "wishes", "--network", "none", "--memory", "64m", "--memory-swappiness", "7"),
+        *("--oom-kill-disable", "busybox", "true"),
+    )
+    for word in ("memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.",
+                 "OomKillDisable. OomKillDisable discarded."):  # fmt: skip
+        assert f"Your kernel does not support {word}" in made.stderr
+    shown = inspect(moorage, "wishes")["HostConfig"]
+    assert (shown["MemorySwappiness"], shown["OomKillDisable"]) == (None, None)
+    moorage.docker("start", "-a", "wishes")
+    moorage.docker("rm", "wishes")
+    known = moorage.client().info()
+    assert known["CgroupVersion"] == "2"
+    assert "name=cgroupns" in known["SecurityOptions"]
+    assert not any("oom kill disable" in line for line in known["Warnings"] or ())
+
+
+def test_who_sees_which_part_of_the_tree(moorage: Instance) -> None:
+    """A container its own, read-only; a privileged one may write; with the host's namespace, all of it."""
+    command = ("busybox", "sh", "-c", "cat /proc/self/cgroup; mkdir /sys/fs/cgroup/inner && rmdir /sys/fs/cgroup/inner")
+
+    def seen(*options: str) -> tuple[str, bool]:
+        done = moorage.docker("run", "--rm", "--network", "none", *options, *command, check=False)
+        return done.stdout.strip(), done.returncode == 0
+
+    assert seen() == ("0::/", False)
+    assert seen("--privileged") == ("0::/", True)
+    shown, _ = seen("--cgroupns", "host")
+    assert shown.startswith(f"0::/{moorage.cgroup_parent}/")
