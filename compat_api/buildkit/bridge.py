@@ -8,7 +8,8 @@ from grpclib.exceptions import GRPCError
 
 from compat_api.buildkit import filesync, frontend, worker
 from compat_api.buildkit.wire import gateway_pb2 as gateway
-from service.engine import solving
+from service.content.registry_credentials import Credentials
+from service.engine import solve_metadata, solving
 from service.engine.solving import CacheOption, SourceRange
 from service.errors import InvalidParameter, NotImplemented_
 
@@ -23,9 +24,19 @@ if TYPE_CHECKING:
 _BUILD = "buildkit-controlapi-buildid"
 # What a client asks for only when it finds it here (buildkit: frontend/gateway/pb/caps.go, solver/pb/caps.go).
 _FRONTEND = (
-    *("solve.base", "solve.inlinereturn", "solve.metadata", "resolveimage", "return", "returnmap", "proto.refarray"),
+    *(
+        "solve.base",
+        "solve.inlinereturn",
+        "solve.metadata",
+        "resolveimage",
+        "resolveimage.resolvemode",
+        "return",
+        "returnmap",
+        "proto.refarray",
+    ),
     *("readfile", "readdir", "statfile", "importcaches", "frontend.inputs", "frontend.caps", "reference.output"),
     *("gateway.evaluate", "gateway.solve.evaluate", "gateway.warnings", "gateway.solve.metadata"),
+    "source.metaresolver",
 )
 _LLB = (
     *("source.image", "source.local", "source.local.unique", "source.local.sessionid", "source.local.differ"),
@@ -60,6 +71,11 @@ class Bridge:
                 self.resolve_image_config,
                 gateway.ResolveImageConfigRequest,
                 gateway.ResolveImageConfigResponse,
+            ),
+            "ResolveSourceMeta": (
+                self.resolve_source_meta,
+                gateway.ResolveSourceMetaRequest,
+                gateway.ResolveSourceMetaResponse,
             ),
         }
 
@@ -184,10 +200,40 @@ class Bridge:
         await stream.send_message(gateway.WarnResponse())
 
     async def resolve_image_config(self, stream: "Any") -> None:
-        """What an image is configured to be; for frontends outside, of which there are none."""
+        """What an image is configured to be."""
         request = await stream.recv_message()
-        await self._build(stream)
-        raise NotImplemented_(f"resolving {request.Ref}: images are resolved by the frontend dockerfile.v0 only")
+        build = await self._build(stream)
+        if request.ResolverType:
+            raise NotImplemented_(f"resolving {request.Ref}: images of registries can be resolved, no OCI layouts")
+        digest, config = await self._image(build, request.Ref, request.ResolveMode, request.Platform)
+        await stream.send_message(gateway.ResolveImageConfigResponse(Digest=digest, Config=config, Ref=request.Ref))
+
+    async def resolve_source_meta(self, stream: "Any") -> None:
+        """The same, for what LLB calls a source; there is nothing to tell of one that is no image."""
+        request = await stream.recv_message()
+        build = await self._build(stream)
+        answer = gateway.ResolveSourceMetaResponse(Source=request.Source)
+        kind, _, name = request.Source.identifier.partition("://")
+        if kind == "docker-image":
+            digest, config = await self._image(build, name, request.ResolveMode, request.Platform)
+            answer.Image.Digest = digest
+            if not request.Image.NoConfig:
+                answer.Image.Config = config
+        await stream.send_message(answer)
+
+    async def _image(self, build: "Build", name: str, mode: str, platform: "Any") -> tuple[str, bytes]:
+        """The digest of an image's manifest, and its configuration."""
+
+        async def credentials(domain: str) -> Credentials:
+            if not build.request.Session:
+                return Credentials()
+            found: Credentials = await (await self.builds.session(build)).credentials(domain)
+            return found
+
+        parts = (platform.OS, platform.Architecture, platform.Variant)
+        return await solve_metadata.image(
+            self.builds.engine, name, mode, "/".join(part for part in parts if part), credentials
+        )
 
 
 def _repeated(build: "Build", code: int, message: str) -> Exception:

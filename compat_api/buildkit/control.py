@@ -85,7 +85,7 @@ class Control:
         request: control.SolveRequest = await stream.recv_message()
         if not request.Ref:
             raise InvalidParameter("a build needs a ref")
-        if request.SourcePolicy:
+        if request.SourcePolicy or request.SourcePolicySession or request.ProxyNetwork:
             raise NotImplemented_("source policies are not supported")
         check_entitlements(request.Entitlements)
         outputs.check(request)

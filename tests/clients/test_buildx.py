@@ -5,6 +5,7 @@ The buildx of the machine, or the one that MOORAGE_TEST_BUILDX names.
 
 import asyncio
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -18,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpclib.exceptions import GRPCError
 
 from tests.support import tools
-from tests.support.buildkit import history
+from tests.support.buildkit import history, image_configuration
 from tests.support.instance import Instance
 from tests.support.registry import PASSWORD, USER, Registry
 
@@ -540,6 +542,42 @@ def test_compose_builds(buildx: Buildx, moorage: Instance) -> None:
     assert "S3CRET" in said
     for name in ("comp-web", "comp-two"):
         moorage.docker("image", "inspect", name)
+
+
+@pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is missing")
+def test_an_image_is_looked_at_without_building_upon_it(moorage: Instance) -> None:
+    told = json.loads(moorage.docker("image", "inspect", "busybox").stdout)[0]
+    for source in (False, True):
+        digest, config = image_configuration(moorage.socket, "docker.io/library/busybox:latest", source=source)
+        assert digest == ""
+        assert "sha256:" + hashlib.sha256(config).hexdigest() == told["Id"]
+    with Registry() as registry:
+        name = f"{registry.address}/moles/looked:1"
+        moorage.docker("tag", "busybox", name)
+        moorage.docker("push", name)
+        pushed = json.loads(moorage.docker("image", "inspect", name).stdout)[0]["RepoDigests"]
+        moorage.docker("rmi", name)
+        digest, config = image_configuration(moorage.socket, name, "pull")
+        assert f"{registry.address}/moles/looked@{digest}" in pushed
+        assert "sha256:" + hashlib.sha256(config).hexdigest() == told["Id"]
+        assert moorage.docker("images", "-q", name).stdout == ""  # nothing was pulled
+        with pytest.raises(GRPCError, match=r"failed to resolve source metadata for .*nosuch"):
+            image_configuration(moorage.socket, f"{registry.address}/moles/nosuch:1")
+    with pytest.raises(GRPCError, match=r"docker\.io/library/busybox: object required"):
+        image_configuration(moorage.socket, "busybox")
+    with pytest.raises(GRPCError, match='could not parse reference "a:b:c": invalid reference format'):
+        image_configuration(moorage.socket, "a:b:c")
+
+
+def test_a_policy_is_not_passed_over(newer: Buildx) -> None:
+    policed = newer.folder / "policed"
+    policed.mkdir()
+    (policed / "Dockerfile").write_text("FROM busybox\n")
+    (policed / "Dockerfile.rego").write_text('package docker\ndecision := {"allow": true}\n')
+    if "--policy" not in newer("buildx", "build", "--help"):
+        pytest.skip("this buildx knows no policies")
+    assert "source policies are not supported" in newer.build("policed", code=1)
+    newer.build("--policy", "disabled=true", "policed")
 
 
 @pytest.fixture

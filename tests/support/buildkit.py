@@ -8,7 +8,9 @@ from grpclib.client import Channel, UnaryStreamMethod, UnaryUnaryMethod
 
 from compat_api.buildkit.wire import content_pb2 as content
 from compat_api.buildkit.wire import control_pb2 as control
+from compat_api.buildkit.wire import gateway_pb2 as gateway
 
+BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge/"
 CONTROL, CONTENT = "/moby.buildkit.v1.Control/", "/containerd.services.content.v1.Content/"
 
 
@@ -52,6 +54,35 @@ async def _history(socket: str) -> History:
     finally:
         channel.close()
     return found
+
+
+def image_configuration(socket: str, name: str, mode: str = "", *, source: bool = False) -> tuple[str, bytes]:
+    """What a build is told of an image: the digest of its manifest, and its configuration. Raises GRPCError."""
+    return asyncio.run(_image_configuration(socket, name, mode, source=source))
+
+
+async def _image_configuration(socket: str, name: str, mode: str, *, source: bool) -> tuple[str, bytes]:
+    channel = Channel(path=socket)
+
+    async def ask(path: str, request: Any, answer: Any) -> Any:
+        metadata = {"buildkit-controlapi-buildid": "asking"}
+        return await UnaryUnaryMethod(channel, path, type(request), answer)(request, metadata=metadata)
+
+    solve = control.SolveRequest(Ref="asking", Internal=True)
+    building = asyncio.create_task(ask(CONTROL + "Solve", solve, control.SolveResponse))
+    try:
+        if source:
+            asked = gateway.ResolveSourceMetaRequest(ResolveMode=mode)
+            asked.Source.identifier = "docker-image://" + name
+            found = (await ask(BRIDGE + "ResolveSourceMeta", asked, gateway.ResolveSourceMetaResponse)).Image
+        else:
+            request = gateway.ResolveImageConfigRequest(Ref=name, ResolveMode=mode)
+            found = await ask(BRIDGE + "ResolveImageConfig", request, gateway.ResolveImageConfigResponse)
+        return found.Digest, found.Config
+    finally:
+        building.cancel()
+        await asyncio.wait((building,))
+        channel.close()
 
 
 async def _blob(channel: Channel, digest: str) -> bytes:

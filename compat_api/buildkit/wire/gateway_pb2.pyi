@@ -212,16 +212,18 @@ class EvaluateResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class ResolveImageConfigRequest(_message.Message):
-    __slots__ = ("Ref", "Platform", "ResolveMode", "LogName")
+    __slots__ = ("Ref", "Platform", "ResolveMode", "LogName", "ResolverType")
     REF_FIELD_NUMBER: _ClassVar[int]
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
     RESOLVEMODE_FIELD_NUMBER: _ClassVar[int]
     LOGNAME_FIELD_NUMBER: _ClassVar[int]
+    RESOLVERTYPE_FIELD_NUMBER: _ClassVar[int]
     Ref: str
     Platform: _control_pb2.Platform
     ResolveMode: str
     LogName: str
-    def __init__(self, Ref: _Optional[str] = ..., Platform: _Optional[_Union[_control_pb2.Platform, _Mapping]] = ..., ResolveMode: _Optional[str] = ..., LogName: _Optional[str] = ...) -> None: ...
+    ResolverType: int
+    def __init__(self, Ref: _Optional[str] = ..., Platform: _Optional[_Union[_control_pb2.Platform, _Mapping]] = ..., ResolveMode: _Optional[str] = ..., LogName: _Optional[str] = ..., ResolverType: _Optional[int] = ...) -> None: ...
 
 class ResolveImageConfigResponse(_message.Message):
     __slots__ = ("Digest", "Config", "Ref")
@@ -232,6 +234,42 @@ class ResolveImageConfigResponse(_message.Message):
     Config: bytes
     Ref: str
     def __init__(self, Digest: _Optional[str] = ..., Config: _Optional[bytes] = ..., Ref: _Optional[str] = ...) -> None: ...
+
+class ResolveSourceMetaRequest(_message.Message):
+    __slots__ = ("Source", "Platform", "LogName", "ResolveMode", "Image")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    LOGNAME_FIELD_NUMBER: _ClassVar[int]
+    RESOLVEMODE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    Source: _ops_pb2.SourceOp
+    Platform: _control_pb2.Platform
+    LogName: str
+    ResolveMode: str
+    Image: ResolveSourceImageRequest
+    def __init__(self, Source: _Optional[_Union[_ops_pb2.SourceOp, _Mapping]] = ..., Platform: _Optional[_Union[_control_pb2.Platform, _Mapping]] = ..., LogName: _Optional[str] = ..., ResolveMode: _Optional[str] = ..., Image: _Optional[_Union[ResolveSourceImageRequest, _Mapping]] = ...) -> None: ...
+
+class ResolveSourceImageRequest(_message.Message):
+    __slots__ = ("NoConfig",)
+    NOCONFIG_FIELD_NUMBER: _ClassVar[int]
+    NoConfig: bool
+    def __init__(self, NoConfig: _Optional[bool] = ...) -> None: ...
+
+class ResolveSourceMetaResponse(_message.Message):
+    __slots__ = ("Source", "Image")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    Source: _ops_pb2.SourceOp
+    Image: ResolveSourceImageResponse
+    def __init__(self, Source: _Optional[_Union[_ops_pb2.SourceOp, _Mapping]] = ..., Image: _Optional[_Union[ResolveSourceImageResponse, _Mapping]] = ...) -> None: ...
+
+class ResolveSourceImageResponse(_message.Message):
+    __slots__ = ("Digest", "Config")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    Digest: str
+    Config: bytes
+    def __init__(self, Digest: _Optional[str] = ..., Config: _Optional[bytes] = ...) -> None: ...
 
 class WarnRequest(_message.Message):
     __slots__ = ("digest", "level", "short", "detail", "url", "info", "ranges")
