@@ -46,14 +46,15 @@ def version(text: str) -> tuple[int, int]:
     return asked
 
 
-_TRUSTING = ("docker-sdk-python/", "docker-py/", "ansible-community.docker")  # docker-py, and what is made of it
+# docker-py (by that name in docker-compose 1), what Ansible has made of it, and aiodocker, which says no more than this
+_TRUSTING = ("docker-sdk-python/", "docker-py/", "ansible-community.docker", "aiohttp/")
 
 
 def named_to(user_agent: str) -> tuple[int, int]:
     """The version that `GET /version` names as the newest to a client of that User-Agent.
 
-    Go's clients come down to what they know. docker-py asks in whatever version it is told, and scripts that use it
-    read what went with 1.52; so it is told the one before. It may ask in a newer one all the same.
+    Go's clients come down to what they know. Python's ask in whatever version they are told, and scripts that use them
+    read what went with 1.52; so they are told the one before. They may ask in a newer one all the same.
     """
     trusting = any(product in user_agent for product in _TRUSTING)
     return numbers.API_BEFORE_FIELDS_WENT if trusting else API_VERSION

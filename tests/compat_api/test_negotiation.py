@@ -38,6 +38,8 @@ def test_no_version_is_the_newest() -> None:
         ("docker-sdk-python/7.1.0", (1, 51)),
         ("docker-compose/1.29.2 docker-py/5.0.0 Linux/6.1.0", (1, 51)),
         ("ansible-community.docker", (1, 51)),
+        ("Python/3.11 aiohttp/3.14.5", (1, 51)),
+        ("curl/7.88.1", (1, 55)),
         ("Docker-Client/28.2.2 (linux)", (1, 55)),
         ("", (1, 55)),
     ],
