@@ -2,15 +2,15 @@
 
 Measured: with WAL, `synchronous=FULL`, `BEGIN IMMEDIATE` for every write and a busy timeout of 10 s, 200 hooks at once
 gave no error. A deferred BEGIN that reads and then writes failed at once in 135 of 200, whatever the timeout, so there
-is no way to start one here. `_sqlite3` is the C module under `sqlite3`, without its 5 ms of imports.
+is no way to start one here. `_sqlite3` is the C module under `sqlite3`, without its 5 ms of imports (`store.sqlite`).
 """
 
-import _sqlite3
 import _thread
 import os
 
 from service.errors import SystemFailure
 from service.store import schema
+from service.store.sqlite import _sqlite3
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
