@@ -1,12 +1,15 @@
 """User-defined networks, and what list and inspect show."""
 
+import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from service.engine import membership, network_create, network_settings, network_status, networks
 from service.errors import Conflict, Forbidden, InvalidParameter, MoorageError, NotFound, SystemFailure
+from service.kernel import netlink
 from service.store import containers, events
 from tests.service.network.conftest import PATIENCE, UNREACHABLE, Host, Server, call, everywhere_on, reached, run
 
@@ -405,6 +408,38 @@ def test_addresses_from_pools_of_ones_own(host: Host) -> None:
     remove(host, "one")
     host.network("three", EnableIPv6=True)
     assert [pool["Subnet"] for pool in inspect(host, "three")["IPAM"]["Config"]] == shown[0]
+
+
+@pytest.mark.timeout(300)
+def test_many_networks_at_once(host: Host) -> None:
+    """Made and removed side by side: no subnet is given twice, and the packet filter knows those that are there."""
+    host.settings.subnets = "10.64.0.0/16/24"
+
+    def known() -> list[Any]:
+        return [inspect(host, name) for name in made]
+
+    with ThreadPoolExecutor(50) as clients:
+        made = [f"many{number}" for number in range(50)]
+        list(clients.map(host.network, made))
+        assert len({network["IPAM"]["Config"][0]["Subnet"] for network in known()}) == 50
+        assert in_the_packet_filter(host) == {"mtest0", *(f"br-{network['Id'][:12]}" for network in known())}
+        others = [f"more{number}" for number in range(25)]
+        left = [clients.submit(remove, host, name) for name in made]
+        list(clients.map(host.network, others))
+        assert [each.result() for each in left] == [None] * 50
+        made = others
+        assert len({network["IPAM"]["Config"][0]["Subnet"] for network in known()}) == 25
+        bridges = {"mtest0", *(f"br-{network['Id'][:12]}" for network in known())}
+        assert in_the_packet_filter(host) == bridges
+        links = host.do(lambda: netlink.links(netlink.Channel()))
+        assert {link.name for link in links if link.kind == "bridge"} == bridges - {"mtest0"}  # nobody was on that one
+        list(clients.map(lambda name: remove(host, name), others))
+    assert in_the_packet_filter(host) == {"mtest0"}
+
+
+def in_the_packet_filter(host: Host) -> set[str]:
+    """The bridges that it knows."""
+    return set(re.findall(r'"([^"]+)"', host.run("nft", "list", "set", "inet", "mtest", "bridges")))
 
 
 def test_the_default_route_goes_to_the_highest_priority(host: Host) -> None:
