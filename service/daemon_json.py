@@ -38,6 +38,7 @@ class DaemonJson:
         self.dns = _texts(document, "dns")
         self.dns_search = _texts(document, "dns-search")
         self.dns_options = _texts(document, "dns-opts")
+        self.build_cache = _build_cache(document)  # bytes that builds may keep
         # networks
         self.address_pools = _pools(document)
         self.network_options = {
@@ -56,9 +57,10 @@ _BRIDGE = {
     **dict.fromkeys(("ipv6", "icc", "ip-masq"), bool),
     "mtu": int,
 }
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _READ = frozenset(
     (
-        *("registry-mirrors", "insecure-registries", "labels"),
+        *("registry-mirrors", "insecure-registries", "labels", "builder"),
         *("max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts"),
         *("log-driver", "log-opts", "default-ulimits", "default-shm-size", "init", "dns", "dns-search", "dns-opts"),
         *("default-address-pools", "default-network-opts", *_BRIDGE),
@@ -101,6 +103,20 @@ def _texts_by_name(document: "dict[str, Any]", key: str, shown: str = "") -> "di
     if not all(isinstance(text, str) for text in found.values()):
         raise ValueError(f"{shown or key} holds something other than strings")
     return found
+
+
+def _build_cache(document: "dict[str, Any]") -> int:
+    settings = _object(document, "builder").get("gc") or {}
+    found = settings.get("defaultKeepStorage") or "" if isinstance(settings, dict) else None
+    if not isinstance(found, str):
+        raise ValueError("builder.gc.defaultKeepStorage is not a string")
+    if not found:
+        return 0
+    number = found.strip().rstrip("bBiIkKmMgGtTpP ")
+    unit = found.strip()[len(number) :].strip().lower().removesuffix("b").removesuffix("i")
+    if unit not in _UNITS or not number.replace(".", "", 1).isdigit():
+        raise ValueError(f"failed to parse builder.gc.defaultKeepStorage: invalid size: '{found}'")
+    return int(float(number) * _UNITS[unit])
 
 
 def _ulimits(document: "dict[str, Any]") -> "list[dict[str, Any]]":

@@ -263,7 +263,8 @@ class Solve:
 
     async def _import(self) -> None:
         """`--cache-from`: images that brought along what their layers are the results of."""
-        for option in self.request.cache_imports:
+        options = solve_plan.cache_imports(self.attributes, self.request.cache_imports)
+        for option in options:
             name = option.attributes.get("ref") or ""
             if option.type not in ("registry", "inline") or not name:
                 raise SolveFailed(f"unsupported cache import type {option.type}: images (type=registry) can be given")

@@ -6,8 +6,9 @@ A step's layer is found by its key alone (`solve_steps` says what goes into it).
 import fcntl
 import os
 
-from service import bell, timestamps
+from service import bell, daemon_json, timestamps
 from service.engine import layers as engine_layers
+from service.errors import MoorageError
 from service.kernel.tree import remove_tree
 from service.store import build_cache as rows
 from service.store import images as store
@@ -215,8 +216,13 @@ def is_used(engine: "Engine", row: "CacheRow") -> bool:
     return False
 
 
-def trim(engine: "Engine", most: int = KEPT_AT_MOST) -> None:
-    """Remove what was least recently used, until no more than `most` bytes are kept."""
+def trim(engine: "Engine") -> None:
+    """Remove what was least recently used, until no more is kept than daemon.json says (builder.gc), or 10 GiB."""
+    try:
+        most = daemon_json.read(engine.settings.daemon_json).build_cache or KEPT_AT_MOST
+    except MoorageError as error:  # told to who makes something new; what is there is only cleared up
+        engine.log(f"build cache: {error.message}")
+        most = KEPT_AT_MOST
     kept = rows.least_recently_used_first(engine.store)
     shared = rows.image_chains(engine.store)
     total = sum(row.size for row in kept if row.chain_id not in shared)

@@ -3,6 +3,7 @@
 import csv
 import os
 
+from service import jsontext
 from service.builder import checks, instructions, run_mounts
 from service.builder.dockerfile import BadDockerfile
 from service.builder.words import BadWord, expanded, stripped
@@ -62,6 +63,27 @@ def host_of(attributes: "Mapping[str, str]") -> "dict[str, Any]":
     if attributes.get("cgroup-parent"):
         host["CgroupParent"] = attributes["cgroup-parent"]
     return host
+
+
+def cache_imports(
+    attributes: "Mapping[str, str]", told: "Sequence[solving.CacheOption]"
+) -> "list[solving.CacheOption]":
+    """All that `--cache-from` names: clients say it to the frontend, in an old form or a newer one, or to the solver.
+
+    Raises InvalidParameter.
+    """
+    found = [
+        solving.CacheOption("registry", {"ref": name}) for name in attributes.get("cache-from", "").split(",") if name
+    ]
+    try:
+        listed = jsontext.loads(attributes["cache-imports"]) if attributes.get("cache-imports") else []
+        found += [solving.CacheOption(each["Type"], dict(each.get("Attrs") or {})) for each in listed]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InvalidParameter(f"failed to unmarshal cache-imports ({attributes['cache-imports']!r})") from None
+    unique: dict[str, solving.CacheOption] = {}
+    for option in (*found, *told):
+        unique.setdefault(f"{option.type} {sorted(option.attributes.items())}", option)
+    return list(unique.values())
 
 
 def _ulimit(text: str) -> "dict[str, Any]":

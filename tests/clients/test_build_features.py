@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -20,6 +21,7 @@ import pytest
 
 from tests.clients.test_buildx import Buildx
 from tests.support.instance import Instance
+from tests.support.registry import Registry
 
 SECONDS = 120.0
 EPOCH = 1_500_000_000
@@ -511,3 +513,148 @@ def test_entitlements_are_wanted(buildx: Buildx) -> None:
     assert int(more[0].split()[1], 16) > int(ours[0].split()[1], 16)
     assert "not registered" in built(buildx, "FROM busybox\nRUN --device=vendor.test/x=y true\n", code=1)
     assert shown(built(buildx, "FROM busybox\nRUN --network=none ls /sys/class/net\n")) == ["lo"]
+
+
+# ── the cache ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    """An empty registry."""
+    if not shutil.which("docker-registry"):
+        pytest.skip("docker-registry is missing")
+    with Registry() as running:
+        yield running
+
+
+def forget(buildx: Buildx, moorage: Instance, *names: str) -> None:
+    """Have nothing of the images, nor of the cache, any more."""
+    moorage.docker("rmi", *names)
+    buildx("buildx", "prune", "-af")
+
+
+CACHED = "FROM busybox AS one\nRUN echo first >/a; echo once\nFROM one AS two\nRUN echo second >/b; echo twice\n"
+
+
+def test_an_image_in_a_registry_brings_its_cache_along(buildx: Buildx, moorage: Instance, registry: Registry) -> None:
+    name = f"{registry.address}/moles/cached:1"
+    assert shown(built(buildx, CACHED, "--no-cache", "-t", name, "--cache-to", "type=inline")) == ["once", "twice"]
+    moorage.docker("push", name)
+    forget(buildx, moorage, name)
+    said = built(buildx, CACHED, "-t", "again", "--cache-from", f"type=registry,ref={name}")
+    assert shown(said) == []
+    assert said.count("CACHED") >= 2
+    assert moorage.docker("run", "--rm", "again", "cat", "/a", "/b").stdout == "first\nsecond\n"
+    forget(buildx, moorage, "again")
+    moorage.docker("rmi", "-f", name, check=False)
+    buildx("buildx", "prune", "-af")
+    changed = CACHED.replace("second", "other")
+    assert shown(built(buildx, changed, "--cache-from", f"type=registry,ref={name}")) == ["twice"]
+    missing = built(buildx, CACHED, "--no-cache", "--cache-from", f"type=registry,ref={registry.address}/no/such:1")
+    assert shown(missing)[-2:] == ["once", "twice"]
+    assert "failed to import cache manifest" in missing
+
+
+def test_stages_can_be_kept_out_of_the_cache(buildx: Buildx) -> None:
+    built(buildx, CACHED)
+    assert shown(built(buildx, CACHED)) == []
+    assert shown(built(buildx, CACHED, "--no-cache-filter", "two")) == ["twice"]
+    assert shown(built(buildx, CACHED, "--no-cache-filter", "one"))[0] == "once"
+    assert shown(built(buildx, CACHED, "--no-cache-filter", "one,two")) == ["once", "twice"]
+
+
+def test_pull_asks_the_registry(buildx: Buildx, moorage: Instance, registry: Registry) -> None:
+    name = f"{registry.address}/moles/base:1"
+    for number in (2, 1):  # the registry ends up with an image that is not the one here
+        built(buildx, f"FROM busybox\nRUN echo {number} >/number\n", "-t", name)
+        if number == 2:
+            moorage.docker("push", name)
+    dockerfile = f"FROM {name}\nRUN cat /number\n"
+    assert shown(built(buildx, dockerfile, "--no-cache")) == ["1"]
+    assert shown(built(buildx, dockerfile, "--no-cache", "--pull")) == ["2"]
+    moorage.docker("rmi", "-f", name)
+
+
+def test_what_is_used_least_goes_when_the_cache_is_full(buildx: Buildx, moorage: Instance) -> None:
+    buildx("buildx", "prune", "-af")
+    settings = Path(moorage.folder, "daemon.json")
+    settings.write_text('{"builder": {"gc": {"defaultKeepStorage": "25MB"}}}')
+    large = "FROM busybox\nRUN dd if=/dev/urandom of=/large bs=1M count=10 2>/dev/null; echo made {}\n"
+    try:
+        for number in (1, 2, 1, 3):
+            built(buildx, large.format(number), "-o", "type=cacheonly")
+        moorage.until(lambda: kept(buildx) <= 25 << 20, SECONDS, "the cache stays too large")
+        assert shown(built(buildx, large.format(1), "-o", "type=cacheonly")) == []
+        assert shown(built(buildx, large.format(3), "-o", "type=cacheonly")) == []
+        assert shown(built(buildx, large.format(2), "-o", "type=cacheonly")) == ["made 2"]
+    finally:
+        settings.unlink()
+
+
+def kept(buildx: Buildx) -> int:
+    """Bytes of the cache."""
+    found = re.search(r"^Total:\s+([0-9.]+)(B|kB|MB|GB)$", buildx("buildx", "du"), re.MULTILINE)
+    assert found is not None
+    return int(float(found[1]) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[found[2]])
+
+
+# ── kill -9 ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+KILLED = """\
+FROM busybox AS a
+RUN --mount=type=cache,target=/c echo x >>/c/x; mkdir /d; for i in 1 2 3 4 5 6 7 8 9; do echo $i >/d/$i; done
+COPY --from=busybox /bin /copied
+FROM busybox AS b
+WORKDIR /w
+RUN --mount=from=a,target=/a,rw rm -r /a/d; sleep 0.2
+ADD all.tar /t
+FROM a
+COPY --from=b /t /t
+RUN --mount=type=secret,id=s sleep 0.3; rm -r /copied
+COPY . /all
+"""
+
+
+@pytest.mark.timeout(600)
+def test_builds_that_are_killed_anywhere_leave_nothing(buildx: Buildx, moorage: Instance) -> None:
+    context = buildx.folder / "killed"
+    context.mkdir()
+    (context / "Dockerfile").write_text(KILLED)
+    (context / "s").write_text("s3cret")
+    subprocess.run(["tar", "-C", "/usr/share", "-cf", f"{context}/all.tar", "doc/libc6"], check=True, timeout=SECONDS)
+    build = (
+        "buildx",
+        "build",
+        "--progress=plain",
+        "--no-cache",
+        "--secret",
+        "id=s,src=killed/s",
+        "-t",
+        "killed",
+        "killed",
+    )
+    buildx(*build)
+    moments, clients = random.Random(26), []
+    for number in range(8):
+        clients.append(buildx.popen(*build))
+        time.sleep(moments.uniform(0.1, 2.5))
+        moorage.kill_service()
+        buildx("buildx", "ls")  # the next process finds what was left
+        moorage.until(lambda: not moorage.leftovers(), SECONDS, f"the killed build number {number} left something")
+        for folder, _, names in os.walk(f"{moorage.run}/builds"):
+            assert not names, f"{folder} holds {names}"
+    for client in clients:  # they notice after a while
+        assert client.communicate(timeout=SECONDS)[0]
+    assert "naming to docker.io/library/killed" in buildx(*build)
+    used = {layer for layer in os.listdir(f"{moorage.root}/layers") if layer != "base"}
+    moorage.docker("rmi", "killed")
+    buildx("buildx", "prune", "-af")
+    moorage.docker("image", "prune", "-f")
+    left = {layer for layer in os.listdir(f"{moorage.root}/layers") if layer != "base"}
+    images = moorage.docker("images", "-aq").stdout.split()
+    held = sum(
+        len(moorage.docker("image", "inspect", "-f", "{{range .RootFS.Layers}}x{{end}}", image).stdout.strip())
+        for image in set(images)
+    )
+    assert len(left) <= held < len(used) + held
+    assert not os.listdir(f"{moorage.root}/build") if os.path.isdir(f"{moorage.root}/build") else True
