@@ -585,6 +585,20 @@ def test_the_local_driver_mounts_as_the_kernel_is_told(
     assert [path for path in mounts_below(moorage.folder) if "_data" in path] == []
 
 
+def test_a_volume_laid_over_a_folder(moorage: Instance, driven: Callable[..., str], tmp_path: Path) -> None:
+    """What is written stays in the upper folder, from one container to the next."""
+    for name in ("lower", "upper", "work"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "lower/file").write_text("below")
+    options = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    over = {"type": "overlay", "device": "overlay", "o": options}
+    assert driven(over, "cat /v/file; echo above >/v/file; cat /v/file") == "belowabove\n"
+    assert (tmp_path / "upper/file").read_text() == "above\n"
+    assert (tmp_path / "lower/file").read_text() == "below"
+    assert driven(over, "cat /v/file") == "above\n"
+    assert [path for path in mounts_below(moorage.folder) if "_data" in path] == []
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
