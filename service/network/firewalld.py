@@ -9,6 +9,7 @@ firewalld is told by D-Bus, through busctl (10 to 40 ms a call; firewall-cmd tak
 for its next start, as nobody of ours may be awake then. Source: firewalld.dbus(5).
 """
 
+from service.errors import SystemFailure
 from service.kernel import nftables
 from service.kernel.nftables import INET, IPV4
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 ZONE, POLICY = "docker", "docker-forwarding"
 _NAME = "org.fedoraproject.FirewallD1"
 _PATH = "/org/fedoraproject/FirewallD1"
+_PATIENCE = 10.0  # seconds for a call: others wait for the networks' lock meanwhile. A reload takes one
 # where firewalld asks for an interface's zone: in its own table, or (with the backend iptables) among iptables' chains;
 # the first name is that of version 1, the other one of version 2
 _PLACES = (
@@ -64,8 +66,8 @@ def _complaining(settings: "Settings", work: "Callable[[Settings, str], None]", 
 
     try:
         work(settings, bridge)
-    except (_Refused, FileNotFoundError) as error:
-        journal.write("warning", f"firewalld does not let {bridge} through: {error}")
+    except (_Refused, FileNotFoundError, SystemFailure) as error:
+        journal.write("warning", f"firewalld was not told of {bridge}: {error}")
 
 
 def _add(settings: "Settings", bridge: str) -> None:
@@ -109,7 +111,7 @@ def _call(
 ) -> str:
     """What a method of firewalld answers, as busctl writes it; "" when it refuses with one of the errors `fine`.
 
-    Raises _Refused with its words, FileNotFoundError without busctl.
+    Raises _Refused with its words, FileNotFoundError without busctl, SystemFailure when there is no answer.
     """
     from service import process
     from service.settings import find_program
@@ -120,6 +122,7 @@ def _call(
     done = process.run(
         [find_program("busctl"), "call", "--", _NAME, path, interface, method, *arguments],
         environment={**settings.environment(), **bus},
+        seconds=_PATIENCE,
     )
     if not done.code:
         return done.stdout.decode("utf-8", "replace")
