@@ -53,7 +53,7 @@ class Hosts:
             for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
                 run(path, "sh", "-c", f"echo {value} >/proc/sys/net/{name}")
         run(self.router, "ip", "route", "add", self.moorage.subnets.rpartition("/")[0], "via", HERE)
-        run(self.router, "ip", "-6", "route", "add", "fd00:213:50::/64", "via", HERE6)
+        run(self.router, "ip", "-6", "route", "add", "fd00:213:50::/63", "via", HERE6)
 
     def close(self) -> None:
         """Take all of it down."""
@@ -341,3 +341,58 @@ def test_here_is_no_router_between_others(hosts: Hosts) -> None:
     finally:
         run(hosts.here, "ip", "link", "delete", "up1")
         netns.delete(stranger)
+
+
+MODE = "com.docker.network.bridge.gateway_mode_ipv"
+
+
+@pytest.mark.parametrize("mode", ["nat", "routed", "nat-unprotected"])
+def test_gateway_modes_from_another_host(hosts: Hosts, mode: str) -> None:
+    """What `there` reaches of a container at its own address, when the router knows the way."""
+    create = ("network", "create", "-o", f"{MODE}4={mode}", "-o", f"{MODE}6={mode}")
+    hosts.moorage.docker(*create, "--ipv6", "--subnet", "fd00:213:50:1::/64", f"by-{mode}")
+    try:
+        inside = hosts.container("web", "--network", f"by-{mode}", "-p", str(PORT))
+        hosts.serve(inside, address="::")
+        hosts.serve(inside, PORT + 1, "::")
+        hosts.serve(hosts.there, address="::")
+        addresses = {
+            hosts.address("web", f"by-{mode}"): THERE,
+            hosts.address("web", f"by-{mode}", "GlobalIPv6Address"): THERE6,
+        }
+        for address, caller in addresses.items():
+            seen = caller if ":" in caller else f"::ffff:{caller}"
+            if mode == "nat":
+                assert unreachable(hosts.there, address, PORT)
+            else:
+                assert call(hosts.there, address, PORT) == seen
+            if mode == "nat-unprotected":
+                assert call(hosts.there, address, PORT + 1) == seen
+            else:
+                assert unreachable(hosts.there, address, PORT + 1)
+            outward = call(inside, caller, PORT).removeprefix("::ffff:")
+            assert outward == (address if mode == "routed" else HERE6 if ":" in caller else HERE)
+        host_port = hosts.moorage.docker("port", "web", str(PORT), check=False).stdout
+        assert bool(host_port) is (mode != "routed")
+        for host in (HERE, HERE6) if host_port else ():
+            assert call(hosts.there, host, hosts.published("web", str(PORT))).endswith(
+                THERE if host == HERE else THERE6
+            )
+    finally:
+        hosts.moorage.docker("rm", "-f", "web")
+        hosts.moorage.docker("network", "rm", f"by-{mode}")
+
+
+def test_gateway_modes_from_another_network(hosts: Hosts) -> None:
+    """What is published on a routed network is open to the containers of others; what is not, is not."""
+    hosts.moorage.docker("network", "create", "-o", f"{MODE}4=routed", "routed")
+    try:
+        inside = hosts.container("web", "--network", "routed", "-p", str(PORT))
+        hosts.serve(inside)
+        hosts.serve(inside, PORT + 1)
+        address, neighbour = hosts.address("web", "routed"), hosts.container("neighbour", "--network", "one")
+        assert call(neighbour, address, PORT)
+        assert unreachable(neighbour, address, PORT + 1)
+    finally:
+        hosts.moorage.docker("rm", "-f", "web")
+        hosts.moorage.docker("network", "rm", "routed")
