@@ -29,6 +29,11 @@ _DEFAULTS: "dict[str, Any]" = {
 _SHOWN_WHEN_SET = (
     "ExposedPorts", "Healthcheck", "ArgsEscaped", "NetworkDisabled", "MacAddress", "StopSignal", "Shell",
 )  # fmt: skip
+_ORDER = (  # in which inspect shows all of them
+    *("Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "ExposedPorts", "Tty"),
+    *("OpenStdin", "StdinOnce", "Env", "Cmd", "Healthcheck", "ArgsEscaped", "Image", "Volumes", "WorkingDir"),
+    *("Entrypoint", "NetworkDisabled", "MacAddress", "OnBuild", "Labels", "StopSignal", "StopTimeout", "Shell"),
+)
 _MAX_HOSTNAME = 64  # the kernel's HOST_NAME_MAX
 _MIN_HEALTH_NS = 1_000_000  # one millisecond (moby: daemon/container.go verifyContainerSettings)
 
@@ -99,7 +104,10 @@ def merge(asked: "dict[str, Any]", image: "dict[str, Any]") -> "dict[str, Any]":
         config["Healthcheck"] = {**(inherited or {}), **{key: value for key, value in (own or {}).items() if value}}
     if config["WorkingDir"]:
         config["WorkingDir"] = _clean(config["WorkingDir"])
-    return config
+    for key in ("Labels", "ExposedPorts", "Volumes"):  # Go sorts a map's keys when it writes them
+        if config.get(key):
+            config[key] = dict(sorted(config[key].items()))
+    return {key: config[key] for key in _ORDER if key in config}
 
 
 def whole(config: "dict[str, Any]") -> "dict[str, Any]":

@@ -51,6 +51,13 @@ _DEFAULTS: "dict[str, Any]" = {
     "ReadonlyPaths": None,
 }
 _SHOWN_WHEN_SET = ("Annotations", "Mounts", "StorageOpt", "Sysctls", "Tmpfs")
+# … and before which of the others it is shown
+_SHOWN_BEFORE = {
+    "CapAdd": ("Annotations",),
+    "UTSMode": ("StorageOpt", "Tmpfs"),
+    "Runtime": ("Sysctls",),
+    "MaskedPaths": ("Mounts",),
+}
 _EMPTY_IS_DEFAULT = ("NetworkMode", "IpcMode", "Runtime", "ShmSize")
 RUNTIMES = ("runc", "io.containerd.runc.v2")
 
@@ -110,7 +117,21 @@ def complete(
             raise InvalidParameter(f"bad format for add-host: {entry!r}".replace("'", '"'))
         if address != "host-gateway" and (not _is_address(address) or "[" in address):
             raise InvalidParameter(f"invalid IP address in add-host: {address!r}".replace("'", '"'))
-    return host
+    return _in_order(host)
+
+
+def _in_order(host: "dict[str, Any]") -> "dict[str, Any]":
+    """The keys in the order of dockerd's inspect: what is only shown when set stands among the others."""
+    for key in ("PortBindings", "Annotations", "StorageOpt", "Tmpfs", "Sysctls"):  # Go sorts the keys of maps
+        if host.get(key):
+            host[key] = dict(sorted(host[key].items()))
+    ordered: dict[str, Any] = {}
+    for key, value in host.items():
+        if key in _SHOWN_BEFORE:
+            ordered |= {shown: host[shown] for shown in _SHOWN_BEFORE[key] if shown in host}
+        if key not in ordered and key not in _SHOWN_WHEN_SET:
+            ordered[key] = value
+    return ordered
 
 
 def _laid_down(asked: "dict[str, Any]", defaults: "DaemonJson") -> None:
@@ -235,4 +256,4 @@ def _log_config(host: "dict[str, Any]") -> None:
     given = host["LogConfig"] or {}
     driver, options = given.get("Type") or "json-file", given.get("Config") or {}
     log_config.check(driver, options)
-    host["LogConfig"] = {"Type": driver, "Config": options}
+    host["LogConfig"] = {"Type": driver, "Config": dict(sorted(options.items()))}

@@ -94,8 +94,8 @@ def _record(name: str, driver: str, asked: "Mapping[str, Any]", defaults: "Daemo
         "Ingress": False,
         "ConfigFrom": {"Network": (asked.get("ConfigFrom") or {}).get("Network") or ""},
         "ConfigOnly": bool(asked.get("ConfigOnly")),
-        "Options": options,
-        "Labels": dict(asked.get("Labels") or {}),
+        "Options": dict(sorted(options.items())),
+        "Labels": dict(sorted((asked.get("Labels") or {}).items())),
     }
 
 

@@ -60,23 +60,22 @@ class Summaries:
 
     def port_list(self, record: "ContainerRecord") -> "list[dict[str, Any]]":
         """Docker's Ports of `GET /containers/json`: published ones with their host side, exposed ones without."""
-        if record["Id"] not in self.endpoints or network_mode.mode_of(record) in ("host", "none"):
-            return []
-        published = self.ports.get(record["Id"], ())
-        shown: list[dict[str, Any]] = [
-            {
-                "IP": port["HostIP"],
-                "PrivatePort": port["ContainerPort"],
-                "PublicPort": port["HostPort"],
-                "Type": port["Protocol"],
-            }
-            for port in published
-        ]
-        there = {(port["ContainerPort"], port["Protocol"]) for port in published}
-        for number, protocol in _exposed(record):
-            if (number, protocol) not in there:
-                shown.append({"PrivatePort": number, "Type": protocol})
-        return shown
+        shown: list[dict[str, Any]] = []
+        exposed: list[dict[str, Any]] = []
+        for key, bindings in self.port_map(record).items():
+            number, protocol = ports.parse_port(key)
+            for binding in bindings or ():
+                shown.append(
+                    {
+                        "IP": binding["HostIp"],
+                        "PrivatePort": number,
+                        "PublicPort": int(binding["HostPort"]),
+                        "Type": protocol,
+                    }
+                )
+            if not bindings:
+                exposed.append({"PrivatePort": number, "Type": protocol})
+        return shown + exposed
 
     def port_map(self, record: "ContainerRecord") -> "dict[str, list[dict[str, str]] | None]":
         """Docker's NetworkSettings.Ports of inspect: "80/tcp" → host side, or None when it is only exposed."""
@@ -90,7 +89,24 @@ class Summaries:
             known = shown.get(key) or []
             known.append({"HostIp": port["HostIP"], "HostPort": str(port["HostPort"])})
             shown[key] = known
+        for port_text, asked in (record["HostConfig"].get("PortBindings") or {}).items():
+            number, protocol = ports.parse_port(port_text)
+            listed = shown.get(f"{number}/{protocol}")
+            if listed and len(asked or ()) > 1:
+                listed.sort(key=lambda given, asked=asked: -_place(given, asked))  # type: ignore[misc]  # its default is not inferred
         return shown
+
+
+def _place(given: "dict[str, str]", asked: "list[dict[str, str]]") -> int:
+    """Which of the bindings asked for a given one comes from: dockerd shows the last one first, and `docker port` and
+    compose take the first that is shown."""
+    for place, wish in enumerate(asked):
+        first, _, last = (wish.get("HostPort") or "0").partition("-")
+        any_address = not wish.get("HostIp") and given["HostIp"] in ("0.0.0.0", "::")
+        same_address = any_address or wish.get("HostIp", "").strip("[]") == given["HostIp"]
+        if same_address and (int(first) == 0 or int(first) <= int(given["HostPort"]) <= int(last or first)):
+            return place
+    return 0
 
 
 def _exposed(record: "ContainerRecord") -> "list[tuple[int, str]]":

@@ -36,7 +36,8 @@ def describe(database: "Database", network: "NetworkRecord", *, members: bool) -
     shown: dict[str, Any] = {key: value for key, value in network.items() if key not in _UNSHOWN}
     if network["IPAM"]["Config"] is not None:
         shown["IPAM"] = {**network["IPAM"], "Config": [_shown(pool) for pool in network["IPAM"]["Config"]]}
-    shown["Containers"] = {}
+    options, labels = shown.pop("Options"), shown.pop("Labels")
+    shown |= {"Containers": {}, "Options": options, "Labels": labels}  # the order in which inspect has them
     for name, endpoint in stored.members(database, network["Id"]) if members else ():
         shown["Containers"][endpoint["ContainerId"]] = {
             "Name": name,

@@ -109,8 +109,8 @@ def decide(
         "Name": name,
         "Driver": driver or "local",
         "CreatedAt": timestamps.rfc3339(timestamps.now_ns() // 1_000_000_000 * 1_000_000_000),
-        "Labels": {**(labels or {}), **({ANONYMOUS_LABEL: ""} if anonymous else {})},
-        "Options": dict(options or {}),
+        "Labels": dict(sorted({**(labels or {}), **({ANONYMOUS_LABEL: ""} if anonymous else {})}.items())),
+        "Options": dict(sorted((options or {}).items())),
         "anonymous": anonymous,
     }
 

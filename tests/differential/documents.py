@@ -240,6 +240,20 @@ CASES: dict[str, list[Step]] = {
         get("/containers/d-ports/json"),
         delete("/containers/d-ports?force=1"),
     ],
+    "a port published several times": whole_life(
+        "d-several",
+        ExposedPorts={"80/tcp": {}},
+        HostConfig={
+            "PortBindings": {
+                "80/tcp": [
+                    {"HostPort": "18097"},
+                    {"HostIp": "127.0.0.1", "HostPort": "18098"},
+                    {"HostIp": "127.0.0.1", "HostPort": "18096"},
+                    {"HostPort": "18099"},
+                ]
+            }
+        },
+    ),
     "an endpoint": [
         post(
             "/networks/create",
