@@ -70,7 +70,7 @@ class Dockerfile:
         self.escape = "\\"
         self.check = ""  # what the directive `check` says
         self.warnings: list[str] = []
-        self.empty_continuations: list[int] = []  # the lines in which instructions with empty ones begin
+        self.empty_continuations: list[int] = []  # the lines in which instructions with empty ones end
 
 
 def parse(text: "bytes | str") -> Dockerfile:
@@ -160,7 +160,7 @@ class _Parser:
             parts.append(more)
         whole = "".join(parts)
         if empty:
-            self.result.empty_continuations.append(start)
+            self.result.empty_continuations.append(self.number)
             self.result.warnings.append(f"Empty continuation line found in: {whole}")
         read = read_line(whole, self.result.escape)
         read.number = start
