@@ -85,8 +85,12 @@ class Control:
         request: control.SolveRequest = await stream.recv_message()
         if not request.Ref:
             raise InvalidParameter("a build needs a ref")
-        if request.SourcePolicy or request.SourcePolicySession or request.ProxyNetwork:
+        # Clients name a SourcePolicySession for some contexts even where their user has no policy; BuildKit before 0.27
+        # does not know it either.
+        if request.SourcePolicy:
             raise NotImplemented_("source policies are not supported")
+        if request.ProxyNetwork:
+            raise NotImplemented_("source policies that want a proxy are not supported")
         check_entitlements(request.Entitlements)
         outputs.check(request)
         async with self.builds.run(request) as build:

@@ -569,17 +569,6 @@ def test_an_image_is_looked_at_without_building_upon_it(moorage: Instance) -> No
         image_configuration(moorage.socket, "a:b:c")
 
 
-def test_a_policy_is_not_passed_over(newer: Buildx) -> None:
-    policed = newer.folder / "policed"
-    policed.mkdir()
-    (policed / "Dockerfile").write_text("FROM busybox\n")
-    (policed / "Dockerfile.rego").write_text('package docker\ndecision := {"allow": true}\n')
-    if "--policy" not in newer("buildx", "build", "--help"):
-        pytest.skip("this buildx knows no policies")
-    assert "source policies are not supported" in newer.build("policed", code=1)
-    newer.build("--policy", "disabled=true", "policed")
-
-
 @pytest.fixture
 def newer(buildx: Buildx) -> Buildx:
     """A buildx that knows the history of builds."""

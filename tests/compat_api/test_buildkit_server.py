@@ -457,6 +457,14 @@ async def test_who_follows_the_history_hears_of_each_build(client: Client) -> No
     assert not await client.history()
 
 
+async def test_a_static_policy_is_refused_and_a_session_for_one_is_not(client: Client) -> None:
+    with pytest.raises(GRPCError, match="source policies are not supported"):
+        await client.solve("static", SourcePolicy=b"\x08\x01")
+    with pytest.raises(GRPCError, match="want a proxy"):
+        await client.solve("proxied", ProxyNetwork=True)
+    await built(client, "asked", "one", SourcePolicySession="session")  # sent for uploaded contexts, policy or not
+
+
 async def test_records_are_found_by_filters(client: Client) -> None:
     for ref in ("one", "two"):
         await built(client, ref, ref)
