@@ -169,7 +169,10 @@ def prepare(settings: "Settings", database: "Database", record: "ContainerRecord
                 stored.insert_endpoint(database, endpoint)
                 announce(database, "connect", endpoint)
             if carrier is not None:
-                publishing.take_ports(database, record, carrier, plan.ports, plan.reserved_fds)
+                try:
+                    publishing.take_ports(database, record, carrier, plan.ports, plan.reserved_fds)
+                except SystemFailure as refused:
+                    raise SystemFailure(f"failed to set up container networking: {refused.message}") from refused
     except BaseException:
         plan.close()
         raise

@@ -151,7 +151,7 @@ def _plug(settings: "Settings", database: "Database", record: "ContainerRecord",
     try:
         with netlink.Channel() as channel:
             endpoints.attach(settings, database, channel, joined, namespace)
-        _route(settings, database, record)
+        _route(settings, database, record, joined=True)
     except BaseException:
         _leave(settings, database, record, joined)
         raise
@@ -255,8 +255,12 @@ def _leave(settings: "Settings", database: "Database", record: "ContainerRecord"
     _route(settings, database, record)
 
 
-def _route(settings: "Settings", database: "Database", record: "ContainerRecord") -> None:
-    """Give the default route, and with it the published ports, to the endpoint that has the best claim now."""
+def _route(settings: "Settings", database: "Database", record: "ContainerRecord", *, joined: bool = False) -> None:
+    """Give the default route, and with it the published ports, to the endpoint that has the best claim now.
+
+    `joined`: it is new. What could not be published before (on an internal network, say) is published now. Raises
+    SystemFailure when a port cannot be had.
+    """
     container_id = record["Id"]
     with endpoints.exclusively(settings):
         with database.write():
@@ -274,11 +278,27 @@ def _route(settings: "Settings", database: "Database", record: "ContainerRecord"
             stored.delete_ports(database, container_id)
             for port in after:
                 stored.insert_port(database, port)
+            if best is not None and not before and joined:
+                after = _publish(database, record, best)
         veth.set_default_route(best, endpoints.namespace_of(settings, container_id))
         opened = [endpoint for endpoint in present if endpoint.get("Open")]
         if (after, opened) != (before, closed):
             rules.withdraw(settings.nft_table, before, closed)
             rules.publish(settings.nft_table, after, opened)
+
+
+def _publish(database: "Database", record: "ContainerRecord", carrier: "Endpoint") -> "list[Port]":
+    """Host ports for what a running container publishes. Its monitor cannot be given sockets any more: the keeper makes
+    those that it listens on, and the store alone keeps the others from containers of ours."""
+    taken: list[Port] = []
+    held: list[int] = []
+    try:
+        publishing.take_ports(database, record, carrier, taken, held)
+    finally:
+        for fd in held:
+            os.close(fd)
+    containers.set_state(database, record["Id"], duties=duty.wanted(record, taken))
+    return taken
 
 
 def _copy(endpoint: "Endpoint") -> "Endpoint":

@@ -35,7 +35,7 @@ def take_ports(
                 taken.extend(_take_port(database, record, carrier, wish, meant, held))
     except ports.PortTaken as refused:
         raise SystemFailure(
-            "failed to set up container networking: driver failed programming external connectivity on endpoint "
+            "driver failed programming external connectivity on endpoint "
             f"{record['Name']} ({carrier['Id']}): {refused.message}"
         ) from refused
 

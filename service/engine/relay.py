@@ -17,6 +17,7 @@ import os
 import struct
 import time
 
+from service import journal
 from service.network import ports
 from service.store import networks as stored
 
@@ -56,9 +57,16 @@ class Relay:
         self.servers: list[Streams | Datagrams] = []
         self._targets: dict[tuple[str, str, int], tuple[str, int]] = {}
         self._version = -1
-        names = {(host_ip, number, 0, 0) for _, host_ip, number in self._read()}
-        for fd in conmon.kept_sockets(state["conmon_pid"], state["conmon_start"], names, len(self._read())):
-            server = _socket.socket(fileno=fd)
+        listened = set(self._read())
+        names = {(host_ip, number, 0, 0) for _, host_ip, number in listened}
+        kept = conmon.kept_sockets(state["conmon_pid"], state["conmon_start"], names, len(listened))
+        servers = [_socket.socket(fileno=fd) for fd in kept]
+        for protocol, host_ip, number in listened - {_key(server) for server in servers}:  # published after its start
+            try:
+                servers += filter(None, [ports.bind(protocol, host_ip, number)])
+            except ports.PortTaken as taken:  # between the store's word and ours; the other ports are served
+                journal.write("info", f"relay: container {self.container_id}: {taken.message}")
+        for server in servers:
             server.setblocking(False)
             kind = Streams if server.type == _socket.SOCK_STREAM else Datagrams
             self.servers.append(kind(self, server))
@@ -85,11 +93,16 @@ class Relay:
 
     def target(self, server: "_socket.socket") -> "tuple[str, int] | None":
         """Where a port leads now: the container may have moved to another network."""
-        host_ip, number = server.getsockname()[:2]
-        return self._read().get((_PROTOCOLS[server.proto], host_ip, number))
+        return self._read().get(_key(server))
 
 
 _PROTOCOLS = {number: name for name, number in ports.PROTOCOLS.items()}
+
+
+def _key(server: "_socket.socket") -> "tuple[str, str, int]":
+    """Protocol, address and port of the host."""
+    host_ip, number = server.getsockname()[:2]
+    return _PROTOCOLS[server.proto], host_ip, number
 
 
 def _towards(target: "tuple[str, int]", like: "_socket.socket") -> "_socket.socket":

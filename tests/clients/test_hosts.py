@@ -230,6 +230,28 @@ def test_published_by_ipv6_where_the_container_has_none(hosts: Hosts) -> None:
     assert unreachable(hosts.there, HERE6, udp, UDP)
 
 
+def test_published_by_a_network_that_is_joined_later(hosts: Hosts) -> None:
+    inside = hosts.container("web", "-p", f"18006:{PORT}", "--network", "closed")
+    hosts.serve(inside)
+    assert hosts.moorage.docker("port", "web").stdout == ""
+    assert unreachable(hosts.there, HERE, 18006)
+    hosts.moorage.docker("network", "connect", "bridge", "web")
+    assert hosts.moorage.docker("port", "web").stdout.split("\n")[0] == f"{PORT}/tcp -> 0.0.0.0:18006"
+    assert call(hosts.there, HERE, 18006) == THERE
+    for caller, address in ((hosts.there, HERE6), (hosts.here, "::1")):
+        assert call(caller, address, 18006) == hosts.address("web", key="Gateway")
+    hosts.container("late", "-p", f"18006:{PORT}", "--network", "closed")
+    refused = hosts.moorage.docker("network", "connect", "bridge", "late", check=False)
+    assert "daemon: driver failed programming external connectivity on endpoint late (" in refused.stderr
+    assert "Bind for 0.0.0.0:18006 failed: port is already allocated" in refused.stderr
+    assert hosts.moorage.docker("inspect", "-f", "{{len .NetworkSettings.Networks}}", "late").stdout == "1\n"
+    hosts.moorage.docker("rm", "-f", "web")
+    hosts.moorage.docker("network", "connect", "bridge", "late")
+    assert hosts.published("late", str(PORT)) == 18006
+    hosts.moorage.docker("restart", "-t", "0", "late")
+    assert hosts.published("late", str(PORT)) == 18006
+
+
 def test_published_on_one_address(hosts: Hosts) -> None:
     words = ("-p", f"{HERE_TOO}:18001:{PORT}", "-p", f"127.0.0.1:18002:{PORT}", "-p", f"{HERE_TOO}:18003:{PORT}/udp")
     inside = hosts.container("web", *words)

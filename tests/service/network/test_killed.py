@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from service import bell
 from service.engine import membership, network_create, networks
 from service.errors import MoorageError
 from service.kernel import netlink, netns
@@ -71,6 +72,32 @@ def test_killed_anywhere(host: Host, name: str) -> None:
         present = any(place["NetworkName"] == "back" for place in stored.endpoints_of(host.engine.store, web.id))
         if present == (name == "connect"):  # it came to its end, now or afterwards
             host.do(back)
+        at += STRIDE
+    assert kills > 10
+
+
+@pytest.mark.timeout(300)
+def test_killed_anywhere_where_joining_publishes(host: Host) -> None:
+    """An internal network published nothing: the ports come with the one that is joined, or not at all."""
+    store = host.engine.store
+    host.network("shut", Internal=True)
+    host.network("back", IPAM={"Config": [{"Subnet": "10.7.0.0/24"}]})
+    at, killed, kills = 1, True, 0
+    while killed:
+        web = host.container("web", "shut", ports=WEB)
+        assert stored.ports_of(store, web.id) == []
+        killed = Interrupted(host).run(verb(host, membership.connect, "back", {}), at)
+        kills += killed
+        host.do(membership.finish, host.settings, store, containers.get(store, web.id))
+        assert disorder(host, web) == [], f"killed at line {at}"
+        joined = any(place["NetworkName"] == "back" for place in stored.endpoints_of(store, web.id))
+        published = {port["HostPort"] for port in stored.ports_of(store, web.id)}
+        assert published == ({8080} if joined else set()), f"killed at line {at}"
+        web.release()
+        with store.write():
+            containers.delete(store, web.id)
+        bell.ring(host.settings.bell)  # the keeper has its names' sockets, and they its namespace
+        assert host.left_behind() == []
         at += STRIDE
     assert kills > 10
 
