@@ -544,6 +544,98 @@ def test_compose_builds(buildx: Buildx, moorage: Instance) -> None:
         moorage.docker("image", "inspect", name)
 
 
+MATRIX = """\
+variable "TAG" {
+  default = "v1"
+}
+function "loud" {
+  params = [word]
+  result = upper(word)
+}
+group "all" {
+  targets = ["each", "own"]
+}
+target "common" {
+  context = "ctx"
+  target = "build"
+  labels = { from = "common" }
+  args = { GREETING = "common" }
+}
+target "each" {
+  inherits = ["common"]
+  name = "each-${word}"
+  matrix = { word = ["one", "two"] }
+  args = { GREETING = loud(word) }
+  tags = ["matrix-${word}:${TAG}"]
+}
+target "own" {
+  inherits = ["common"]
+  tags = ["matrix-own:${TAG}"]
+}
+"""
+
+
+def test_bake_of_a_matrix(buildx: Buildx, moorage: Instance) -> None:
+    """Groups, inheritance, functions and what the command line sets instead come out in the images."""
+    (buildx.folder / "matrix.hcl").write_text(MATRIX)
+    chosen = ("-f", "matrix.hcl", "all", "--set", "own.labels.from=set", "--set", "own.args.GREETING=set")
+    buildx("buildx", "bake", "--progress=plain", *chosen, TAG="v2")
+    for name, greeting, label in (("one", "ONE", "common"), ("two", "TWO", "common"), ("own", "set", "set")):
+        image = f"matrix-{name}:v2"
+        assert moorage.docker("run", "--rm", image, "cat", "/greeting").stdout == f"{greeting}\n"
+        assert moorage.docker("image", "inspect", "-f", "{{.Config.Labels.from}}", image).stdout == f"{label}\n"
+
+
+EVERYTHING = """\
+services:
+  app:
+    image: comp-app
+    build:
+      context: ctx
+      dockerfile_inline: |
+        FROM busybox AS app
+        ARG WORD
+        COPY hello.txt /
+        COPY --from=extra n /n
+        RUN echo $$WORD >/word; ls /sys/class/net >/nets; grep -c 192.0.2.1 /etc/hosts >/hosts; ulimit -n >/limit
+        RUN --mount=type=ssh test -S "$$SSH_AUTH_SOCK"
+        FROM app AS unwanted
+        RUN false
+      target: app
+      args: {WORD: from compose}
+      additional_contexts: {extra: ./other}
+      labels: {made.by: compose}
+      network: none
+      extra_hosts: {far: 192.0.2.1}
+      ulimits: {nofile: 77}
+      shm_size: 1m
+      platforms: [PLATFORM]
+      cache_from: [busybox]
+      no_cache: true
+      tags: ["comp-app:second"]
+      ssh: [default]
+    command: sh -c 'cat /hello.txt /n /word /hosts /limit /nets'
+"""
+
+
+def test_everything_that_compose_says_of_a_build(buildx: Buildx, moorage: Instance) -> None:
+    if not (buildx.folder / "config/cli-plugins/docker-compose").exists():
+        pytest.skip("no docker compose here")
+    platform = moorage.docker("version", "-f", "{{.Server.Os}}/{{.Server.Arch}}").stdout.strip()
+    (buildx.folder / "everything.yaml").write_text(EVERYTHING.replace("PLATFORM", platform))
+    compose = ("compose", "-f", "everything.yaml", "--progress", "plain")
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(f"{moorage.folder}/agent-of-compose")
+        agent.listen()
+        environment = {"DOCKER_BUILDKIT": "1", "SSH_AUTH_SOCK": f"{moorage.folder}/agent-of-compose"}
+        buildx(*compose, "up", "--build", "--no-start", **environment)
+    said = buildx(*compose, "run", "--rm", "-T", "app").splitlines()
+    assert said[-6:] == ["hi", "named", "from compose", "1", "77", "lo"], said
+    labels = '{{index .Config.Labels "made.by"}}'
+    assert moorage.docker("image", "inspect", "-f", labels, "comp-app:second").stdout == "compose\n"
+    buildx(*compose, "down", "--rmi", "all")
+
+
 @pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is missing")
 def test_an_image_is_looked_at_without_building_upon_it(moorage: Instance) -> None:
     told = json.loads(moorage.docker("image", "inspect", "busybox").stdout)[0]
