@@ -625,10 +625,10 @@ def test_everything_that_compose_says_of_a_build(buildx: Buildx, moorage: Instan
     (buildx.folder / "everything.yaml").write_text(EVERYTHING.replace("PLATFORM", platform))
     compose = ("compose", "-f", "everything.yaml", "--progress", "plain")
     with socket.socket(socket.AF_UNIX) as agent:
-        agent.bind(f"{moorage.folder}/agent-of-compose")
+        place = f"{moorage.folder}/agent-of-compose"
+        agent.bind(place)
         agent.listen()
-        environment = {"DOCKER_BUILDKIT": "1", "SSH_AUTH_SOCK": f"{moorage.folder}/agent-of-compose"}
-        buildx(*compose, "up", "--build", "--no-start", **environment)
+        buildx(*compose, "up", "--build", "--no-start", DOCKER_BUILDKIT="1", SSH_AUTH_SOCK=place)
     said = buildx(*compose, "run", "--rm", "-T", "app").splitlines()
     assert said[-6:] == ["hi", "named", "from compose", "1", "77", "lo"], said
     labels = '{{index .Config.Labels "made.by"}}'
