@@ -105,7 +105,9 @@ def lacks(kind: str, *words: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("mode", "route"), [("l2", "10.213.20.0/24 dev eth0"), ("l3", "default dev eth0")])
+@pytest.mark.parametrize(
+    ("mode", "route"), [("l2", "10.213.20.0/24 dev eth0"), ("l3", "default dev eth0")], ids=["l2", "l3"]
+)
 def test_ipvlan_where_the_kernel_has_it(moorage: Instance, parent: str, mode: str, route: str) -> None:
     if lacks("ipvlan", "link", parent):
         pytest.skip("this kernel has no ipvlan")

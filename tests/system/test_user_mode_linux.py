@@ -17,8 +17,8 @@ _CGROUPS = "tests/clients/test_cgroup2.py"
 _TESTS = (
     "tests/clients/test_volume_size.py",
     "tests/clients/test_nfs_volumes.py",
-    "tests/clients/test_macvlan.py::test_ipvlan_where_the_kernel_has_it",
-    "tests/clients/test_macvlan.py::test_without_a_parent_it_has_one_of_its_own",
+    "tests/clients/test_macvlan.py::test_ipvlan_where_the_kernel_has_it[l3]",
+    "tests/clients/test_macvlan.py::test_without_a_parent_it_has_one_of_its_own[macvlan]",
 )
 
 
