@@ -258,7 +258,7 @@ def test_killed_in_the_middle(moorage: Instance) -> None:
         old, new = host_config(moorage, "torn")["Memory"], (41 + moment) << 20
         killer = threading.Timer(0.015 + moment * 0.01, moorage.kill_service)
         killer.start()
-        done = moorage.docker("update", "--memory", str(new), "--pids-limit", str(moment + 5), "torn", check=False)
+        done = moorage.docker("update", "--memory", str(new), "--pids-limit", str(moment + 35), "torn", check=False)
         killer.join()
         shown = host_config(moorage, "torn")
         assert shown["Memory"] in ((new,) if done.returncode == 0 else (old, new))

@@ -11,7 +11,8 @@ import pytest
 from service.kernel import cgroup
 from tests.support import user_mode_linux
 
-_SECONDS = 900.0  # it takes 100 on an idle machine
+_SECONDS = 900.0  # it takes 120 on an idle machine
+_TWICE = "not (ext4 and (removed or brings or other_projects))"  # what XFS has shown is not shown again
 _MODULES = ("loop", "quota_v2", "nfsd", "nfsv4", "veth", "macvlan", "ipvlan", "dummy")
 _CGROUPS = "tests/clients/test_cgroup2.py"
 _TESTS = (
@@ -29,7 +30,7 @@ def test_what_this_kernel_lacks(tmp_path: Path) -> None:
     try:
         ran = user_mode_linux.run(
             [
-                *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--durations=5"),
+                *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--durations=5", "-k", _TWICE),
                 *("--junitxml=/dev/shm/out/junit.xml", *_TESTS, *(() if has_controllers else (_CGROUPS,))),
             ],
             out=str(tmp_path),
