@@ -8,6 +8,7 @@ import tarfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import docker
 import pytest
@@ -15,6 +16,7 @@ from docker.errors import APIError, ImageNotFound
 
 from tests.support import image
 from tests.support.instance import Instance
+from tests.support.wire import Wire, request
 
 OCI = "application/vnd.oci.image."
 
@@ -159,6 +161,17 @@ def two_platforms(path: Path, here: str, *, dockers: bool) -> dict[str, str]:
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
     return ids
+
+
+def test_a_platform_that_is_not_here_is_not_saved(moorage: Instance) -> None:
+    """Neither by a name with a tag nor by one that means all tags."""
+    other = quote(json.dumps({"os": "linux", "architecture": "s390x"}))
+    for name in ("busybox", "busybox:latest"):
+        with Wire(moorage.socket, 60) as wire:
+            wire.send(request(f"GET /v1.48/images/get?names={name}&platform={other}"))
+            answer = wire.answer()
+        assert answer.status == 404
+        assert "does not match the specified platform (linux/s390x)" in answer.json["message"]
 
 
 @pytest.mark.parametrize("dockers", [True, False])
