@@ -244,7 +244,8 @@ def main() -> None:
         own = f"{folder}/net"
         netns.create(own, _loopback)
         stack.callback(netns.delete, own)
-        moorage = stack.enter_context(Instance(namespace=own, idle_seconds=60))
+        # awake all the time, and gone before its end is looked at: its program for layers goes with it
+        moorage = stack.enter_context(Instance(namespace=own, idle_seconds=20))
         moorage.load_busybox()
         engines = [Engine(stack, "moorage", moorage.socket, own, folder)]
         if chosen.dockerd:
