@@ -1,4 +1,4 @@
-"""One piece of work on the files of a build: a program of its own, run by `engine.build_files` as `python -I -S`.
+"""Work on the files of builds: a program of its own, run by `engine.build_files` as `python -I -S`.
 
 It mounts the trees that it is told of in a mount namespace of its own and takes the directory above them as its root:
 no path and no symbolic link of a context or an image means anything outside. It ends with its work, or when the service
@@ -14,20 +14,25 @@ Descriptors: 0 what comes in, 1 what goes out, 3 what to do (JSON), 4 what becam
     {"do": "copy"}     → {"found": [[path, hash], …]}; then a line on 0 that says what of it: {"wanted": [number, …]}
                        → {"done": true}
     any of them        → {"error": "…", "kind": "missing" | "refused" | "failed"}
+
+It forks for every piece of work (`service.forking`): a message brings the descriptors 3, 4, 1 and, where something
+comes in, 0; the answer is a descriptor of the process that does it.
 """
 
+import _signal  # type: ignore[import-not-found]  # typeshed knows `signal` alone, which imports `enum`
+import fcntl
 import os
 import sys
 
 if __name__ == "__main__":  # run by path, isolated: the project is not on sys.path
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from service import jsontext
+from service import forking, jsontext
 from service.builder import ignore
 from service.content import copying, copying_later, extract, rootfs, squash
 from service.content.pack import Packer
 from service.content.tar import BadArchive, Source
-from service.kernel import mount, mountns
+from service.kernel import mount, mountns, pidfd
 from service.kernel.openat2 import read_in_root
 
 TYPE_CHECKING = False
@@ -62,6 +67,8 @@ if TYPE_CHECKING:
 
 
 JOB, ANSWERS = 3, 4
+PLACES = (JOB, ANSWERS, 1, 0)  # of the descriptors that a message brings
+_FREE = 100  # descriptors from here on are free
 TARGET = "/target"
 TOO_MANY_LINKS = "too many symlinks: "  # how BuildKit's complaint about a source begins
 ENOTDIR = 20
@@ -250,5 +257,49 @@ def main() -> int:
     return 1
 
 
+def serve() -> None:
+    """Do what is asked for until nobody is there to ask any more."""
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # whoever asked watches them
+    while True:
+        message, passed = forking.received(1, len(PLACES))
+        if not message:
+            return
+        held, going = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(going)
+            os.read(held, 1)  # until whoever asked knows us: gone before, there would be nothing to know us by
+            os.close(held)
+            _work(passed)
+        for fd in (*passed, held):
+            os.close(fd)
+        known = pidfd.opened(pid)
+        try:
+            forking.answer(pid, known)
+        except BrokenPipeError:
+            os.kill(pid, 9)
+        finally:
+            os.close(known)
+            os.close(going)
+
+
+def _work(passed: "list[int]") -> None:
+    """Do one piece of work, in a process of its own, with the descriptors in their places."""
+    code = 1
+    try:
+        above = [fcntl.fcntl(fd, fcntl.F_DUPFD, _FREE) for fd in passed]
+        os.close(0)
+        os.open("/dev/null", os.O_RDWR)
+        for place, fd in zip(PLACES, above, strict=False):
+            os.dup2(fd, place)
+        os.closerange(max(PLACES) + 1, _FREE + len(above))
+        code = main()
+    except BaseException:  # noqa: BLE001 - told to the service's log, which is standard error
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    serve()

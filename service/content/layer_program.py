@@ -5,14 +5,13 @@ two descriptors: one for the tar, and one for the answer, by whose end the asker
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed knows `signal` alone, which imports `enum`
-import _socket
 import os
 import sys
 
 if __name__ == "__main__":  # run by path, isolated: the project is not on sys.path
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from service import jsontext
+from service import forking, jsontext
 from service.content import pack_layer, unpack
 
 _LONGEST = 8192  # bytes of a message: PATH_MAX is 4096
@@ -42,13 +41,11 @@ def _close(*descriptors: int) -> None:
 def main() -> None:
     """Do what is asked for until nobody is there to ask any more."""
     _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # nobody waits for them: their answer says it all
-    control = _socket.socket(fileno=0)
     while True:
-        message, ancillary, _, _ = control.recvmsg(_LONGEST, _socket.CMSG_SPACE(8))
+        message, passed = forking.received(_LONGEST, 2)
         if not message:
             return
-        passed = ancillary[0][2]
-        tar, answer = (int.from_bytes(passed[at : at + 4], sys.byteorder) for at in (0, 4))
+        tar, answer = passed
         if os.fork():
             _close(tar, answer)
             continue

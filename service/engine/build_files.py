@@ -14,6 +14,7 @@ from service import jsontext
 from service.engine import archive
 from service.engine.files_process import FilesProcess
 from service.errors import InvalidParameter, NotFound, SystemFailure
+from service.forking import Forker
 from service.kernel.openat2 import open_in_root
 from service.kernel.tree import remove_tree
 
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from service.engine.engine import Engine
     from service.settings import Settings
 
-PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "build_files.py")
+PROGRAM = Forker(
+    os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "build_files.py"),
+    does="works on the files of builds",
+)
 _PREFIX = "build-"
 _PIECE = 1 << 20
 

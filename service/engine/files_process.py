@@ -10,7 +10,7 @@ import fcntl
 import os
 
 from service import jsontext, process
-from service.engine.process_watch import until_ended
+from service.engine.process_watch import until_ended, until_over
 from service.errors import InvalidParameter, NotFound, SystemFailure
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from service.engine.engine import Engine
+    from service.forking import Forker
 
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "container_files.py")
 PIECE = 1 << 18  # bytes: the most that is read from the program at once
@@ -45,6 +46,15 @@ def _pipe(fd: int, mode: str) -> "IO[bytes]":
     return open(fd, mode, 0)
 
 
+def _kill(known: int) -> None:
+    import _signal  # type: ignore[import-not-found]  # typeshed knows `signal` alone
+
+    try:
+        _signal.pidfd_send_signal(known, _SIGKILL)
+    except ProcessLookupError:
+        pass  # it has ended by itself
+
+
 class NotTaken(Exception):  # noqa: N818 - it says what happened
     """The program takes no more input; its next answer says why."""
 
@@ -58,16 +68,18 @@ class FilesProcess:
         engine: "Engine",
         job: "Mapping[str, Any]",
         *,
-        program: str = PROGRAM,
+        program: "str | Forker" = PROGRAM,
         fed: bool = False,
         kept: "tuple[int, ...]" = (),
         at_end: "Callable[[], Awaitable[None]] | None" = None,
         at_close: "Callable[[], Awaitable[None]] | None" = None,
     ) -> None:
+        self.engine = engine
         self.settings, self.job, self.fed, self.kept = engine.settings, job, fed, kept
         self.at_end, self.at_close = at_end, at_close
         self.program = program
         self.pid = 0
+        self._known = -1  # a descriptor of the process, where a program that forks has it done
         self._input: asyncio.StreamWriter | None = None
         self._answers: asyncio.StreamReader
         self._output: asyncio.StreamReader
@@ -88,14 +100,18 @@ class FilesProcess:
                 fcntl.fcntl(sink, _F_SETPIPE_SZ, _PIPE)
                 ours.append(sink if reads else source)
                 theirs.append(source if reads else sink)
-            self.pid = process.spawn(
-                [self.settings.python, "-I", "-S", self.program],
-                environment=self.settings.environment(),
-                stdin=theirs[3] if self.fed else -1,
-                stdout=theirs[2],
-                stderr=2,
-                descriptors=[(asked, 3), (theirs[1], 4), *((fd, 5 + place) for place, fd in enumerate(self.kept))],
-            )
+            if isinstance(self.program, str):
+                self.pid = process.spawn(
+                    [self.settings.python, "-I", "-S", self.program],
+                    environment=self.settings.environment(),
+                    stdin=theirs[3] if self.fed else -1,
+                    stdout=theirs[2],
+                    stderr=2,
+                    descriptors=[(asked, 3), (theirs[1], 4), *((fd, 5 + place) for place, fd in enumerate(self.kept))],
+                )
+            else:
+                assert not self.kept
+                self.pid, self._known = await self._begun(self.program, theirs)
             self._answers, self._output = await self._reader(ours[0]), await self._reader(ours[1])
             if self.fed:
                 self._input = await self._writer(ours[2])
@@ -108,6 +124,18 @@ class FilesProcess:
             for fd in theirs:
                 os.close(fd)
         return self
+
+    async def _begun(self, program: "Forker", descriptors: "list[int]") -> tuple[int, int]:
+        """Have it begun, to the end of that even when we are given up meanwhile: else nobody would end it."""
+        work = self.engine.thread(program.begin, self.settings, b"+", list(descriptors))
+        beginning = asyncio.ensure_future(work)
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            begun = (await asyncio.gather(beginning, return_exceptions=True))[0]
+            if isinstance(begun, tuple):
+                self.pid, self._known = begun
+            raise
 
     async def __aexit__(
         self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
@@ -149,7 +177,9 @@ class FilesProcess:
         piece = await self._output.read(PIECE)
         if piece:
             return piece
-        if code := await self._ended():
+        if not isinstance(self.program, str):
+            await self.answer()  # that it is done
+        elif code := await self._ended():
             raise SystemFailure(f"reading the container's files: exit code {code}")
         if self.at_end is not None:
             await self.at_end()
@@ -170,7 +200,13 @@ class FilesProcess:
         self._input.close()
 
     async def _ended(self) -> int:
-        """Its exit code, once it has ended."""
+        """Its exit code, once it has ended; 0 for one that was forked, whose answers say what became of it."""
+        if self._known >= 0:
+            known, self._known, self.pid = self._known, -1, 0
+            try:
+                await until_over(known)
+            finally:
+                os.close(known)
         if not self.pid:
             return 0
         await until_ended(self.pid)
@@ -185,7 +221,10 @@ class FilesProcess:
             else:
                 transport.close()
         if self.pid:
-            os.kill(self.pid, _SIGKILL)  # ours, and not reaped yet: the number is still its own
+            if self._known >= 0:
+                _kill(self._known)
+            else:
+                os.kill(self.pid, _SIGKILL)  # ours, and not reaped yet: the number is still its own
             await asyncio.shield(asyncio.ensure_future(self._ended()))
         if self.at_close is not None:
             told, self.at_close = self.at_close, None

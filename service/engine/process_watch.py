@@ -16,17 +16,21 @@ async def until_ended(pid: int, start_time: int = 0) -> None:
     except ProcessLookupError:
         return
     try:
-        if not pidfd.is_alive(pid, start_time):
-            return
-        loop = asyncio.get_running_loop()
-        over: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(fd, _set, over)
-        try:
-            await over
-        finally:
-            loop.remove_reader(fd)
+        if pidfd.is_alive(pid, start_time):
+            await until_over(fd)
     finally:
         os.close(fd)
+
+
+async def until_over(fd: int) -> None:
+    """Return when the process of a descriptor (pidfd_open(2)) has ended."""
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(fd, _set, over)
+    try:
+        await over
+    finally:
+        loop.remove_reader(fd)
 
 
 def _set(future: "asyncio.Future[None]") -> None:

@@ -40,6 +40,7 @@ def test_processes_are_started_in_one_place() -> None:
         {
             "service/process.py": "the door",
             "service/activator.py": "stands where systemd would: LISTEN_PID must name the child, so it forks",
+            "service/build_files.py": "forks itself for every job, and starts no program",
             "service/content/layer_program.py": "forks itself for every layer, and starts no program",
         },
     )
