@@ -79,8 +79,8 @@ def found(
 ) -> "list[Copied]":
     """What a source means. `content` says what is in a file; without it nothing is hashed.
 
-    Raises FileNotFoundError naming it, and where its links lead to (`filename2`), when it is no pattern and nothing is
-    there; ValueError when it leads out of the tree; TooManyLinks.
+    Raises FileNotFoundError naming it, and where it leads to as a link (`filename2`), when it is no pattern and nothing
+    is there; ValueError when it leads out of the tree; TooManyLinks.
     """
     pattern = pattern.removeprefix("/").removeprefix("./")
     if not _has_wildcards(pattern):
@@ -121,7 +121,9 @@ def _hash(root: str, path: str, content: "Callable[[str, os.stat_result], str] |
     try:
         status = os.lstat(full)
     except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(2, os.strerror(2), path, None, full[len(root) :]) from None
+        above, _, last = path.rstrip("/").rpartition("/")
+        is_link = os.path.islink(f"{resolved(root, above)}/{last}")
+        raise FileNotFoundError(2, os.strerror(2), path, None, full[len(root) :] if is_link else None) from None
     if content is None:
         return ""
     if not stat.S_ISDIR(status.st_mode):

@@ -128,7 +128,6 @@ DIFFERENT = {
     "a signal too high": "a signal that there is not is refused",
     "bad mode": "the text of a later engine: dockerd 26 ignores it",
     **dict.fromkeys(("a syntax line", "syntax and comments"), "dockerd fetches the frontend from a registry"),
-    "a link that leads out": "the path is told as the Dockerfile has it",
     "from a stage": "a stage's name is known in any case",
     **dict.fromkeys(("missing in stage", "no such file in a stage"), "dockerd tells a path of its own"),
 }
