@@ -26,7 +26,7 @@ def main(*, purge: bool) -> None:
         ["nft", "delete", "table", "inet", "moorage"],
         *(
             [program, "-w", *words]
-            for program in ("iptables", "ip6tables")
+            for program in ("iptables", "ip6tables", *legacy_filters())
             for words in (("-D", "FORWARD", "-j", CHAIN), ("-F", CHAIN), ("-X", CHAIN))
         ),
         ["firewall-cmd", "--permanent", "--zone=docker", "--remove-interface=moorage0"],
@@ -40,6 +40,17 @@ def main(*, purge: bool) -> None:
     elif os.path.isdir(service.STATE):
         say(f"{service.STATE} is kept (make uninstall PURGE=1 removes it)")
     remove_packages()
+
+
+def legacy_filters() -> list[str]:
+    """The programs of iptables-legacy, where the kernel has such tables: being asked would make them."""
+    found = []
+    for program, names in (("iptables-legacy", "ip_tables_names"), ("ip6tables-legacy", "ip6_tables_names")):
+        path = f"/proc/net/{names}"
+        if os.path.exists(path):
+            with open(path, encoding="ascii") as file:
+                found += [program] if "filter" in file.read().split() else []
+    return found
 
 
 def stop_containers() -> None:

@@ -363,7 +363,11 @@ class Instance:
         for family in ("inet", "ip", "ip6", "bridge"):
             self._net("nft", "delete", "table", family, self.nft_table)
         chain = self.nft_table.upper() + "-FORWARD"  # made where there is iptables
-        for program in filter(shutil.which, ("iptables", "ip6tables")):
+        programs = ["iptables", "ip6tables"]
+        for program, names in (("iptables-legacy", "ip_tables_names"), ("ip6tables-legacy", "ip6_tables_names")):
+            if "filter" in self._net("cat", f"/proc/net/{names}").split():
+                programs.append(program)
+        for program in filter(shutil.which, programs):
             for rule in (["-D", "FORWARD", "-j", chain], ["-F", chain], ["-X", chain]):
                 self._net(program, "-w", *rule)
         for path in reversed(self._cgroups()):
