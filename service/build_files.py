@@ -165,7 +165,7 @@ def copy(job: "Job") -> None:
         for pattern in patterns:
             try:
                 content = None if job.get("unhashed") else copying.content_of
-                found += copying.found(f"/source{number}", pattern, content)
+                found += copying.found(f"/source{number}", pattern, content, deep=job.get("parents", False))
             except copying.TooManyLinks as error:
                 if job.get("later"):
                     raise ValueError(f"{TOO_MANY_LINKS}/{error.filename}") from None

@@ -75,9 +75,14 @@ def content_of(full: str, _: os.stat_result) -> str:
 
 
 def found(
-    root: str, pattern: str, content: "Callable[[str, os.stat_result], str] | None" = content_of
+    root: str,
+    pattern: str,
+    content: "Callable[[str, os.stat_result], str] | None" = content_of,
+    *,
+    deep: bool = False,
 ) -> "list[Copied]":
-    """What a source means. `content` says what is in a file; without it nothing is hashed.
+    """What a source means. `content` says what is in a file; without it nothing is hashed. `deep`: a part `**` stands
+    for any directories, or none.
 
     Raises FileNotFoundError naming it, and where it leads to as a link (`filename2`), when it is no pattern and nothing
     is there; ValueError when it leads out of the tree; TooManyLinks.
@@ -88,7 +93,7 @@ def found(
             raise ValueError(f"forbidden path outside the build context: {pattern} ()")
         paths: Iterable[str] = (pattern,)
     else:
-        paths = _matching(root, os.path.normpath(pattern))
+        paths = _matching(root, os.path.normpath(pattern), deep=deep)
     return [Copied(root, path, _hash(root, path, content)) for path in paths]
 
 
@@ -96,14 +101,22 @@ def _has_wildcards(name: str) -> bool:
     return re.search(r"^(?:[^\\*?\[]|\\.)*[*?\[]", name, re.DOTALL) is not None
 
 
-def _matching(root: str, pattern: str) -> "Iterator[str]":
+def _matching(root: str, pattern: str, *, deep: bool) -> "Iterator[str]":
     """The paths that match, in the order of their names; directories that are links are not entered."""
     try:
         parts = [glob(part) for part in pattern.split("/")]
     except ValueError:
         return  # dockerd takes a malformed pattern for one that matches nothing
 
+    any_folders = [deep and part == "**" for part in pattern.split("/")]
+    been: set[tuple[str, int]] = set()  # several `**` lead to one place in many ways
+
     def below(folder: str, depth: int) -> "Iterator[str]":
+        if any_folders[depth]:
+            if (folder, depth) not in been:
+                been.add((folder, depth))
+                yield from deeper(folder, depth)
+            return
         for name in sorted(os.listdir(f"{root}/{folder}"), key=os.fsencode):
             if not parts[depth].matches(name):
                 continue
@@ -113,7 +126,18 @@ def _matching(root: str, pattern: str) -> "Iterator[str]":
             elif stat.S_ISDIR(os.lstat(f"{root}/{path}").st_mode):
                 yield from below(path, depth + 1)
 
-    yield from below("", 0)
+    def deeper(folder: str, depth: int) -> "Iterator[str]":
+        is_last = depth + 1 == len(parts)
+        if not is_last:
+            yield from below(folder, depth + 1)
+        for name in sorted(os.listdir(f"{root}/{folder}"), key=os.fsencode):
+            path = f"{folder}/{name}" if folder else name
+            if stat.S_ISDIR(os.lstat(f"{root}/{path}").st_mode):
+                yield from below(path, depth)
+            elif is_last:
+                yield path
+
+    yield from dict.fromkeys(below("", 0))
 
 
 def _hash(root: str, path: str, content: "Callable[[str, os.stat_result], str] | None") -> str:

@@ -165,6 +165,8 @@ def _found(settings: "Settings", job: "Job") -> "list[tuple[str, str]] | None":
     """
     from service.content import copying, mirror
 
+    if job.get("parents"):
+        return None  # its patterns mean more than `mirror` knows
     found: list[tuple[str, str]] = []
     for origin, patterns in job["sources"]:
         folder = origin["path"]

@@ -289,7 +289,7 @@ class Plan:
                 continue
             for source in sources:
                 path = inside(source)
-                if not path or "$" in source:
+                if not path or "$" in source or "**" in source:
                     return []
                 wanted.add(path)
         return sorted(wanted)

@@ -470,6 +470,21 @@ def test_a_private_cache_is_another_for_who_comes_meanwhile(buildx: Buildx) -> N
     assert shown(again) in (["0"], ["1"])  # one of the two goes on
 
 
+def test_parents_come_along_from_any_depth(buildx: Buildx) -> None:
+    context = buildx.folder / "parents"
+    for path in ("d/a.md", "d/e/b.md", "d/e/f/c.md", "d/e/f/no.txt", "x.md"):
+        (context / path).parent.mkdir(parents=True, exist_ok=True)
+        (context / path).write_text(path)
+    for source, wanted in (
+        ("d/**/*.md", "/c/d/a.md /c/d/e/b.md /c/d/e/f/c.md"),
+        ("**/f/*", "/c/d/e/f/c.md /c/d/e/f/no.txt"),
+        ("./d/./e/b.md", "/c/e/b.md"),
+        ("d/*/*.md x.md", "/c/d/e/b.md /c/x.md"),
+    ):
+        dockerfile = f"FROM busybox\nCOPY --parents {source} /c/\nRUN find /c -type f | sort | xargs\n"
+        assert shown(buildx.build("--no-cache", "-f", "-", "parents", stdin=dockerfile.encode())) == [wanted], source
+
+
 def test_what_is_written_to_a_stage_is_lost_with_the_step(buildx: Buildx) -> None:
     said = built(
         buildx,
