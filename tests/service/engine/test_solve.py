@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from service.content import layer_programs
+from service.engine import build_files
 from service.engine.engine import Engine
 from service.engine.solving import NETWORK_HOST, CacheOption, Exporter, SolveFailed
 from service.settings import Settings
@@ -37,6 +38,7 @@ def engine(instance: Instance) -> Iterator[Engine]:
     made.open()
     yield made
     layer_programs.end()
+    build_files.PROGRAM.end()
 
 
 @pytest.fixture(scope="module")
