@@ -39,6 +39,9 @@ class DaemonJson:
         self.dns_search = _texts(document, "dns-search")
         self.dns_options = _texts(document, "dns-opts")
         self.build_cache = _build_cache(document)  # bytes that builds may keep
+        allowed = _builder(document, "entitlements")  # what builds may be allowed by their user
+        self.build_host_network = _flag(allowed, "network-host", True)
+        self.build_insecure = _flag(allowed, "security-insecure", False)
         # networks
         self.address_pools = _pools(document)
         self.network_options = {
@@ -105,9 +108,13 @@ def _texts_by_name(document: "dict[str, Any]", key: str, shown: str = "") -> "di
     return found
 
 
+def _builder(document: "dict[str, Any]", part: str) -> "dict[str, Any]":
+    """A part of the settings for builds; dockerd reads its name in any case."""
+    return _object({key.lower(): found for key, found in _object(document, "builder").items()}, part)
+
+
 def _build_cache(document: "dict[str, Any]") -> int:
-    settings = _object(document, "builder").get("gc") or {}
-    found = settings.get("defaultKeepStorage") or "" if isinstance(settings, dict) else None
+    found = _builder(document, "gc").get("defaultKeepStorage") or ""
     if not isinstance(found, str):
         raise ValueError("builder.gc.defaultKeepStorage is not a string")
     if not found:

@@ -7,13 +7,13 @@ from compat_api.buildkit.progress import moment
 from compat_api.buildkit.session import Session
 from compat_api.buildkit.wire import control_pb2 as control
 from service import timestamps
-from service.engine import build_cache
+from service.engine import build_cache, entitlements
 from service.engine.solving import CacheOption
 from service.errors import InvalidParameter, NotImplemented_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any
 
     from compat_api.buildkit.builds import Build, Builds
@@ -91,7 +91,8 @@ class Control:
             raise NotImplemented_("source policies are not supported")
         if request.ProxyNetwork:
             raise NotImplemented_("source policies that want a proxy are not supported")
-        check_entitlements(request.Entitlements)
+        engine = self.builds.engine
+        await engine.thread(entitlements.check, engine.settings, list(request.Entitlements))
         outputs.check(request)
         async with self.builds.run(request) as build:
             if request.Frontend:
@@ -182,10 +183,3 @@ def _usage(found: build_cache.Record) -> control.UsageRecord:
     moment(found.created_ns, record.CreatedAt)
     moment(found.used_ns, record.LastUsedAt)
     return record
-
-
-def check_entitlements(asked: "Iterable[str]") -> None:
-    """Raises InvalidParameter for one that nobody knows."""
-    for name in asked:
-        if name not in ("network.host", "security.insecure", "device") and not name.startswith("device="):
-            raise InvalidParameter(f"unknown entitlement {name}")

@@ -515,7 +515,7 @@ def test_secrets_as_variables_and_files(buildx: Buildx) -> None:
     ]
 
 
-def test_entitlements_are_wanted(buildx: Buildx) -> None:
+def test_entitlements_are_wanted(buildx: Buildx, moorage: Instance) -> None:
     host = "FROM busybox\nRUN --network=host ls /sys/class/net | sort | tr '\\n' ' '\n"
     assert "network.host is not allowed" in built(buildx, host, code=1)
     assert shown(built(buildx, host, "--allow", "network.host")) == [
@@ -524,7 +524,16 @@ def test_entitlements_are_wanted(buildx: Buildx) -> None:
     insecure = "FROM busybox\nRUN --security=insecure grep CapEff /proc/self/status\n"
     assert "security.insecure is not allowed" in built(buildx, insecure, code=1)
     ours = shown(built(buildx, "FROM busybox\nRUN grep CapEff /proc/self/status\n"))
-    more = shown(built(buildx, insecure, "--allow", "security.insecure"))
+    said = built(buildx, insecure, "--allow", "security.insecure", code=1)  # nor may a user, unless daemon.json says so
+    assert "granting entitlement security.insecure is not allowed by build daemon configuration" in said
+    settings = Path(moorage.folder, "daemon.json")
+    settings.write_text('{"builder": {"Entitlements": {"network-host": false, "security-insecure": true}}}')
+    try:
+        more = shown(built(buildx, insecure, "--allow", "security.insecure"))
+        said = built(buildx, host, "--allow", "network.host", code=1)
+        assert "granting entitlement network.host is not allowed by build daemon configuration" in said
+    finally:
+        settings.unlink()
     assert int(more[0].split()[1], 16) > int(ours[0].split()[1], 16)
     assert "not registered" in built(buildx, "FROM busybox\nRUN --device=vendor.test/x=y true\n", code=1)
     assert shown(built(buildx, "FROM busybox\nRUN --network=none ls /sys/class/net\n")) == ["lo"]

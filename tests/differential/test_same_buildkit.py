@@ -105,6 +105,10 @@ WRONG = [
     Case("stages in a circle", "FROM busybox AS a\nCOPY --from=b /x /\nFROM busybox AS b\nCOPY --from=a /x /\n"),
     Case("a left out file", "FROM busybox\nCOPY a /\n", {**FILES, ".dockerignore": "a\n"}),
     Case("host's network", "FROM busybox\nRUN --network=host true\n"),
+    Case("host's network that is allowed", "FROM busybox\nRUN --network=host false\n", query={"allow": "network.host"}),
+    Case("a privileged step", "FROM busybox\nRUN --security=insecure true\n"),
+    Case("a privileged step that its user allows", "FROM busybox\nRUN --security=insecure true\n", query={"allow": "security.insecure"}),
+    Case("an unknown right", "FROM busybox\nRUN true\n", query={"allow": "everything"}),
     Case("unknown network", "FROM busybox\nRUN --network=other true\n"),
     Case("unknown mount type", "FROM busybox\nRUN --mount=type=other,target=/x true\n"),
     Case("unknown mount key", "FROM busybox\nRUN --mount=type=cache,other=/x true\n"),
@@ -128,6 +132,7 @@ DIFFERENT = {
     "a signal too high": "a signal that there is not is refused",
     "bad mode": "the text of a later engine: dockerd 26 ignores it",
     **dict.fromkeys(("a syntax line", "syntax and comments"), "dockerd fetches the frontend from a registry"),
+    "a privileged step": "the flag of a later engine",
     "from a stage": "a stage's name is known in any case",
     **dict.fromkeys(("missing in stage", "no such file in a stage"), "dockerd tells a path of its own"),
 }
@@ -151,6 +156,8 @@ class Side:
             arguments += ["--build-arg", query["buildargs"]]
         if "labels" in query:
             arguments += ["--label", query["labels"]]
+        if "allow" in query:
+            arguments += ["--allow", query["allow"]]
         done = subprocess.run(
             [self.docker, *arguments, "-f", str(context.parent / "Dockerfile"), str(context)],
             check=False,
