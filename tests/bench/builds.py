@@ -1,9 +1,9 @@
-"""`python -m tests.bench.builds [--rounds 3]`: builds through buildx, beside dockerd's BuildKit in one run.
+"""`python -m tests.bench.builds [--rounds 3]`: builds beside dockerd in one run, by BuildKit's protocol and classic.
 
 Ten steps (four that run a command, six that copy a file) from nothing, with everything in the cache, and with the last
 file changed; a context of 5,000 files with 200 MB together, sent and copied for the first time, and again with nothing
-changed. Whole calls of the command line in seconds, least of the rounds, which are interleaved. dockerd is started for
-this, in a network namespace of its own.
+changed; through buildx, and the same with `DOCKER_BUILDKIT=0`. Whole calls of the command line in seconds, least of the
+rounds, which are interleaved; who is first takes turns. dockerd is started for this, in a network namespace of its own.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench.images import Rows
@@ -26,20 +27,21 @@ STEPS += "RUN cat /f5 >/last\n"
 
 
 class Builder:
-    """One engine, asked by buildx."""
+    """One engine, asked by the docker CLI."""
 
     def __init__(self, name: str, socket: str, program: str, configuration: str) -> None:
         self.name, self.program = name, program
         self.environment = {**os.environ, "DOCKER_HOST": f"unix://{socket}", "DOCKER_CONFIG": configuration}
 
-    def seconds(self, context: Path, *arguments: str) -> float:
-        """Of one build. Raises CalledProcessError."""
+    def seconds(self, context: Path, *, classic: bool) -> float:
+        """Of one build, by buildx or for the classic builder. Raises CalledProcessError."""
+        verb = ["build"] if classic else ["buildx", "build"]
         begun = time.perf_counter()
         subprocess.run(
-            [self.program, "buildx", "build", "-q", "-t", "bench:build", *arguments, str(context)],
+            [self.program, *verb, "-q", "-t", "bench:build", str(context)],
             check=True,
             capture_output=True,
-            env=self.environment,
+            env={**self.environment, **({"DOCKER_BUILDKIT": "0"} if classic else {})},
         )
         return time.perf_counter() - begun
 
@@ -48,29 +50,32 @@ def measure(builders: "list[Builder]", folder: Path, rounds: int) -> Rows:
     """All rows, a figure for each round."""
     rows: Rows = {}
     for number in range(rounds):
-        for builder in builders:
-
-            def note(row: str, took: float, name: str = builder.name) -> None:
-                rows.setdefault(row, {}).setdefault(name, []).append(took)
-
-            steps = folder / f"{builder.name}-steps-{number}"
-            steps.mkdir()
-            (steps / "Dockerfile").write_text(STEPS)
-            for file in range(6):
-                (steps / f"f{file}").write_text(f"{number} {file}\n")
-            note("ten steps, from nothing", builder.seconds(steps))
-            note("ten steps, all in the cache", builder.seconds(steps))
-            (steps / "f5").write_text("changed\n")
-            note("ten steps, the last file changed", builder.seconds(steps))
-            large = folder / f"{builder.name}-large-{number}"
-            for file in range(5000):
-                path = large / f"d{file % 50}" / f"f{file}"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(os.urandom(20_000) + bytes(20_000))
-            (large / "Dockerfile").write_text("FROM busybox\nCOPY . /all/\n")
-            note("200 MB in 5,000 files, first", builder.seconds(large))
-            note("200 MB in 5,000 files, unchanged", builder.seconds(large))
+        for builder in builders if number % 2 else reversed(builders):
+            for classic in (False, True):
+                place = folder / f"{builder.name}-{number}-{classic}"
+                for row, took in _builds(builder, place, number, classic=classic):
+                    named = f"{row}, classic" if classic else row
+                    rows.setdefault(named, {}).setdefault(builder.name, []).append(took)
     return rows
+
+
+def _builds(builder: Builder, folder: Path, number: int, *, classic: bool) -> Iterator[tuple[str, float]]:
+    steps, large = folder / "steps", folder / "large"
+    steps.mkdir(parents=True)
+    (steps / "Dockerfile").write_text(STEPS)
+    for file in range(6):
+        (steps / f"f{file}").write_text(f"{number} {file}\n")
+    yield "ten steps, from nothing", builder.seconds(steps, classic=classic)
+    yield "ten steps, all in the cache", builder.seconds(steps, classic=classic)
+    (steps / "f5").write_text("changed\n")
+    yield "ten steps, the last file changed", builder.seconds(steps, classic=classic)
+    for file in range(5000):
+        path = large / f"d{file % 50}" / f"f{file}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(20_000) + bytes(20_000))
+    (large / "Dockerfile").write_text("FROM busybox\nCOPY . /all/\n")
+    yield "200 MB in 5,000 files, first", builder.seconds(large, classic=classic)
+    yield "200 MB in 5,000 files, unchanged", builder.seconds(large, classic=classic)
 
 
 def main() -> None:
@@ -95,7 +100,7 @@ def main() -> None:
             [program, "load", "-q", "-i", image.busybox()], check=True, capture_output=True, env=builders[1].environment
         )
         for row, taken in measure(builders, folder, rounds).items():
-            print(f"{row:36}" + "".join(f"  {name} {min(times):6.2f}" for name, times in taken.items()))
+            print(f"{row:44}" + "".join(f"  {name} {min(times):6.2f}" for name, times in taken.items()))
         moorage.reset()
 
 
