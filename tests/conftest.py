@@ -33,6 +33,11 @@ def keeps_to_the_description() -> Iterator[None]:
         pytest.fail(f"not as described in {contract.FOLDER} (openapi/DIFFERENCES.md holds what is meant):\n{told}")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The machine that takes minutes begins first: beside it, another process runs the rest."""
+    items.sort(key=lambda item: item.path.name != "test_user_mode_linux.py")
+
+
 _STALE = pytest.StashKey[list[str]]()
 _WHOLE = pytest.StashKey[bool]()  # whether every process was to run everything that can meet a row
 

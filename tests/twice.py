@@ -42,7 +42,7 @@ def _failed(cache: str) -> list[str]:
 def main(arguments: list[str]) -> int:
     """Run the tests that `arguments` select; returns pytest's exit code, 0 too where a second run mended the first."""
     with tempfile.TemporaryDirectory(prefix="moorage-tests-") as cache:
-        code = _pytest(cache, f"--numprocesses={_LANES}", "--dist=loadfile", *arguments)
+        code = _pytest(cache, f"--numprocesses={_LANES}", "--dist=loadfile", "--no-loadscope-reorder", *arguments)
         if code != _FAILED:
             return code
         failed = _failed(cache)

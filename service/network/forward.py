@@ -144,12 +144,18 @@ def _open(settings: "Settings", known: "Filter", bridge: str) -> None:
 
 
 def close_for(settings: "Settings", nf: "Channel", bridge: str) -> None:
-    """Take back what `open_for` did for a bridge. Raises SystemFailure."""
+    """Take back what `open_for` did for a bridge. What iptables says against that is written to the journal: a rule
+    that stays accepts nothing once its bridge is gone."""
     chain = chain_name(settings)
     for known in _filters(settings, nf, unused_too=False):
         if known.accepts(chain, bridge) and known.program:
-            for direction in ("-i", "-o"):
-                _run(settings, known.program, "-D", chain, direction, bridge, "-j", "ACCEPT")
+            words = [f"-D {chain} {direction} {bridge} -j ACCEPT" for direction in ("-i", "-o")]
+            try:
+                _restore(settings, known.program, words)
+            except SystemFailure as error:
+                from service import journal
+
+                journal.write("warning", f"iptables keeps rules of {bridge}: {error.message}")
 
 
 def _found(program: str) -> str:

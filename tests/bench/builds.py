@@ -3,7 +3,8 @@
 Ten steps (four that run a command, six that copy a file) from nothing, with everything in the cache, and with the last
 file changed; a context of 5,000 files with 200 MB together, sent and copied for the first time, and again with nothing
 changed; through buildx, and the same with `DOCKER_BUILDKIT=0`. Whole calls of the command line in seconds, least of the
-rounds, which are interleaved; who is first takes turns. dockerd is started for this, in a network namespace of its own.
+rounds, which are interleaved; who is first takes turns. dockerd is started for this, in a network namespace of its own;
+each engine's root is an ext4 of its own, as in `tests.bench.images`.
 """
 
 import argparse
@@ -12,13 +13,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench.images import Rows
+from tests.bench.images import Rows, fresh_disk, instance
 from tests.differential.dockerd import Dockerd
 from tests.differential.test_same_buildkit import programs
 from tests.support import image, tools
-from tests.support.instance import Instance
 
 STEPS = "FROM busybox\n" + "".join(
     f"COPY f{number} /f{number}\n" + (f"RUN cat /f{number} >/r{number}\n" if number % 2 else "") for number in range(6)
@@ -85,7 +86,10 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     tools.find()
     program, plugin = programs()
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as made, Dockerd() as dockerd, Instance() as moorage:
+    with ExitStack() as stack:
+        made = stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp"))
+        moorage, _ = instance(stack, made)
+        dockerd = stack.enter_context(Dockerd(data_root=stack.enter_context(fresh_disk(made, "dockerd"))))
         folder = Path(made)
         plugins = folder / "configuration" / "cli-plugins"
         plugins.mkdir(parents=True)
@@ -100,7 +104,7 @@ def main() -> None:
             [program, "load", "-q", "-i", image.busybox()], check=True, capture_output=True, env=builders[1].environment
         )
         for row, taken in measure(builders, folder, rounds).items():
-            print(f"{row:44}" + "".join(f"  {name} {min(times):6.2f}" for name, times in taken.items()))
+            print(f"{row:44}" + "".join(f"  {name} {min(times):7.3f}" for name, times in taken.items()))
         moorage.reset()
 
 

@@ -134,14 +134,20 @@ def fresh_disk(folder: str, name: str) -> "Iterator[str]":
         os.unlink(file)
 
 
+def instance(stack: ExitStack, folder: str) -> "tuple[Instance, int]":
+    """One of moorage on a disk of its own, and the process above its service."""
+    root = stack.enter_context(fresh_disk(folder, "moorage"))
+    made = Instance(environment={"MOORAGE_ROOT": root, "MOORAGE_LOG_LEVEL": "info"})
+    made.root = root
+    stack.enter_context(made)
+    assert made._first is not None
+    return made, made._first.pid
+
+
 def engines(stack: ExitStack, folder: str) -> "tuple[list[Engine], int]":
     """Those that are here, moorage first, and the process above moorage's."""
-    root = stack.enter_context(fresh_disk(folder, "moorage"))
-    instance = Instance(environment={"MOORAGE_ROOT": root, "MOORAGE_LOG_LEVEL": "info"})
-    instance.root = root
-    stack.enter_context(instance)
-    assert instance._first is not None
-    found = [Engine("moorage", ["docker"], {"DOCKER_HOST": instance.docker_host}, ("-q",))]
+    moorage, above = instance(stack, folder)
+    found = [Engine("moorage", ["docker"], {"DOCKER_HOST": moorage.docker_host}, ("-q",))]
     if shutil.which("dockerd") and shutil.which("containerd"):
         place = stack.enter_context(fresh_disk(folder, "dockerd"))
         dockerd = stack.enter_context(Dockerd(data_root=place, on_loopback=True))
@@ -151,7 +157,7 @@ def engines(stack: ExitStack, folder: str) -> "tuple[list[Engine], int]":
         own = stack.enter_context(podman.Podman(place))
         options = ("-q", "--tls-verify=false")
         found.append(Engine("podman", [podman.program()], own.environment, options, runs=False))
-    return found, instance._first.pid
+    return found, above
 
 
 def measure(found: "list[Engine]", registry: Registry, rounds: int, folder: str) -> Rows:
