@@ -2,7 +2,11 @@
 
 import gc
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from service.kernel import tree
 
@@ -36,7 +40,15 @@ def test_each_file_once(tmp_path: Path) -> None:
     assert tree.disk_usage(str(tmp_path / "one/file")) == 0
 
 
-def test_deep_trees_cost_few_descriptors(tmp_path: Path) -> None:
+@pytest.fixture
+def too_deep(tmp_path: Path) -> Iterator[Path]:
+    """A directory that is gone afterwards, whatever failed: pytest itself cannot remove what is so deep."""
+    yield tmp_path
+    subprocess.run(["rm", "-rf", str(tmp_path)], check=True)
+
+
+def test_deep_trees_cost_few_descriptors(too_deep: Path) -> None:
+    tmp_path = too_deep
     deep(tmp_path, 1100)
     (tmp_path / "side").mkdir()
     (tmp_path / "side/file").write_bytes(b"y" * 500)
