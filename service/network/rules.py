@@ -40,8 +40,8 @@ SOURCE = "com.docker.network.host_ipv"  # and 4 or 6: the address of the host th
 _RULES = """
   chain early {
     type filter hook prerouting priority -300; policy accept;
-    iifname @bridges ip saddr 127.0.0.0/8 drop
-    iifname @bridges ip daddr 127.0.0.0/8 drop
+    ip saddr 127.0.0.0/8 iifname @bridges drop
+    ip daddr 127.0.0.0/8 iifname @bridges drop
   }
   chain prerouting {
     type nat hook prerouting priority -100; policy accept;

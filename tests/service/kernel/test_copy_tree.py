@@ -1,5 +1,6 @@
 """Copying a tree: everything of it arrives, and nobody can lead the copy elsewhere meanwhile."""
 
+import itertools
 import os
 import socket
 import stat
@@ -137,13 +138,14 @@ def test_links_put_in_the_way_lead_nowhere(trees: tuple[Path, Path], outside: Pa
         os.chown(source / f"{number}/a", 99, 99)
     done = threading.Event()
     swaps: list[Path] = []
+    taken = itertools.count()  # a name of its own for each: one that is there could not be taken again
 
     def hostile() -> None:
         while not done.is_set():
             for folder in os.listdir(target):
                 for path in (target / folder / "a", target / folder):
                     try:
-                        os.rename(path, target.parent / f"taken{len(swaps)}")
+                        os.rename(path, target.parent / f"taken{next(taken)}")
                         os.symlink(outside, path)
                         os.sched_yield()
                         os.unlink(path)
