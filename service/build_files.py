@@ -270,7 +270,7 @@ def serve() -> None:
             os.close(going)
             os.read(held, 1)  # until whoever asked knows us: gone before, there would be nothing to know us by
             os.close(held)
-            _work(passed)
+            forking.finish(lambda: _work(passed))  # noqa: B023 - called at once
         for fd in (*passed, held):
             os.close(fd)
         known = pidfd.opened(pid)
@@ -283,22 +283,15 @@ def serve() -> None:
             os.close(going)
 
 
-def _work(passed: "list[int]") -> None:
-    """Do one piece of work, in a process of its own, with the descriptors in their places."""
-    code = 1
-    try:
-        above = [fcntl.fcntl(fd, fcntl.F_DUPFD, _FREE) for fd in passed]
-        os.close(0)
-        os.open("/dev/null", os.O_RDWR)
-        for place, fd in zip(PLACES, above, strict=False):
-            os.dup2(fd, place)
-        os.closerange(max(PLACES) + 1, _FREE + len(above))
-        code = main()
-    except BaseException:  # noqa: BLE001 - told to the service's log, which is standard error
-        sys.excepthook(*sys.exc_info())
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+def _work(passed: "list[int]") -> int:
+    """Do one piece of work, in a process of its own, with the descriptors in their places; the exit code."""
+    above = [fcntl.fcntl(fd, fcntl.F_DUPFD, _FREE) for fd in passed]
+    os.close(0)
+    os.open("/dev/null", os.O_RDWR)
+    for place, fd in zip(PLACES, above, strict=False):
+        os.dup2(fd, place)
+    os.closerange(max(PLACES) + 1, _FREE + len(above))
+    return main()
 
 
 if __name__ == "__main__":

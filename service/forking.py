@@ -16,7 +16,8 @@ from service.errors import SystemFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
 
     from service.settings import Settings
 
@@ -114,6 +115,19 @@ def answer(pid: int, descriptor: int) -> None:
         control.sendmsg([b"%d" % pid], [rights], _socket.MSG_NOSIGNAL)
     finally:
         control.detach()
+
+
+def finish(work: "Callable[[], int]") -> "NoReturn":
+    """In a process that such a program has forked: do its work, and end with the code that `work` returns; with 1 when
+    it raises, which is told on standard error."""
+    code = 1
+    try:
+        code = work()
+    except BaseException:  # noqa: BLE001 - whatever it was is told to who asked
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _control() -> "_socket.socket":

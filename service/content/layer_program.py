@@ -17,8 +17,8 @@ from service.content import pack_layer, unpack
 _LONGEST = 8192  # bytes of a message: PATH_MAX is 4096
 
 
-def do(verb: bytes, directory: str, tar: int, answer: int) -> None:
-    """Do one thing, in a process of its own, with the descriptors in their places."""
+def do(verb: bytes, directory: str, tar: int, answer: int) -> int:
+    """Do one thing, in a process of its own, with the descriptors in their places; the exit code."""
     os.dup2(answer, 2)
     if verb == b"unpack":
         os.dup2(tar, 0)
@@ -31,6 +31,7 @@ def do(verb: bytes, directory: str, tar: int, answer: int) -> None:
         named, _, latest = verb.partition(b"@")
         size = pack_layer.pack(directory, settles=named == b"settle", latest=int(latest) if latest else None)
         os.write(2, jsontext.dump_bytes({"size": size}))
+    return 0
 
 
 def _close(*descriptors: int) -> None:
@@ -49,16 +50,8 @@ def main() -> None:
         if os.fork():
             _close(tar, answer)
             continue
-        code = 1
-        try:
-            verb, _, directory = message.partition(b"\0")
-            do(verb, os.fsdecode(directory), tar, answer)
-            code = 0
-        except BaseException:  # noqa: BLE001 - whatever it was is told to who asked
-            sys.excepthook(*sys.exc_info())
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
+        verb, _, directory = message.partition(b"\0")
+        forking.finish(lambda: do(verb, os.fsdecode(directory), tar, answer))  # noqa: B023 - called at once
 
 
 if __name__ == "__main__":
