@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from service.engine.solving import Progress as Told
 
 _WAIT = 10.0  # seconds that calls wait for the build they belong to
-_LAST_WORDS = 3.0  # seconds that a client is waited for which does not read how its build was given up
 _REMEMBERED = 30.0  # seconds that the progress of a build which has ended can still be asked for
 
 
@@ -127,17 +126,14 @@ class Build:
 
     async def end(self) -> None:
         """The build is over: what it made, or was making, is let go."""
-        if self.error is None:
-            self.progress.end()
+        # First: a client that has given up (Ctrl-C) reads the progress for three more seconds at most (BuildKit's
+        # client), and a process that is ended, with what it holds, may take longer.
+        self.progress.end()
         if not self.returned.done():
             self.returned.cancel()
         for image in self.making:
             image.release()
-        going = asyncio.ensure_future(asyncio.gather(*(image.gone() for image in (*self.making, *self.leaving))))
-        if self.error is not None:  # steps that are ended now tell so, if their client listens
-            await asyncio.wait((going,), timeout=_LAST_WORDS)
-        self.progress.end()
-        await going
+        await asyncio.gather(*(image.gone() for image in (*self.making, *self.leaving)))
 
 
 class Builds:

@@ -14,7 +14,7 @@ from compat_api import errors
 from compat_api.buildkit import channel
 from compat_api.buildkit.wire.control_pb2 import RpcStatus
 from service import jsontext
-from service.engine.solving import SolveFailed
+from service.engine.solving import CANCELED, SolveFailed
 from service.errors import MoorageError
 
 TYPE_CHECKING = False
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _TYPE = "github.com/moby/buildkit/errdefs."
 _LARGEST = 1 << 16  # bytes of a Dockerfile that are sent along: details are a header
-CANCELED = "context canceled"
 
 
 def code_of(error: MoorageError) -> Status:

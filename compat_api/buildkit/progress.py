@@ -7,12 +7,13 @@ behind.
 
 import asyncio
 import dataclasses
+import time
 from collections import deque
 
 from compat_api.buildkit.wire import control_pb2 as control
 from compat_api.buildkit.wire import ops_pb2 as ops
 from service.engine import solving
-from service.engine.solving import Log, Status, Vertex
+from service.engine.solving import CANCELED, Log, Status, Vertex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,11 +117,18 @@ class Progress:
             self._bytes += _size(event)
             while self._bytes > _REMEMBERED:
                 self._bytes -= _size(self._lines.popleft())
-        for follower in self._followers:
-            follower.add(event)
+        if not self.ended:
+            for follower in self._followers:
+                follower.add(event)
 
     def end(self) -> None:
-        """The build is over."""
+        """The build is over. A step that has not ended is given up, and told to be: the client does not wait for it."""
+        if self.ended:
+            return
+        now = time.time_ns()
+        for found in list(self.vertices.values()):
+            if found.started_ns and not found.completed_ns:
+                self.add(dataclasses.replace(found, completed_ns=now, error=CANCELED))
         self.ended = True
         for follower in self._followers:
             follower.end()

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import time
 
-from service.engine.solving import Log, Status, Vertex
+from service.engine.solving import CANCELED, Log, Status, Vertex
 from service.errors import MoorageError
 
 TYPE_CHECKING = False
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from service.engine.solving import Progress
 
 _SHOWN_EVERY = 0.1  # seconds between two states of one line
-CANCELED = "context canceled"
 
 
 class Step:

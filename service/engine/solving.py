@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
+CANCELED = "context canceled"  # the error of what was given up
 NETWORK_HOST, SECURITY_INSECURE = "network.host", "security.insecure"  # entitlements
 LINT, OUTLINE, TARGETS, DESCRIBE = (
     "frontend.lint",

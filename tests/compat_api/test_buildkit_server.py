@@ -48,6 +48,7 @@ class Builder:
     def __init__(self) -> None:
         self.alive: set[str] = set()
         self.begun, self.cancelled, self.changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.killed = asyncio.Event()
         self.exported: list[solving.Exporter] = []
         self.requests: list[solving.SolveRequest] = []
 
@@ -67,17 +68,19 @@ class Builder:
         if target == "talks":
             await progress.tell(solving.Log(digest, 1, b"second\n", time_ns=3))
             await progress.tell(solving.Log(digest, 1, b"first\n", time_ns=2))
-            await progress.tell(solving.Vertex(digest, target, started_ns=1, completed_ns=4))
         if target == "breaks":
             raise ValueError("/secret/path")
         self.alive.add(target)
         try:
-            if target == "waits":
+            if target in ("waits", "dies slowly"):
                 self.begun.set()
                 await asyncio.Event().wait()
+            await progress.tell(solving.Vertex(digest, target, started_ns=1, completed_ns=4))
             yield Solved(target, request.attributes)
         except asyncio.CancelledError:
             self.cancelled.set()
+            if target == "dies slowly":
+                await self.killed.wait()
             raise
         finally:
             self.alive.discard(target)
@@ -311,7 +314,8 @@ async def test_a_connection_that_breaks_ends_the_work(client: Client) -> None:
 async def test_progress_is_told_until_the_end(client: Client) -> None:
     async def follow() -> list[str]:
         method = UnaryStreamMethod(client.channel, CONTROL + "Status", control.StatusRequest, control.StatusResponse)
-        return [vertex.name for told in await method(control.StatusRequest(Ref="r")) for vertex in told.vertexes]
+        told = await method(control.StatusRequest(Ref="r"))
+        return [vertex.name for each in told for vertex in each.vertexes if vertex.HasField("completed")]
 
     following = asyncio.create_task(follow())  # before the build is there
     building = client.solve("r")
@@ -320,6 +324,25 @@ async def test_progress_is_told_until_the_end(client: Client) -> None:
     await building
     assert await following == ["one"]
     assert await follow() == ["one"]  # and for a moment after it
+
+
+async def test_who_gives_up_is_told_what_was_given_up_before_that_has_ended(client: Client) -> None:
+    """BuildKit's client reads the progress for three more seconds; a process may take longer to end."""
+    method = UnaryStreamMethod(client.channel, CONTROL + "Status", control.StatusRequest, control.StatusResponse)
+    following = asyncio.create_task(method(control.StatusRequest(Ref="r")))
+    building = client.solve("r")
+    making = asyncio.create_task(client.image("r", "dies slowly"))
+    await client.builder.begun.wait()
+    making.cancel()
+    building.cancel()
+    told = [vertex for each in await following for vertex in each.vertexes]
+    await client.builder.cancelled.wait()
+    assert client.builder.alive == {"dies slowly"}
+    assert (told[-1].name, told[-1].error) == ("dies slowly", "context canceled")
+    assert told[-1].HasField("completed")
+    client.builder.killed.set()
+    await asyncio.wait((making, building))
+    await client.builder.only()
 
 
 async def test_output_waits_for_a_follower_that_does_not_read() -> None:
@@ -340,6 +363,7 @@ async def test_output_waits_for_a_follower_that_does_not_read() -> None:
     async with asyncio.timeout(SECONDS):
         for _ in range(10):
             await progress.tell(solving.Log("v", 1, piece))
+    await progress.tell(solving.Vertex("v", "step", started_ns=1, completed_ns=2))
     late = progress.follow()
     told = [await anext(late)]
     progress.end()
