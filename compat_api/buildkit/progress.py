@@ -6,6 +6,7 @@ behind.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 from collections import deque
@@ -39,6 +40,7 @@ class Follower:
         self.bytes = 0
         self.ended = False
         self.arrived = asyncio.Event()
+        self.over = asyncio.Event()  # set with `ended`
         self.caught_up = asyncio.Event()
         self.caught_up.set()
 
@@ -59,6 +61,7 @@ class Follower:
         """Nothing more comes (or nobody listens any more)."""
         self.ended = True
         self.arrived.set()
+        self.over.set()
         self.caught_up.set()
 
     def take(self) -> "control.StatusResponse | None":
@@ -149,8 +152,9 @@ class Progress:
                     return
                 follower.arrived.clear()
                 await follower.arrived.wait()
-                if not follower.ended:
-                    await asyncio.sleep(_RHYTHM)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_RHYTHM):
+                        await follower.over.wait()  # what is the last is told at once: the client waits for it
         finally:
             follower.end()
             self._followers.remove(follower)

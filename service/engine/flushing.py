@@ -11,6 +11,9 @@ away. What a later process finds:
                              from them
 
 The store itself is durable (SQLite, synchronous=FULL), so a registered layer never lacks its note. Blocking.
+
+A flush holds up whoever else waits for that disk: clients bring their own notes about a build to it. So after a build it
+waits until none has ended for a while.
 """
 
 import _thread
@@ -34,17 +37,28 @@ if TYPE_CHECKING:
     from service.store.images import LayerRow
 
 
+QUIET_SECONDS = 3.0  # after a build; the next one of somebody who works begins sooner
+_LATEST_SECONDS = 15.0  # after which it is not put off any longer
+_LOOK_SECONDS = 0.2
+
+
 class Flusher:
     """The one thread of a process that flushes. While it is `running` the process does not leave."""
 
     def __init__(self, engine: "Engine") -> None:
         self.engine, self.running = engine, False
         self._wanted = False
+        self._due = self._latest = 0.0  # on the monotonic clock
         self._lock = _thread.allocate_lock()
 
-    def want(self) -> None:
-        """Flush what is registered by now."""
+    def want(self, after: float) -> None:
+        """Flush what is registered by now; `after` so many seconds in which nobody asks for it once more."""
         with self._lock:
+            now = time.monotonic()
+            if not self._wanted:
+                self._due, self._latest = now + after, now + _LATEST_SECONDS
+            elif self._due > now:  # else it is about to begin
+                self._due = min(now + after, self._latest)
             self._wanted = True
             if not self.running:
                 self.running = True
@@ -56,7 +70,12 @@ class Flusher:
                 if not self._wanted:
                     self.running = False
                     break
-                self._wanted = False
+                left = self._due - time.monotonic()
+                if left <= 0:
+                    self._wanted = False
+            if left > 0:
+                time.sleep(min(left, _LOOK_SECONDS))
+                continue
             try:
                 now(self.engine)
             except (MoorageError, OSError) as error:  # the notes stay: the next process tries again
@@ -64,11 +83,11 @@ class Flusher:
         self.engine.store.close()
 
 
-def soon(engine: "Engine") -> None:
-    """Bring what is registered to the disk, without waiting for it."""
+def soon(engine: "Engine", after: float = 0.0) -> None:
+    """Bring what is registered to the disk, without waiting for it; `after` so many seconds without another call."""
     if engine.flusher is None:
         engine.flusher = Flusher(engine)
-    engine.flusher.want()
+    engine.flusher.want(after)
 
 
 def now(engine: "Engine") -> None:

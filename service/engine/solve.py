@@ -90,7 +90,7 @@ async def solve(
                 raise work.failed(error.message) from None
             finally:
                 if work.made:
-                    flushing.soon(engine)
+                    flushing.soon(engine, flushing.QUIET_SECONDS)
             try:
                 yield result
             finally:

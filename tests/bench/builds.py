@@ -54,6 +54,7 @@ def measure(builders: "list[Builder]", folder: Path, rounds: int) -> Rows:
         for builder in builders if number % 2 else reversed(builders):
             for classic in (False, True):
                 place = folder / f"{builder.name}-{number}-{classic}"
+                os.sync()  # what one has written, the other does not wait for
                 for row, took in _builds(builder, place, number, classic=classic):
                     named = f"{row}, classic" if classic else row
                     rows.setdefault(named, {}).setdefault(builder.name, []).append(took)
