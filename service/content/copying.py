@@ -17,6 +17,39 @@ from service.patterns import glob
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Protocol
+
+    from service.content.tar_tree import Node
+
+    Described = os.stat_result | Node
+
+    class Searched(Protocol):
+        """A tree that is searched for what to copy: a `Folder`, or a tar that nobody has unpacked (`tar_tree`).
+
+        Paths are relative to its top, and no link is followed at their end. All raise OSError. Without `hashes` nobody
+        asks for what files hold.
+        """
+
+        hashes: bool
+
+        def names(self, path: str) -> list[str]:
+            """What is in a directory, in no order."""
+
+        def status(self, path: str) -> Described:
+            """What is there."""
+
+        def link(self, path: str) -> str:
+            """Where a symbolic link leads; an error for what is none."""
+
+        def below(self, path: str) -> Iterator[tuple[str, Described]]:
+            """(path from there, what it is) of everything below a directory, in no order."""
+
+        def capability(self, path: str) -> bytes:
+            """A file's capabilities, as the kernel keeps them; empty for none."""
+
+        def content(self, path: str) -> str:
+            """The SHA-256 of a regular file's content, in hexadecimal digits."""
+
 
 _CAPABILITY = "security.capability"
 _MOST_LINKS = 255  # moby/sys/symlink
@@ -39,8 +72,58 @@ class Copied:
         self.root, self.path, self.hash = root, path, hash
 
 
+class Folder:
+    """A directory as `Searched`. `content` says what is in a file; without it nothing is hashed."""
+
+    def __init__(self, root: str, content: "Callable[[str], str] | None") -> None:
+        self.root, self._content = root, content
+        self.hashes = content is not None
+
+    def names(self, path: str) -> "list[str]":
+        """As `Searched`."""
+        return os.listdir(f"{self.root}/{path}")
+
+    def status(self, path: str) -> os.stat_result:
+        """As `Searched`."""
+        return os.lstat(f"{self.root}/{path}" if path else self.root)
+
+    def link(self, path: str) -> str:
+        """As `Searched`."""
+        return os.readlink(f"{self.root}/{path}")
+
+    def below(self, path: str) -> "Iterator[tuple[str, os.stat_result]]":
+        """As `Searched`."""
+        top = f"{self.root}/{path}" if path else self.root
+        levels = [""]
+        while levels:
+            above = levels.pop()
+            with os.scandir(f"{top}/{above}" if above else top) as entries:
+                for entry in entries:
+                    inside = f"{above}/{entry.name}" if above else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        levels.append(inside)
+                    yield inside, entry.stat(follow_symlinks=False)
+
+    def capability(self, path: str) -> bytes:
+        """As `Searched`."""
+        return capability(f"{self.root}/{path}")
+
+    def content(self, path: str) -> str:
+        """What `content` says."""
+        assert self._content is not None
+        return self._content(f"{self.root}/{path}")
+
+
 def resolved(root: str, path: str) -> str:
     """`path` inside `root` with all links followed, the last one too; what does not exist is kept as written."""
+    return "/".join((root, *followed(Folder(root, None), path)))
+
+
+def followed(tree: "Searched", path: str) -> "list[str]":
+    """The parts of `path` in a tree with all links followed, the last one too; what does not exist is kept as written.
+
+    Raises TooManyLinks.
+    """
     left = [part for part in reversed(path.split("/")) if part]
     at: list[str] = []
     links = 0
@@ -52,7 +135,7 @@ def resolved(root: str, path: str) -> str:
             at = at[:-1]
             continue
         try:
-            target = os.readlink("/".join((root, *at, part)))
+            target = tree.link("/".join((*at, part)))
         except OSError:
             at.append(part)  # no link
             continue
@@ -62,10 +145,10 @@ def resolved(root: str, path: str) -> str:
         if target.startswith("/"):
             at = []
         left += reversed(target.split("/"))
-    return "/".join((root, *at))
+    return at
 
 
-def content_of(full: str, _: os.stat_result) -> str:
+def content_of(full: str) -> str:
     """The SHA-256 of a regular file's content, in hexadecimal digits: all of it is read."""
     digest = hashlib.sha256()
     with open(full, "rb", 0) as file:
@@ -77,31 +160,36 @@ def content_of(full: str, _: os.stat_result) -> str:
 def found(
     root: str,
     pattern: str,
-    content: "Callable[[str, os.stat_result], str] | None" = content_of,
+    content: "Callable[[str], str] | None" = content_of,
     *,
     deep: bool = False,
 ) -> "list[Copied]":
-    """What a source means. `content` says what is in a file; without it nothing is hashed. `deep`: a part `**` stands
-    for any directories, or none.
+    """What a source means in the directory `root`. `content` says what is in a file; without it nothing is hashed.
+    `deep`: a part `**` stands for any directories, or none.
 
     Raises FileNotFoundError naming it, and where it leads to as a link (`filename2`), when it is no pattern and nothing
     is there; ValueError when it leads out of the tree; TooManyLinks.
     """
+    return [Copied(root, path, hash) for path, hash in found_in(Folder(root, content), pattern, deep=deep)]
+
+
+def found_in(tree: "Searched", pattern: str, *, deep: bool = False) -> "list[tuple[str, str]]":
+    """(path, hash) of what a source means in a tree. As `found`."""
     pattern = pattern.removeprefix("/").removeprefix("./")
     if not _has_wildcards(pattern):
         if os.path.normpath(pattern).split("/")[0] == "..":
             raise ValueError(f"forbidden path outside the build context: {pattern} ()")
         paths: Iterable[str] = (pattern,)
     else:
-        paths = _matching(root, os.path.normpath(pattern), deep=deep)
-    return [Copied(root, path, _hash(root, path, content)) for path in paths]
+        paths = _matching(tree, os.path.normpath(pattern), deep=deep)
+    return [(path, _hash(tree, path)) for path in paths]
 
 
 def _has_wildcards(name: str) -> bool:
     return re.search(r"^(?:[^\\*?\[]|\\.)*[*?\[]", name, re.DOTALL) is not None
 
 
-def _matching(root: str, pattern: str, *, deep: bool) -> "Iterator[str]":
+def _matching(tree: "Searched", pattern: str, *, deep: bool) -> "Iterator[str]":
     """The paths that match, in the order of their names; directories that are links are not entered."""
     try:
         parts = [glob(part) for part in pattern.split("/")]
@@ -117,22 +205,22 @@ def _matching(root: str, pattern: str, *, deep: bool) -> "Iterator[str]":
                 been.add((folder, depth))
                 yield from deeper(folder, depth)
             return
-        for name in sorted(os.listdir(f"{root}/{folder}"), key=os.fsencode):
+        for name in sorted(tree.names(folder), key=os.fsencode):
             if not parts[depth].matches(name):
                 continue
             path = f"{folder}/{name}" if folder else name
             if depth + 1 == len(parts):
                 yield path
-            elif stat.S_ISDIR(os.lstat(f"{root}/{path}").st_mode):
+            elif stat.S_ISDIR(tree.status(path).st_mode):
                 yield from below(path, depth + 1)
 
     def deeper(folder: str, depth: int) -> "Iterator[str]":
         is_last = depth + 1 == len(parts)
         if not is_last:
             yield from below(folder, depth + 1)
-        for name in sorted(os.listdir(f"{root}/{folder}"), key=os.fsencode):
+        for name in sorted(tree.names(folder), key=os.fsencode):
             path = f"{folder}/{name}" if folder else name
-            if stat.S_ISDIR(os.lstat(f"{root}/{path}").st_mode):
+            if stat.S_ISDIR(tree.status(path).st_mode):
                 yield from below(path, depth)
             elif is_last:
                 yield path
@@ -140,24 +228,25 @@ def _matching(root: str, pattern: str, *, deep: bool) -> "Iterator[str]":
     yield from dict.fromkeys(below("", 0))
 
 
-def _hash(root: str, path: str, content: "Callable[[str, os.stat_result], str] | None") -> str:
-    full = resolved(root, path)
+def _hash(tree: "Searched", path: str) -> str:
+    top = "/".join(followed(tree, path))
     try:
-        status = os.lstat(full)
+        status = tree.status(top)
     except (FileNotFoundError, NotADirectoryError):
         above, _, last = path.rstrip("/").rpartition("/")
-        is_link = os.path.islink(f"{resolved(root, above)}/{last}")
-        raise FileNotFoundError(2, os.strerror(2), path, None, full[len(root) :] if is_link else None) from None
-    if content is None:
+        try:
+            tree.link("/".join((*followed(tree, above), last)))
+        except OSError:
+            leads = None
+        else:
+            leads = f"/{top}"
+        raise FileNotFoundError(2, os.strerror(2), path, None, leads) from None
+    if not tree.hashes:
         return ""
     if not stat.S_ISDIR(status.st_mode):
-        return f"file:{_hash_one(full, path, status, content)}"
-    top = full[len(root) + 1 :]
-    prefix = (top + "/" if top else "").lstrip("/")
-    hashes = [
-        _hash_one(entry.path, f"{prefix}{name}", entry.stat(follow_symlinks=False), content)
-        for entry, name in _entries(full)
-    ]
+        return f"file:{_hash_one(tree, top, path, status)}"
+    prefix = f"{top}/" if top else ""
+    hashes = [_hash_one(tree, f"{prefix}{name}", f"{prefix}{name}", each) for name, each in tree.below(top)]
     hashes.sort()
     return f"dir:{hashlib.sha256(','.join(hashes).encode()).hexdigest()}"
 
@@ -182,27 +271,14 @@ def _names(folder: str) -> "list[str]":
     return sorted(os.listdir(folder), key=os.fsencode)
 
 
-def _entries(folder: str) -> "Iterator[tuple[os.DirEntry[str], str]]":
-    """(entry, path from `folder`) of everything below, in no order."""
-    levels = [""]
-    while levels:
-        above = levels.pop()
-        with os.scandir(f"{folder}/{above}" if above else folder) as entries:
-            for entry in entries:
-                path = f"{above}/{entry.name}" if above else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    levels.append(path)
-                yield entry, path
-
-
-def _hash_one(full: str, name: str, status: os.stat_result, content: "Callable[[str, os.stat_result], str]") -> str:
-    """Name, kind, mode, owner, content: all but times."""
+def _hash_one(tree: "Searched", path: str, name: str, status: "Described") -> str:
+    """Name, kind, mode, owner, content: all but times. `name`: of `path`, as it was asked for."""
     kind = stat.S_IFMT(status.st_mode)
     size = status.st_size if kind == stat.S_IFREG else 0
-    link = os.readlink(full) if kind == stat.S_IFLNK else ""
+    link = tree.link(path) if kind == stat.S_IFLNK else ""
     head = (os.fsencode(name).hex(), status.st_mode, status.st_uid, status.st_gid, size, os.fsencode(link).hex())
-    inside = content(full, status) if kind == stat.S_IFREG else ""
-    told = jsontext.dump_bytes([*head, status.st_rdev, capability(full).hex(), inside])
+    inside = tree.content(path) if kind == stat.S_IFREG else ""
+    told = jsontext.dump_bytes([*head, status.st_rdev, tree.capability(path).hex(), inside])
     return hashlib.sha256(told).hexdigest()
 
 

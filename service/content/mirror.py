@@ -435,14 +435,14 @@ class _Contents:
     def __init__(self, boot: str) -> None:
         self.boot, self.of_boot = boot, boot.encode()
 
-    def __call__(self, full: str, status: os.stat_result) -> str:
+    def __call__(self, full: str) -> str:
         try:
             told = os.getxattr(full, _SUM, follow_symlinks=False)
         except OSError:
             told = b""  # none yet, or the file system keeps no attributes
         if told[_SUM_BYTES:] == self.of_boot:
             return told[:_SUM_BYTES].hex()
-        sum = copying.content_of(full, status)
+        sum = copying.content_of(full)
         _note_sum(full, bytes.fromhex(sum), self.boot)
         return sum
 

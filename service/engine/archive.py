@@ -13,7 +13,7 @@ from service.store import containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from types import TracebackType
 
     from service.container_files import Job, PathStat
@@ -201,34 +201,18 @@ async def _joined(first: bytes, rest: "AsyncIterator[bytes]") -> "AsyncIterator[
 
 
 async def _feed_decompressed(program: FilesProcess, pieces: "AsyncIterator[bytes]") -> None:
-    """In a thread of its own: it may wait for the client for hours, and the shared ones are few."""
     import asyncio
-    import threading
 
     from service.content import layers
     from service.engine import messages
 
-    loop, source = asyncio.get_running_loop(), messages.Body(pieces)
-    over: asyncio.Future[None] = loop.create_future()
+    loop = asyncio.get_running_loop()
 
-    def finish(error: "BaseException | None") -> None:
-        if not over.done():
-            over.set_exception(error) if error else over.set_result(None)
+    def feed(read: "Callable[[int], bytes]") -> None:
+        for piece in layers.decompressed(read):
+            asyncio.run_coroutine_threadsafe(program.feed(piece), loop).result()
 
-    def run() -> None:
-        ended: BaseException | None = None
-        try:
-            for piece in layers.decompressed(source.read):
-                asyncio.run_coroutine_threadsafe(program.feed(piece), loop).result()
-        except BaseException as error:  # noqa: BLE001 - raised again in the task that waits
-            ended = error
-        loop.call_soon_threadsafe(finish, ended)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        await over
-    except messages.ClientGone as gone:
-        raise gone.__cause__ or gone from None
+    await messages.apart(pieces, feed)
 
 
 def _view(engine: "Engine", container: "Container") -> "View":

@@ -70,18 +70,20 @@ class CommandFailed(SystemFailure):
         self.code = code
 
 
-async def build(engine: "Engine", options: "Options", body: "AsyncIterator[bytes]") -> "AsyncIterator[dict[str, Any]]":
-    """Build, yielding Docker's messages. Raises MoorageError, before or between them."""
+async def build(
+    engine: "Engine", options: "Options", body: "AsyncIterator[bytes]"
+) -> "AsyncIterator[list[dict[str, Any]]]":
+    """Build, yielding Docker's messages, all that there are at once. Raises MoorageError, before or between them."""
     async with Lease(engine) as lease:
-        files = await engine.thread(BuildFiles(engine).__enter__)
+        files = BuildFiles(engine)
         try:
             dockerfile = await build_context.begun(files, options, body)
             work = Build(engine, options, lease, files)
             stages, before = work.read(dockerfile)
             task = asyncio.ensure_future(work.run(stages, before, dockerfile))
             try:
-                while (message := await work.messages.get()) is not None:
-                    yield message
+                while ready := await work.ready():
+                    yield ready
                 await task
             finally:
                 if not task.done():
@@ -143,6 +145,17 @@ class Build:
         """A line, or a part of one."""
         await self.tell({"stream": text})
 
+    async def ready(self) -> "list[dict[str, Any]]":
+        """The messages that are there to be sent, one at least; none at the end."""
+        found, message = [], await self.messages.get()
+        while message is not None:
+            found.append(message)
+            if self.messages.empty():
+                return found
+            message = self.messages.get_nowait()
+        self.messages.put_nowait(None)
+        return found
+
     async def complain(self, text: str) -> None:
         """What goes to standard error."""
         await self.tell({"stream": f"\x1b[91m{text}\x1b[0m"})
@@ -194,6 +207,8 @@ class Build:
                 await self.say(f" ---> {short(self.image)}\n")
             if self.image:
                 await self.tell({"aux": {"ID": self.image}})
+            if self.image and stage is not stages[-1]:  # a step that was in the cache may be held by nobody else
+                await self.thread(self._held, self.image, "")
             self.results.append((stage.name, self.image))
         if unused := self.arguments.unused():
             await self.say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
@@ -235,7 +250,7 @@ class Build:
     async def _begin(self, stage: "Stage") -> None:
         """FROM: the base image, and its triggers."""
         known = self.arguments.known_to_from()
-        self.cache = await self.thread(self._cache)
+        self.cache = await self.thread(self._cache) if self.options.cache_from else self._cache()
         platform = expanded(stage.platform, known, self.escape) or self.options.platform
         name = expanded(stage.base, known, self.escape)
         if not name:
@@ -274,9 +289,9 @@ class Build:
         return await self.thread(self._held, name, platform)
 
     def _held(self, name: str, platform: str) -> str:
-        found = images.find(self.engine, name, platform)
-        with self.engine.store.write():
-            self.lease.hold(*(layer.chain_id for layer in store.layers_of(self.engine.store, found.id)))
+        with self.engine.store.write(durable=False):
+            found = images.find(self.engine, name, platform)
+            self.lease.hold(found.id, *(layer.chain_id for layer in store.layers_of(self.engine.store, found.id)))
         return found.id
 
     # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -309,10 +324,12 @@ class Build:
 
     async def cached(self, config: "dict[str, Any]") -> bool:
         """Whether this step was made before; the build goes on from there then."""
-        found = await self.thread(self.cache.find, self.image, config)
+        if self.cache.asked:
+            found = await self.thread(self.cache.find, self.image, config)
+        else:
+            found = self.cache.find(self.image, config)
         if not found:
             return False
-        await self.thread(self.lease.hold, found)
         await self.say(" ---> Using cache\n")
         self.image = found
         return True

@@ -5,11 +5,9 @@ import os
 from service.builder import ignore
 from service.builder.dockerfile import BadDockerfile, Dockerfile, parse
 from service.content import git
-from service.engine import build_files
 from service.engine.build_files import BuildFiles
 from service.engine.import_ import fetched
 from service.errors import InvalidParameter, NotFound, SystemFailure
-from service.kernel.tree import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +22,9 @@ _LARGEST = 16 << 20  # bytes of a Dockerfile that is fetched
 async def begun(files: BuildFiles, options: "Options", body: "AsyncIterator[bytes]") -> Dockerfile:
     """Fill the context; its Dockerfile. Raises InvalidParameter, SystemFailure, NotFound."""
     if not options.remote:
-        await files.unpack(body)
+        await files.receive(body)
+        if files.sent is not None:
+            return _of_context(files, options)
         return await files.engine.thread(_of_context, files, options)
     async for _ in body:
         continue  # nothing is wanted of it
@@ -57,7 +57,7 @@ async def _downloaded(files: BuildFiles, options: "Options") -> Dockerfile:
     if not first:
         raise SystemFailure(f"error detecting content type for remote {options.remote}: empty response")
     if not _is_text(first):
-        await files.unpack(_joined(first, pieces))
+        await files.receive(_joined(first, pieces))
         return await files.engine.thread(_of_context, files, options)
     async for piece in pieces:
         first += piece
@@ -84,13 +84,13 @@ def _of_context(files: BuildFiles, options: "Options") -> Dockerfile:
     if os.path.normpath(path).split("/")[0] == "..":
         raise SystemFailure(f"forbidden path outside the build context: {path} ()")
     try:
-        text = build_files.read(files, path)
+        text = files.read(path)
     except NotFound:
         try:
             if path != "Dockerfile":
                 raise
             path = "dockerfile"
-            text = build_files.read(files, path)
+            text = files.read(path)
         except NotFound:
             raise SystemFailure(f"Cannot locate specified Dockerfile: {options.dockerfile}") from None
     if not text:
@@ -105,14 +105,12 @@ def _of_context(files: BuildFiles, options: "Options") -> Dockerfile:
 
 def _leave_out(files: BuildFiles, path: str) -> None:
     try:
-        listed = ignore.patterns(build_files.read(files, ".dockerignore").decode("utf-8", "replace"))
+        listed = ignore.patterns(files.read(".dockerignore").decode("utf-8", "replace"))
     except NotFound:
         return
     for name in (".dockerignore", os.path.normpath(path)):
         if ignore.leaves_out(listed, name):
-            folder = os.path.realpath(f"{files.context}/{os.path.dirname(name)}")
-            if f"{folder}/".startswith(f"{os.path.realpath(files.context)}/"):
-                remove_tree(f"{folder}/{os.path.basename(name)}")
+            files.leave_out(name)
 
 
 def _parsed(text: bytes) -> Dockerfile:

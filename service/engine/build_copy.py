@@ -24,12 +24,16 @@ async def copied(build: "Build", instruction: "Instruction") -> None:
     destination = instruction.arguments[-1]
     sources = await _sources(build, instruction, destination)
     chown, chmod = instruction.flag("chown"), instruction.flag("chmod")
-    upper, work = build.files.folder(), build.files.folder()
-    target = tree(await build.thread(build.lower_paths, build.image), upper, work)
+    target = tree()
+
+    async def targeted() -> "Tree":
+        made = await build.thread(_target, build)
+        target.update(made)
+        return target
+
     job: Job = {
         "do": "copy",
         "staging": build.files.staging,
-        "target": target,
         "sources": sources,
         "destination": absolute(build.state.config.get("WorkingDir") or "", destination),
         "owner": chown,
@@ -37,7 +41,7 @@ async def copied(build: "Build", instruction: "Instruction") -> None:
         "mode": mode(chmod),
     }
     try:
-        async with Copy(build.files, job, f"{name} failed: ") as copying:
+        async with Copy(build.files, job, f"{name} failed: ", targeted) as copying:
             found = copying.found
             if not found:
                 raise SystemFailure(f"{name} failed: no source files were specified")
@@ -70,7 +74,12 @@ async def copied(build: "Build", instruction: "Instruction") -> None:
         if not instruction.flag("from"):
             reason = f"file not found in build context or excluded by .dockerignore: {reason}"
         raise SystemFailure(f"{name} failed: {reason}") from None
-    await build.commit_files(config, upper)
+    await build.commit_files(config, target["upper"])
+
+
+def _target(build: "Build") -> "Tree":
+    """What a step writes to: over the image that it begins with."""
+    return tree(build.lower_paths(build.image), build.files.folder(), build.files.folder())
 
 
 def absolute(working: str, destination: str) -> str:
@@ -168,6 +177,7 @@ async def _archives(
     """Which of the found files ADD unpacks: archives of the context. Downloads and heredocs are copied as they are."""
     if instruction.name != "add" or all(place["path"] != build.files.context for place, _ in sources):
         return []
+    await build.files.unpacked()
     archives = []
     for number, (path, hash) in enumerate(found):
         if hash.startswith("file:") and await build.thread(build_files.is_archive, build.files.context, path):

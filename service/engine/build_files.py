@@ -1,17 +1,24 @@
 """The files of one build: a private directory with its context, and what is done to trees by `service/build_files.py`.
 
     <root>/tmp/build-<random>/context     what the client sent
+                             /sent        the same as a tar, while nobody has needed the files themselves
                              /staging     where the program mounts, in a namespace of its own
                              /<number>    downloads, files of heredocs, the layer that a COPY writes
 
-The directory is locked as long as the build lives; `remove_leftovers` takes away what a killed one left.
+It is made when something goes into it: a build that finds all of its steps in the cache needs none. It is locked as
+long as the build lives; `remove_leftovers` takes away what a killed one left.
 """
 
+import _thread
 import fcntl
+import io
 import os
 
 from service import jsontext
-from service.engine import archive
+from service.content import copying, tar_tree
+from service.content.extract import told
+from service.content.tar import BadArchive
+from service.engine import archive, messages
 from service.engine.files_process import FilesProcess
 from service.errors import InvalidParameter, NotFound, SystemFailure
 from service.forking import Forker
@@ -20,7 +27,7 @@ from service.kernel.tree import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from types import TracebackType
 
     from service.build_files import Job, Tree
@@ -33,6 +40,8 @@ PROGRAM = Forker(
 )
 _PREFIX = "build-"
 _PIECE = 1 << 20
+_AT_ONCE = 1 << 16  # bytes of a context that are looked at sooner than a thread has begun to
+_FEW = 100  # paths, likewise
 
 
 def tree(layers: "Sequence[str]" = (), upper: str = "", work: str = "", path: str = "") -> "Tree":
@@ -47,26 +56,41 @@ class BuildFiles:
         self.engine = engine
         self.home = f"{engine.settings.root}/tmp/{_PREFIX}{os.urandom(8).hex()}"
         self.context, self.staging = f"{self.home}/context", f"{self.home}/staging"
+        self.sent: tar_tree.TarTree | None = None  # the context, while it is not unpacked
+        self._spool: tar_tree.Spool | None = None
+        self._left_out: list[str] = []
+        self._making = _thread.allocate_lock()
         self._lock = -1
         self._made = 0
 
     def __enter__(self) -> "BuildFiles":
-        os.mkdir(self.home, 0o700)
-        self._lock = os.open(self.home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        for folder in (self.context, self.staging):
-            os.mkdir(folder, 0o755)
-            os.chmod(folder, 0o755)  # noqa: S103 - the mode of "/" in the context; nobody enters the one above it
         return self
+
+    def begin(self) -> str:
+        """Make the directory, unless it is there; its path. Blocking."""
+        with self._making:
+            if self._lock < 0:
+                os.mkdir(self.home, 0o700)
+                self._lock = os.open(self.home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+                for folder in (self.context, self.staging):
+                    os.mkdir(folder, 0o755)
+                    os.chmod(folder, 0o755)  # noqa: S103 - the mode of "/" in the context; nobody enters the one above
+        return self.home
 
     def __exit__(
         self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
     ) -> None:
-        remove_tree(self.home)
-        os.close(self._lock)
+        if self._spool is not None:
+            self._spool.close()
+        with self._making:
+            if self._lock >= 0:
+                remove_tree(self.home)
+                os.close(self._lock)
 
     def folder(self) -> str:
         """A new empty directory."""
+        self.begin()
         self._made += 1
         path = f"{self.home}/{self._made}"
         os.mkdir(path, 0o755)
@@ -77,9 +101,88 @@ class BuildFiles:
         """A file of the context (or of `folder`), for reading; no link leads out. Raises OSError."""
         return open_in_root(folder or self.context, path, os.O_RDONLY | os.O_NONBLOCK)
 
-    async def unpack(self, tar: "AsyncIterator[bytes]") -> None:
-        """Fill the context. Raises SystemFailure for a bad tar."""
-        await self._fed({"do": "unpack", "staging": self.staging, "folder": self.context}, tar)
+    async def receive(self, tar: "AsyncIterator[bytes]") -> None:
+        """Take the context, compressed or not. Its files are made when somebody needs them: that a step is in the cache
+        can be told from the tar.
+
+        Raises SystemFailure for a bad tar.
+        """
+        from service.content import layers
+
+        first, pieces = b"", aiter(tar)
+        while len(first) <= _AT_ONCE:
+            try:
+                first += await anext(pieces)
+            except StopAsyncIteration:
+                if layers.compression(first):
+                    break  # nobody knows how much it is
+                self._list(io.BytesIO(first).read)
+                return await self._known()
+        await messages.apart(_joined(first, pieces), self._list)
+        return await self._known()
+
+    def _list(self, read: "Callable[[int], bytes]") -> None:
+        from service.content import layers
+
+        pieces = layers.decompressed(read)
+        self._spool = tar_tree.Spool(lambda _: next(pieces, b""), lambda: f"{self.begin()}/sent")
+        try:
+            self.sent = tar_tree.listed(self._spool)
+        except BadArchive as error:
+            raise SystemFailure(str(error)) from None
+        except OSError as error:
+            raise SystemFailure(f"receiving the build context: {told(error)}") from error
+
+    async def _known(self) -> None:
+        if self.sent is None:
+            await self._unpack()
+
+    async def unpacked(self) -> None:
+        """Make the files of the context, if they are not there. Raises SystemFailure."""
+        if self.sent is not None:
+            await self._unpack()
+            self.sent = None
+            for path in self._left_out:
+                await self.engine.thread(self._remove, path)
+
+    async def _unpack(self) -> None:
+        assert self._spool is not None
+        await self._fed({"do": "unpack", "staging": self.staging, "folder": self.context}, self._kept(self._spool))
+        self._spool.close()
+
+    async def _kept(self, spool: tar_tree.Spool) -> "AsyncIterator[bytes]":
+        pieces = spool.pieces()
+        while piece := await self.engine.thread(next, pieces, b""):
+            yield piece
+
+    def read(self, path: str) -> bytes:
+        """What a file of the context holds. Raises NotFound, SystemFailure. Blocking."""
+        try:
+            if self.sent is not None:
+                return self.sent.read("/".join(copying.followed(self.sent, path)))
+            with open(self.open(path), "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(path) from None
+        except OSError as error:
+            raise SystemFailure(f"{path}: {os.strerror(error.errno or 0)}") from error
+
+    def leave_out(self, path: str) -> None:
+        """Take something out of the context, if it is there. Blocking."""
+        if self.sent is None:
+            self._remove(path)
+            return
+        above, _, name = path.rpartition("/")
+        try:
+            self.sent.remove("/".join((*copying.followed(self.sent, above), name)))
+        except OSError:
+            return  # it is not there
+        self._left_out.append(path)
+
+    def _remove(self, path: str) -> None:
+        folder = os.path.realpath(f"{self.context}/{os.path.dirname(path)}")
+        if f"{folder}/".startswith(f"{os.path.realpath(self.context)}/"):
+            remove_tree(f"{folder}/{os.path.basename(path)}")
 
     async def extract(self, target: "Tree", destination: str, path: str, folder: str = "", *, owner: str = "") -> None:
         """Extract an archive of the context (or of `folder`) into a directory of the target, which is made `owner`'s
@@ -93,6 +196,7 @@ class BuildFiles:
             os.close(file)
 
     async def _fed(self, job: "Job", tar: "AsyncIterator[bytes]") -> None:
+        await self.engine.thread(self.begin)
         async with FilesProcess(self.engine, job, program=PROGRAM, fed=True) as program:
             await archive.feed(program, tar)
             await program.answer()
@@ -103,6 +207,7 @@ class BuildFiles:
 
     async def done(self, job: "Job") -> None:
         """Do a job that takes no input."""
+        await self.engine.thread(self.begin)
         async with FilesProcess(self.engine, job, program=PROGRAM) as program:
             await program.answer()
 
@@ -114,15 +219,20 @@ class Copy:
     cache needs no program then, and of a mirrored context nothing is read.
     """
 
-    def __init__(self, files: BuildFiles, job: "Job", failing: str) -> None:
-        """`failing`: how errors begin that come before the copy."""
-        self.engine, self.job, self.failing = files.engine, job, failing
+    def __init__(
+        self, files: BuildFiles, job: "Job", failing: str, target: "Callable[[], Awaitable[Tree]] | None" = None
+    ) -> None:
+        """`failing`: how errors begin that come before the copy; `target` makes the job's, where it has none yet."""
+        self.files, self.engine, self.job, self.failing, self.target = files, files.engine, job, failing, target
         self.begun = False
         self.program = FilesProcess(files.engine, job, program=PROGRAM, fed=True)
         self.found: list[tuple[str, str]] = []  # (path, hash)
 
     async def __aenter__(self) -> "Copy":
-        found = await self.engine.thread(_found, self.engine.settings, self.job)
+        if _is_little(self.files, self.job):
+            found = _found(self.files, self.job)
+        else:
+            found = await self.engine.thread(_found, self.files, self.job)
         if found is None:
             await self._begin()
         else:
@@ -131,6 +241,11 @@ class Copy:
         return self
 
     async def _begin(self) -> None:
+        if any(origin["path"] == self.files.context for origin, _ in self.job["sources"]):
+            await self.files.unpacked()
+        if self.target is not None:
+            self.job["target"] = await self.target()
+        await self.engine.thread(self.files.begin)
         await self.program.begin()
         self.begun = True
         try:
@@ -158,12 +273,20 @@ class Copy:
         await self.program.answer()
 
 
-def _found(settings: "Settings", job: "Job") -> "list[tuple[str, str]] | None":
+def _is_little(files: BuildFiles, job: "Job") -> bool:
+    """Whether what is there is found sooner than a thread has begun to look for it."""
+    sent = files.sent
+    return (
+        sent is not None and sent.count <= _FEW and all(origin["path"] == files.context for origin, _ in job["sources"])
+    )
+
+
+def _found(files: BuildFiles, job: "Job") -> "list[tuple[str, str]] | None":
     """(path, hash) of what is to be copied, when that lies in directories of ours that nobody writes to meanwhile.
 
     None: it does not, or something is wrong with it, which the program then says. Blocking.
     """
-    from service.content import copying, mirror
+    from service.content import mirror
 
     if job.get("parents"):
         return None  # its patterns mean more than `mirror` knows
@@ -174,13 +297,21 @@ def _found(settings: "Settings", job: "Job") -> "list[tuple[str, str]] | None":
             return None
         for pattern in patterns:
             try:
-                if folder.startswith(settings.mirrors + "/"):
+                if folder == files.context and files.sent is not None:
+                    found += copying.found_in(files.sent, pattern)
+                elif folder.startswith(files.engine.settings.mirrors + "/"):
                     found += mirror.found(folder, pattern)
                 else:
                     found += [(each.path, each.hash) for each in copying.found(folder, pattern)]
             except (OSError, ValueError):
                 return None
     return found
+
+
+async def _joined(first: bytes, rest: "AsyncIterator[bytes]") -> "AsyncIterator[bytes]":
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 async def _pieces(engine: "Engine", file: int) -> "AsyncIterator[bytes]":
@@ -191,7 +322,7 @@ async def _pieces(engine: "Engine", file: int) -> "AsyncIterator[bytes]":
 def is_archive(folder: str, path: str) -> bool:
     """Whether a file in a directory is a tar, compressed or not. Blocking."""
     from service.content import layers
-    from service.content.tar import BadArchive, Reader, Source
+    from service.content.tar import Reader, Source
 
     class Pieces(Source):
         def more(self) -> bytes:
@@ -203,17 +334,6 @@ def is_archive(folder: str, path: str) -> bool:
             return Reader(Pieces(-1)).next() is not None
     except (BadArchive, SystemFailure, InvalidParameter, OSError):
         return False
-
-
-def read(files: BuildFiles, path: str) -> bytes:
-    """What a file of the context holds. Raises NotFound, SystemFailure. Blocking."""
-    try:
-        with open(files.open(path), "rb") as file:
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(path) from None
-    except OSError as error:
-        raise SystemFailure(f"{path}: {os.strerror(error.errno or 0)}") from error
 
 
 def remove_leftovers(settings: "Settings") -> None:

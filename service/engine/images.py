@@ -263,14 +263,18 @@ def usage(engine: "Engine") -> "list[dict[str, Any]]":
 
 
 def tag(engine: "Engine", name: str, target: Reference) -> None:
-    """Let a name mean the image that another name means (API: ImageTag). Raises as `find`, and InvalidParameter."""
+    """Let a name mean the image that another name means (API: ImageTag). Raises as `find`, and InvalidParameter.
+
+    Only what is new must outlast a power cut: a build gives its image the name that it has, time and again.
+    """
     from service import bell
     from service.engine import image_events
     from service.errors import InvalidParameter
 
     if target.familiar_repository == "sha256":
         raise InvalidParameter("refusing to create an ambiguous tag using digest algorithm as name")
-    with engine.store.write():
+    is_known = store.by_reference(engine.store, target.stored) == resolve(engine, name)
+    with engine.store.write(durable=not is_known):
         image = find(engine, name)
         store.tag(engine.store, target.stored, image.id, timestamps.now_ns())
         image_events.record(engine.store, "tag", image.row, target.familiar)

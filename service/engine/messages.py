@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from service.engine.engine import Engine
 
     Report = Callable[[dict[str, Any]], None]
+    Told = dict[str, Any] | list[dict[str, Any]]
 
 PIECE = 1 << 20
 WAITING = 1000  # messages that a slow client may be behind; progress beyond that is dropped
@@ -64,6 +65,33 @@ class Body:
         return b"".join(collected)
 
 
+async def apart(pieces: "AsyncIterator[bytes]", work: "Callable[[Callable[[int], bytes]], None]") -> None:
+    """Have a request's body read by `work(read)`, in a thread of its own: it may wait for the client for hours, and the
+    shared ones are few. What `work` raises is raised here."""
+    import threading
+
+    loop, source = asyncio.get_running_loop(), Body(pieces)
+    over: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: "BaseException | None") -> None:
+        if not over.done():
+            over.set_exception(error) if error else over.set_result(None)
+
+    def run() -> None:
+        ended: BaseException | None = None
+        try:
+            work(source.read)
+        except BaseException as error:  # noqa: BLE001 - raised again in the task that waits
+            ended = error
+        loop.call_soon_threadsafe(finish, ended)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        await over
+    except ClientGone as gone:
+        raise gone.__cause__ or gone from None
+
+
 async def from_thread(engine: "Engine", work: "Callable[[Report], None]") -> "AsyncIterator[dict[str, Any]]":
     """What `work` reports, as it does; a MoorageError that ends it goes through to the caller.
 
@@ -103,18 +131,19 @@ async def from_thread(engine: "Engine", work: "Callable[[Report], None]") -> "As
             task.add_done_callback(ended)
 
 
-async def lines(messages: "AsyncIterator[dict[str, Any]]") -> "AsyncIterator[bytes]":
-    """The messages as they go over the wire; an error becomes the last of them."""
+async def lines(messages: "AsyncIterator[Told]") -> "AsyncIterator[bytes]":
+    """The messages as they go over the wire, those in a list at once; an error becomes the last of them."""
     from service import jsontext
 
     try:
         async for message in messages:
-            yield jsontext.dump_bytes(message) + b"\r\n"
+            together = message if isinstance(message, list) else [message]
+            yield b"".join([jsontext.dump_bytes(each) + b"\r\n" for each in together])
     except MoorageError as error:
         yield jsontext.dump_bytes(error_message(error)) + b"\r\n"
 
 
-async def begun(messages: "AsyncIterator[dict[str, Any]]") -> "AsyncIterator[bytes]":
+async def begun(messages: "AsyncIterator[Told]") -> "AsyncIterator[bytes]":
     """`lines`, once there is a first message: until then an error is raised, and becomes the answer's status."""
     try:
         first = await anext(messages)
@@ -123,12 +152,12 @@ async def begun(messages: "AsyncIterator[dict[str, Any]]") -> "AsyncIterator[byt
     return lines(_chained(first, messages))
 
 
-async def _none() -> "AsyncIterator[dict[str, Any]]":
+async def _none() -> "AsyncIterator[Told]":
     return
     yield {}
 
 
-async def _chained(first: "dict[str, Any]", rest: "AsyncIterator[dict[str, Any]]") -> "AsyncIterator[dict[str, Any]]":
+async def _chained(first: "Told", rest: "AsyncIterator[Told]") -> "AsyncIterator[Told]":
     yield first
     async for message in rest:
         yield message

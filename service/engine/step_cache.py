@@ -1,5 +1,7 @@
 """Steps that were built before: found by the image that they began with and the configuration that they had."""
 
+import functools
+
 from service import bell, jsontext, timestamps
 from service.builder import cache
 from service.content import image_config
@@ -16,6 +18,16 @@ if TYPE_CHECKING:
     from service.engine.engine import Engine
     from service.engine.layers import Lease
     from service.store.images import ImageRow
+
+
+_REMEMBERED = 1000  # configurations of images
+
+
+@functools.lru_cache(_REMEMBERED)
+def _made_by(document: str) -> "dict[str, Any] | None":
+    """The configuration of the container that made an image, from the image's; not to be changed."""
+    made: dict[str, Any] | None = jsontext.loads(document).get("container_config")
+    return made
 
 
 class Cache:
@@ -47,8 +59,8 @@ class Cache:
 
     def _built(self, parent: str, config: "dict[str, Any]") -> str:
         for row in store.built_from(self.engine.store, parent):
-            made = jsontext.loads(row.config)
-            if made.get("container_config") and cache.same(made["container_config"], config):
+            made = _made_by(row.config)
+            if made and cache.same(made, config):
                 return row.id
         return ""
 

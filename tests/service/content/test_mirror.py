@@ -200,9 +200,9 @@ def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
     real = copying.content_of
 
-    def noted(full: str, status: os.stat_result) -> str:
+    def noted(full: str) -> str:
         read.append(full)
-        return real(full, status)
+        return real(full)
 
     monkeypatch.setattr(copying, "content_of", noted)
     return read
