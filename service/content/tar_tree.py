@@ -20,6 +20,7 @@ PIECE = 1 << 20
 _IN_MEMORY = 1 << 20  # bytes that need no file
 _LONGEST = 255  # bytes of one part of a path that file systems take
 _DEEPEST = 2048  # bytes of a path: far enough from what the kernel takes (4096)
+_MOST = 100_000  # paths that are kept in memory
 _ANYBODYS = 1 << 16  # users and groups below that are known in each user namespace
 _ENOENT, _EBADF, _ENOTDIR, _EISDIR, _EINVAL = 2, 9, 20, 21, 22
 
@@ -84,12 +85,16 @@ class Spool(Source):
             return bytes(self._memory[at : at + count])
         return os.pread(self._file, count, at)
 
-    def pieces(self) -> "Iterator[bytes]":
-        """All that was kept."""
-        at = 0
-        while piece := self.kept(at, PIECE):
-            yield piece
-            at += len(piece)
+    def file(self) -> int:
+        """A descriptor to read all that was kept, from its beginning: the caller's. Raises OSError."""
+        if self._file < 0:
+            file = os.memfd_create("tar")
+            with open(os.dup(file), "wb") as writing:
+                writing.write(self._memory)
+        else:
+            file = os.dup(self._file)
+        os.lseek(file, 0, os.SEEK_SET)
+        return file
 
     def close(self) -> None:
         """Nothing is kept any more, nor read; the file is its directory's business."""
@@ -99,6 +104,9 @@ class Spool(Source):
                 os.close(self._file)
                 self._file = -1
             self._memory = bytearray()
+
+
+_NOTHING: "dict[str, Node]" = {}
 
 
 class Node:
@@ -111,7 +119,7 @@ class Node:
         self.at = 0  # where a file's bytes are
         self.digest = ""  # of a file's bytes: SHA-256
         self.link = ""  # where a symbolic link leads
-        self.names: dict[str, Node] = {}  # what is in a directory
+        self.names: dict[str, Node] = {} if stat.S_ISDIR(mode) else _NOTHING  # what is in a directory
 
     @property
     def is_folder(self) -> bool:
@@ -265,7 +273,7 @@ def listed(spool: Spool) -> "TarTree | None":
     """
     tree, reader = TarTree(spool), Reader(spool)
     while (entry := reader.next()) is not None:
-        if not tree.add(entry):
+        if tree.count > _MOST or not tree.add(entry):
             spool.drain()
             return None
         spool.pad(entry.size)

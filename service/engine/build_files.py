@@ -147,13 +147,12 @@ class BuildFiles:
 
     async def _unpack(self) -> None:
         assert self._spool is not None
-        await self._fed({"do": "unpack", "staging": self.staging, "folder": self.context}, self._kept(self._spool))
+        file = await self.engine.thread(self._spool.file)
+        try:
+            await self.done({"do": "unpack", "staging": self.staging, "folder": self.context}, file)
+        finally:
+            os.close(file)
         self._spool.close()
-
-    async def _kept(self, spool: tar_tree.Spool) -> "AsyncIterator[bytes]":
-        pieces = spool.pieces()
-        while piece := await self.engine.thread(next, pieces, b""):
-            yield piece
 
     def read(self, path: str) -> bytes:
         """What a file of the context holds. Raises NotFound, SystemFailure. Blocking."""
@@ -205,10 +204,10 @@ class BuildFiles:
         """Make a directory in the target, with those above it."""
         await self.done({"do": "make", "staging": self.staging, "target": target, "destination": destination})
 
-    async def done(self, job: "Job") -> None:
-        """Do a job that takes no input."""
+    async def done(self, job: "Job", file: int = -1) -> None:
+        """Do a job that takes no input, or a file's."""
         await self.engine.thread(self.begin)
-        async with FilesProcess(self.engine, job, program=PROGRAM) as program:
+        async with FilesProcess(self.engine, job, program=PROGRAM, file=file) as program:
             await program.answer()
 
 

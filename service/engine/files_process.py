@@ -60,8 +60,9 @@ class NotTaken(Exception):  # noqa: N818 - it says what happened
 
 
 class FilesProcess:
-    """One run. `fed`: it takes input; `kept`: descriptors that stay open as long as it lives. `at_end` is awaited when
-    all that it gives was read, `at_close` when it has ended, in whichever way."""
+    """One run. `fed`: it takes input; `file`: its input is that file, whose descriptor stays the caller's; `kept`:
+    descriptors that stay open as long as it lives. `at_end` is awaited when all that it gives was read, `at_close` when
+    it has ended, in whichever way."""
 
     def __init__(
         self,
@@ -70,12 +71,13 @@ class FilesProcess:
         *,
         program: "str | Forker" = PROGRAM,
         fed: bool = False,
+        file: int = -1,
         kept: "tuple[int, ...]" = (),
         at_end: "Callable[[], Awaitable[None]] | None" = None,
         at_close: "Callable[[], Awaitable[None]] | None" = None,
     ) -> None:
         self.engine = engine
-        self.settings, self.job, self.fed, self.kept = engine.settings, job, fed, kept
+        self.settings, self.job, self.fed, self.file, self.kept = engine.settings, job, fed, file, kept
         self.at_end, self.at_close = at_end, at_close
         self.program = program
         self.pid = 0
@@ -100,11 +102,13 @@ class FilesProcess:
                 fcntl.fcntl(sink, _F_SETPIPE_SZ, _PIPE)
                 ours.append(sink if reads else source)
                 theirs.append(source if reads else sink)
+            if self.file >= 0:
+                theirs.append(os.dup(self.file))
             if isinstance(self.program, str):
                 self.pid = process.spawn(
                     [self.settings.python, "-I", "-S", self.program],
                     environment=self.settings.environment(),
-                    stdin=theirs[3] if self.fed else -1,
+                    stdin=theirs[3] if self.fed or self.file >= 0 else -1,
                     stdout=theirs[2],
                     stderr=2,
                     descriptors=[(asked, 3), (theirs[1], 4), *((fd, 5 + place) for place, fd in enumerate(self.kept))],

@@ -12,8 +12,8 @@ away. What a later process finds:
 
 The store itself is durable (SQLite, synchronous=FULL), so a registered layer never lacks its note. Blocking.
 
-A flush holds up whoever else waits for that disk: clients bring their own notes about a build to it. So after a build it
-waits until none has ended for a while.
+A flush holds up whoever else waits for that disk: clients bring their own notes about a build to it. So after a build
+it waits until none has ended for a while.
 """
 
 import _thread

@@ -64,6 +64,12 @@ def spool(data: bytes, place: Path) -> tar_tree.Spool:
     return tar_tree.Spool(lambda _: stream.read(777), lambda: str(place))
 
 
+def everything(kept: tar_tree.Spool) -> bytes:
+    """All that a spool has kept."""
+    with open(kept.file(), "rb") as reading:
+        return reading.read()
+
+
 def told(tree: "copying.Searched", pattern: str) -> object:
     """What is found, or how the error reads."""
     try:
@@ -145,7 +151,17 @@ def test_what_takes_more_than_reading_is_unpacked(
     data = tar_of(file("first"), *members, file("last"))
     kept = spool(data, tmp_path / "spool")
     assert tar_tree.listed(kept) is None
-    assert b"".join(kept.pieces()) == data
+    assert everything(kept) == data
+
+
+def test_a_tree_with_more_paths_than_memory_should_hold_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound is one on paths, directories that no member describes among them."""
+    monkeypatch.setattr(tar_tree, "_MOST", 10)
+    for count, fits in ((5, True), (6, False)):
+        kept = spool(tar_of(*(file(f"d{number}/f") for number in range(count)), file("last")), tmp_path / "spool")
+        assert (tar_tree.listed(kept) is not None) is fits
 
 
 def test_a_long_tar_is_kept_in_a_file_that_nobody_else_reads(tmp_path: Path) -> None:
@@ -157,7 +173,7 @@ def test_a_long_tar_is_kept_in_a_file_that_nobody_else_reads(tmp_path: Path) -> 
     tree = tar_tree.listed(kept)
     assert tree is not None
     assert [tree.read(name) for name in ("first", "d/large", "last")] == [b"1", large, b"2"]
-    assert b"".join(kept.pieces()) == data == place.read_bytes()
+    assert everything(kept) == data == place.read_bytes()
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
 
 
