@@ -47,7 +47,9 @@ class Life:
         self.settings, self.listener, self.path = settings, listener, path
         self.idle = Idle(settings.idle_window)
         self.engine_or_none: Any = None
-        self.stopping = False
+        self.looks: Any = None  # engine.monitors: as long as there is no loop, …
+        self.watching: Any = None  # … and then
+        self.stopping = self.in_loop = False
         self.told_ready = False
         self.wake_read, self.wake_write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
 
@@ -74,6 +76,8 @@ class Life:
                 return False
             if not self.path and not self._patience(stage):
                 break
+        if self.looks is not None:
+            self.looks.look()
         self.stop_notice()
         return stage.leave()
 
@@ -84,7 +88,7 @@ class Life:
         from compat_api import server
         from service import process
 
-        process.allow_descriptors()  # each attached client has several
+        process.allow_descriptors()  # each attached client has several, and each container one
         gc.freeze()
         gc.enable()
         server.run(self, stage.hand_over())
@@ -92,14 +96,29 @@ class Life:
     def engine(self) -> "Any":
         """The engine, made at its first use: the state of the machine and the store are brought together then."""
         if self.engine_or_none is None:
-            from service.engine import reconcile
+            from service.engine import monitors, reconcile
             from service.engine.engine import Engine
 
             engine = Engine(self.settings)
             engine.open()
             reconcile.at_start(engine)
             self.engine_or_none = engine
+            self.looks = monitors.Looks(engine)
+            if self.in_loop:
+                self.watch()
+        elif self.looks is not None:
+            self.looks.look()
         return self.engine_or_none
+
+    def watch(self) -> None:
+        """In the loop, once it runs: wait for monitors that end, instead of looking."""
+        self.in_loop = True
+        if self.engine_or_none is not None:
+            from service.engine import monitors
+
+            self.looks = None
+            self.watching = monitors.Watch(self.engine_or_none)
+            self.watching.begin()
 
     def held(self) -> bool:
         """Whether work is in flight that is no request."""

@@ -113,6 +113,7 @@ class Server:
             self.loop.add_signal_handler(number, self._told_to_stop)
         if self.life.stopping:  # told between stage 0 and here
             self._told_to_stop()
+        self.life.watch()
         for connection, unsent, answered in adopted:
             self.welcome(socket.socket(fileno=connection.detach()), unsent, answered and not unsent)
         self.listen()

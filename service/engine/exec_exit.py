@@ -101,6 +101,16 @@ def reconcile(settings: "Settings", database: "Database") -> None:
             record(settings, database, asked["ID"], LOST)
 
 
+def lost(settings: "Settings", database: "Database", container_id: str, exec_id: str) -> None:
+    """Neither a session's process nor its monitor lives: record what conmon wrote, if the hook did not."""
+    from service.kernel.tree import remove_tree
+    from service.runtime import conmon, exits
+
+    ended = exits.read_exec(settings, container_id, exec_id)
+    record(settings, database, exec_id, ended.exit_code if ended else LOST)
+    remove_tree(conmon.exec_path(settings, container_id, exec_id))
+
+
 def _adopt(settings: "Settings", database: "Database", session: "Exec") -> bool:
     """The service was killed before it wrote down a session's pids: find them where conmon put them.
 

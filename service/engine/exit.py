@@ -81,6 +81,8 @@ def record(
                 backoff_ms=backoff,
                 restart_due=time.monotonic_ns() + backoff * 1_000_000,
             )
+        elif container["record"]["HostConfig"]["AutoRemove"] and not container["state"]["kept"]:
+            containers.set_state(database, container_id, status="removing")  # by whoever finds it, if we are killed
         events.container(
             database,
             container["record"],

@@ -8,6 +8,7 @@ from service import bell
 from service.engine import events, launch, release, remove
 from service.engine import exit as ended
 from service.engine.bell_watch import changes
+from service.engine.monitors import MISGIVING
 from service.errors import Conflict, InvalidParameter, MoorageError, NotFound, NotModified, SystemFailure
 from service.kernel import pidfd
 from service.kernel.signals import KILL, signal_number
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 STOP_TIMEOUT = 10  # seconds, where neither request nor container says otherwise
 KILL_GRACE = 10.0  # seconds that a killed process has to be gone
-_MISGIVING = 2.0  # seconds without news after which it is looked whether anybody is left to bring them
 _UP = ("running", "paused", "restarting")
 
 
@@ -148,10 +148,10 @@ async def _until_down(engine: "Engine", container: "Container", seconds: float) 
         return state["generation"] != generation or state["status"] not in ("running", "paused")
 
     left = seconds
-    while not await changes(engine).until(over, min(left, _MISGIVING)):
+    while not await changes(engine).until(over, min(left, MISGIVING)):
         if await engine.thread(_bury, engine, container):
             break
-        left -= _MISGIVING
+        left -= MISGIVING
         if left <= 0:
             return False
     await engine.thread(_let_go, engine, container)
@@ -333,39 +333,8 @@ class Waiter:
     async def result(self) -> "tuple[int, str]":
         """The exit code, and the error of a start that failed. Returns when the condition holds."""
         if self.condition != "not-running" or self.state["status"] in _UP:
-            import asyncio
-
-            self.started = asyncio.Event()
-            self.started.set()  # for all that we know
-            watching = asyncio.ensure_future(self._watch())
-            try:
-                await changes(self.engine).until(self._met, float("inf"))
-            finally:
-                watching.cancel()
+            await changes(self.engine).until(self._met, float("inf"))
         return self.code, self.error
-
-    async def _watch(self) -> None:
-        """See to it that there is news, also where the exit hook was killed: nobody else may look for days."""
-        import asyncio
-
-        from service.engine.process_watch import until_ended
-
-        while True:
-            await self.started.wait()
-            self.started.clear()
-            try:
-                container = containers.get(self.engine.store, self.container_id)
-                if container["state"]["status"] not in ("running", "paused"):
-                    continue
-                state = container["state"]
-                await until_ended(state["conmon_pid"], state["conmon_start"])
-                await until_ended(state["pid"], state["pid_start"])  # it lives on where its monitor was killed
-                await asyncio.sleep(_MISGIVING)  # in which the hook has done its work, and this is over
-                await _until_down(self.engine, container, float("inf"))
-            except NotFound:
-                return
-            except (MoorageError, OSError) as error:
-                self.engine.log(f"wait: container {self.container_id}: {error}")
 
     def _met(self) -> bool:
         for event in stored_events.of_actor(self.engine.store, self.container_id, self.seen):
@@ -376,8 +345,6 @@ class Waiter:
                     return True
             if event["Action"] == "destroy":
                 return True
-            if event["Action"] == "start":
-                self.started.set()
         return self.condition != "removed" and self.state["status"] == "restarting" and self._rests()
 
     def _rests(self) -> bool:

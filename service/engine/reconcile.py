@@ -102,7 +102,12 @@ def _container(engine: "Engine", container: "Container", this_boot: str) -> None
 
         with release.exclusively(settings, container_id, wait=False):
             release.leftovers(settings, store, container)
-            remove.files_and_record(settings, store, containers.get(store, container_id), anonymous_volumes=False)
+            remove.files_and_record(
+                settings,
+                store,
+                containers.get(store, container_id),
+                anonymous_volumes=record["HostConfig"]["AutoRemove"],
+            )
     elif state["holds"] or state["kept"]:
         with store.write():
             containers.set_state(store, container_id, kept=False)

@@ -166,12 +166,13 @@ def set_state(database: Database, container_id: str, **changes: "Any") -> None:
 def claim_exit(database: Database, container_id: str, generation: int, exit_code: int, finished_at: str) -> bool:
     """Record that the process of one start has ended. False when that start's end was recorded before.
 
-    The service and the exit hook both try; the one that is told True goes on (event, `--rm`, restart policy).
+    The service and the exit hook both try; the one that is told True goes on (event, `--rm`, restart policy). One that
+    is `restarting` and holds something is being started; without, it waits, and its end was recorded.
     """
     return bool(
         database.change(
             "UPDATE containers SET status = 'exited', pid = 0, duties = '', exit_code = ?, finished_at = ? "
-            "WHERE id = ? AND generation = ? AND status IN ('running', 'paused', 'restarting')",
+            "WHERE id = ? AND generation = ? AND (status IN ('running', 'paused') OR status = 'restarting' AND holds)",
             (exit_code, finished_at, container_id, generation),
         )
     )
@@ -202,6 +203,14 @@ def kept(database: Database) -> "list[tuple[str, str, int, str, int]]":
     what waits to be restarted."""
     return database.rows(
         "SELECT id, status, generation, duties, restart_due FROM containers WHERE duties <> '' OR status = 'restarting'"
+    )
+
+
+def monitored(database: Database) -> "list[tuple[str, str, int, int, int, int, int]]":
+    """The containers that are said to run, or that are being removed, those of builds as well: as `execs.monitored`."""
+    return database.rows(
+        "SELECT '', id, generation, pid, pid_start, conmon_pid, conmon_start FROM containers "
+        "WHERE status IN ('running', 'paused', 'removing')"
     )
 
 

@@ -120,3 +120,12 @@ def running(database: Database, container_id: str = "") -> "list[Exec]":
     """The sessions that are said to run, in one container or in all."""
     where, arguments = (" AND container_id = ?", (container_id,)) if container_id else ("", ())
     return [_exec(row) for row in database.rows(f"SELECT {_COLUMNS} FROM execs WHERE running = 1{where}", arguments)]
+
+
+def monitored(database: Database) -> "list[tuple[str, str, int, int, int, int, int]]":
+    """The sessions that are said to run under a monitor: (its id, its container, 0, then pid and start time of its
+    process, and of its monitor)."""
+    return database.rows(
+        "SELECT id, container_id, 0, pid, pid_start, conmon_pid, conmon_start FROM execs "
+        "WHERE running = 1 AND conmon_pid > 0"
+    )

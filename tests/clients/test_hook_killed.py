@@ -1,17 +1,19 @@
-"""`kill -9` of the exit hook at any of its steps, or of the monitor, while a client waits and the service lives: the
-client is told how the container ended, and nothing is left."""
+"""`kill -9` of the exit hook at any of its steps, or of the monitor. Whether a client waits, only follows events, asks
+now and then, or nobody is there until the service is woken, what is told is how the container ended, its restart policy
+and `--rm` act, and nothing is left."""
 
 import json
 import os
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from service.kernel import pidfd
-from tests.support.instance import Instance
-from tests.support.streams import VERSION, call, done, inspect
+from tests.support.instance import Instance, children_of
+from tests.support.streams import VERSION, call, done, exec_create, exec_inspect, inspect
 from tests.support.wire import Wire, request
 
 # (a function of the product's, whether it is about to begin or has just ended): where the hook is killed
@@ -106,6 +108,139 @@ def test_a_hook_that_is_killed(moorage: Instance, condition: str) -> None:
         assert inspect(moorage, one.id)["State"]["Running"], point
         moorage.docker("rm", "-f", one.id)
     moorage.until(lambda: moorage.leftovers() == [], 30, "something was left")
+
+
+KINDS = {"plain": (), "removes itself": ("--rm",), "restarts": ("--restart", "always")}
+
+
+class Ending:
+    """Containers of every kind for every point: their hooks are killed there when they end, and nobody waits."""
+
+    def __init__(self, moorage: Instance) -> None:
+        folder = os.path.dirname(moorage.environment["MOORAGE_PYTHON"])
+        self.moorage = moorage
+        self.kinds: dict[str, str] = {}
+        self.pids: list[int] = []
+        self.faults: list[str] = []
+        for point in POINTS:
+            for kind, options in KINDS.items():
+                ran = moorage.docker("run", "-d", "--network", "none", *options, "busybox", "sleep", "1000")
+                id = ran.stdout.strip()
+                self.kinds[id] = kind
+                self.pids.append(inspect(moorage, id)["State"]["Pid"])
+                self.faults.append(f"{folder}/fault-{id}")
+                with open(self.faults[-1], "w", encoding="ascii") as file:
+                    file.write(" ".join(point))
+
+    def end(self) -> None:
+        """Kill them all; returns when their hooks have been killed as well."""
+        for pid in self.pids:
+            os.kill(pid, 9)
+        self.moorage.until(lambda: not any(map(os.path.exists, self.faults)), 60, "a hook did not come to its point")
+
+    def wrong(self) -> list[str]:
+        """What is not yet as it has to be in `docker ps -a`."""
+        listed = {each["Id"]: each for each in done(call(self.moorage, "GET /containers/json?all=1"))}
+        said = [f"{self.kinds[id]}: {each['Status']}" for id, each in listed.items() if not self._right(id, each)]
+        return said + [kind for id, kind in self.kinds.items() if id not in listed and kind != "removes itself"]
+
+    def _right(self, id: str, listed: dict[str, str]) -> bool:
+        if self.kinds[id] == "plain":
+            return listed["Status"].startswith("Exited (137)")
+        if self.kinds[id] == "removes itself":
+            return False
+        container = inspect(self.moorage, id)
+        return listed["State"] == "running" and container["RestartCount"] == 1
+
+    def remove(self) -> None:
+        """Take them away; nothing may be left."""
+        self.moorage.docker("rm", "-f", *(id for id, kind in self.kinds.items() if kind != "removes itself"))
+        self.moorage.until(lambda: self.moorage.leftovers() == [], 30, "something was left")
+
+
+def test_who_follows_events_is_told_though_nobody_waits(moorage: Instance) -> None:
+    ending = Ending(moorage)
+    shown = "{{.Actor.ID}} {{.Action}} {{.Actor.Attributes.exitCode}}"
+    filters = ("-f", "event=die", "-f", "event=destroy")
+    follower = moorage.docker_popen("events", "--since", str(time.time()), "--format", shown, *filters)
+    try:
+        assert follower.stdout is not None
+        service = moorage.service_pid()
+        ending.end()
+        due = {f"{id} die 137" for id in ending.kinds}
+        due |= {f"{id} destroy <no value>" for id, kind in ending.kinds.items() if kind == "removes itself"}
+        while due:
+            due.remove(follower.stdout.readline().decode().strip())  # once
+        moorage.until(lambda: not ending.wrong(), 30, "not all are right")
+        assert moorage.service_pid() == service
+    finally:
+        follower.kill()
+        follower.communicate()
+    ending.remove()
+
+
+def test_a_service_that_only_lists_sees_it(moorage: Instance) -> None:
+    """It never comes to have an event loop."""
+    ending = Ending(moorage)
+    moorage.wait_idle()
+    call(moorage, "GET /containers/json")
+    service = moorage.service_pid()
+    assert service
+    ending.end()
+    moorage.until(lambda: not ending.wrong(), 30, f"not all are right: {ending.wrong()}")
+    assert moorage.service_pid() == service
+    with open(f"/proc/{service}/maps", encoding="ascii") as maps:
+        assert "_asyncio" not in maps.read(), "it had a loop"
+    ending.remove()
+
+
+def test_the_next_service_sees_what_happened_while_there_was_none(moorage: Instance) -> None:
+    ending = Ending(moorage)
+    moorage.wait_idle()
+    ending.end()
+    assert moorage.service_pid() is None
+    assert [wrong for wrong in ending.wrong() if not wrong.startswith("restarts")] == []
+    moorage.until(lambda: not ending.wrong(), 30, "not all are right")
+    ending.remove()
+
+
+@pytest.mark.parametrize("looked", ["in the loop", "before the loop"])
+def test_the_hook_or_the_monitor_of_a_command_that_is_killed(moorage: Instance, looked: str) -> None:
+    """`docker exec -d`, with nobody who looks at it."""
+    folder = os.path.dirname(moorage.environment["MOORAGE_PYTHON"])
+    container = moorage.docker("run", "-d", "--network", "none", "busybox", "sleep", "1000").stdout.strip()
+    sessions = []
+    for _ in range(2):
+        sessions.append(exec_create(moorage, container, "sleep", "1000"))
+        done(call(moorage, f"POST /exec/{sessions[-1]}/start", {"Detach": True}))
+    pids = [exec_inspect(moorage, session)["Pid"] for session in sessions]
+    [monitor] = [pid for pid in children_of(1) if sessions[1].encode() in command_line(pid)]
+    if looked == "before the loop":
+        moorage.wait_idle()
+    with open(f"{folder}/fault-{container}", "w", encoding="ascii") as file:
+        file.write("record_from_monitor call")
+    os.kill(pids[0], 9)
+    os.kill(monitor, 9)
+    os.kill(pids[1], 9)
+    moorage.until(lambda: os.path.exists(f"{folder}/met-{container}"), 30, "no hook was killed")
+
+    def ended() -> bool:
+        return [exec_inspect(moorage, session)["ExitCode"] for session in sessions] == [137, 255]
+
+    moorage.until(ended, 30, "they are said to run")
+    assert not [session for session in sessions if exec_inspect(moorage, session)["Running"]]
+    assert inspect(moorage, container)["ExecIDs"] is None
+    moorage.docker("rm", "-f", container)
+    moorage.until(lambda: moorage.leftovers() == [], 30, "something was left")
+
+
+def command_line(pid: int) -> bytes:
+    """What a process was called with."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
 
 
 def test_a_monitor_that_is_killed(moorage: Instance) -> None:
