@@ -25,7 +25,6 @@ from service.engine import (
     create,
     images,
     lifecycle,
-    pull,
     squash,
 )
 from service.engine.build_copy import copied
@@ -283,6 +282,8 @@ class Build:
             except NotFound:
                 if not pulls:
                     raise
+        from service.engine import pull  # it brings a client for HTTP, which takes longer to load than most builds
+
         reference = references.parse(name)
         async for message in pull.pull(self.engine, reference, self.options.credentials(reference), platform):
             await self.tell(message)

@@ -24,7 +24,6 @@ from service.engine import (
     flushing,
     images,
     provenance,
-    pull,
     solve_answers,
     solve_cache,
     solve_fetch,
@@ -541,6 +540,8 @@ class Solve:
                 else:
                     self.used.image(reference, platform or platforms.text(self.here), rows[-1].chain_id if rows else "")
                     return config, rows
+            from service.engine import pull  # it brings a client for HTTP, which takes longer to load than most builds
+
             credentials = await self.session.credentials(reference.domain)
             # an image of another machine's kind does not take the name of one of ours
             outcome = pull.Outcome(keeps_names=bool(platform) and platforms.parse(platform)[:2] != self.here[:2])

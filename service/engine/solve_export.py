@@ -6,7 +6,7 @@ from service import bell, jsontext, timestamps
 from service.content import image_config
 from service.content import reference as references
 from service.content.rootfs import layer_path
-from service.engine import image_events, push, save, solve_cache, solve_steps, solve_told
+from service.engine import image_events, save, solve_cache, solve_steps, solve_told
 from service.engine.build_files import PROGRAM
 from service.engine.files_process import FilesProcess
 from service.engine.layers import image_row
@@ -187,6 +187,8 @@ async def _pushed(engine: "Engine", name: "Reference", session: "Session", step:
     """Push an image by the client's login; the digest of its manifest. Raises MoorageError."""
     digest = ""
     await step.line(f"pushing {name}")
+    from service.engine import push  # as the pull: loaded when it is wanted
+
     async for message in push.push(engine, name, await session.credentials(name.domain)):
         detail = message.get("progressDetail") or {}
         if message.get("id") and detail:

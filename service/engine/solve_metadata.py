@@ -7,7 +7,7 @@ and its configuration are.
 from service.content import platforms
 from service.content import reference as references
 from service.content.remote_manifest import RemoteManifest
-from service.engine import images, registry_lookup
+from service.engine import images
 from service.engine.solving import SolveFailed
 from service.errors import MoorageError, NotFound
 
@@ -58,6 +58,8 @@ async def _there(
 ) -> "tuple[str, bytes]":
     async def ask(registry: "Registry") -> RemoteManifest:
         return RemoteManifest(reference, *(await registry.manifest(reference.digest or reference.tag)))
+
+    from service.engine import registry_lookup  # as the pull: loaded when it is wanted
 
     registry, manifest = await registry_lookup.first(engine, reference, credentials, ask)
     try:

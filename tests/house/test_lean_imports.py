@@ -22,6 +22,7 @@ KEEPER = ("service.keeper", "service.engine.probes")
 FILES = ("service.container_files",)
 FIRST_ANSWER = ("compat_api.stage0", "compat_api.operations.system_ping")
 LOOP = ("compat_api.server", "compat_api.connection", "compat_api.operations.buildkit")
+BUILDS = ("service.engine.build", "service.engine.solve", "compat_api.buildkit.server", "compat_api.buildkit.bridge")
 LIST = (*FIRST_ANSWER, "compat_api.operations.containers", "service.engine.engine", "service.store.containers")
 
 
@@ -65,6 +66,11 @@ def test_functools_is_itself_where_somebody_asks_for_it() -> None:
 def test_programs_of_their_own_need_the_standard_library_only(modules: tuple[str, ...]) -> None:
     """They are run by Debian's python3, not by the one of the virtual environment."""
     assert not loaded("/usr/bin/python3", modules) - sys.stdlib_module_names - {"service", "__main__"}
+
+
+def test_builds_need_no_client_for_registries() -> None:
+    """aiohttp takes 100 ms to load: a build that finds its images here does without."""
+    assert "aiohttp" not in loaded(sys.executable, BUILDS, sysconfig.get_path("purelib"))
 
 
 def test_grpc_is_imported_for_grpc_only() -> None:
