@@ -12,6 +12,7 @@ from pathlib import Path
 from docker import DockerClient
 
 from tests.support.instance import Instance
+from tests.support.ports import free_ports
 
 SERVE = "mkdir /w$0; echo port $0 >/w$0/index.html; exec httpd -f -p $0 -h /w$0"
 
@@ -116,13 +117,14 @@ def test_events_are_followed(moorage: Instance) -> None:
 
 
 def test_a_range_of_ports(moorage: Instance) -> None:
-    words = ("-p", "127.0.0.1:18131-18132:81-82", "-p", "127.0.0.1:18141-18149:80")
+    first = free_ports(12)
+    words = ("-p", f"127.0.0.1:{first}-{first + 1}:81-82", "-p", f"127.0.0.1:{first + 2}-{first + 11}:80")
     made = told(moorage, "run", "-d", *words, "busybox", "sh", "-c", f"sh -c '{SERVE}' 82 & sh -c '{SERVE}' 81")
     mapped = dict(line.split(" -> 127.0.0.1:") for line in told(moorage, "port", made).splitlines())
-    assert (mapped["81/tcp"], mapped["82/tcp"]) == ("18131", "18132")
-    assert 18141 <= int(mapped["80/tcp"]) <= 18149
-    moorage.until(lambda: page(18131) == "port 81\n", 60, "18131 does not answer")
-    moorage.until(lambda: page(18132) == "port 82\n", 60, "18132 does not answer")
+    assert (mapped["81/tcp"], mapped["82/tcp"]) == (str(first), str(first + 1))
+    assert first + 2 <= int(mapped["80/tcp"]) <= first + 11
+    moorage.until(lambda: page(first) == "port 81\n", 60, "the first does not answer")
+    moorage.until(lambda: page(first + 1) == "port 82\n", 60, "the second does not answer")
     told(moorage, "rm", "-f", made)
 
 

@@ -15,6 +15,7 @@ import time
 import pytest
 
 from tests.support.instance import Instance
+from tests.support.ports import free_port
 
 
 def names(moorage: Instance) -> list[str]:
@@ -124,7 +125,7 @@ def test_after_a_reboot_what_ran_has_exited(moorage: Instance) -> None:
 
 
 def test_a_container_whose_monitor_was_killed_can_be_stopped(moorage: Instance) -> None:
-    moorage.docker("run", "-d", "--name", "alone", "-p", "127.0.0.1:18744:80", "busybox", "sleep", "1000")
+    moorage.docker("run", "-d", "--name", "alone", "-p", f"127.0.0.1:{free_port()}:80", "busybox", "sleep", "1000")
     moorage.docker("run", "-d", "--rm", "--name", "goes", "busybox", "sleep", "1000")
     for name in ("alone", "goes"):
         container = json.loads(moorage.docker("inspect", name).stdout)[0]["Id"]

@@ -1,6 +1,7 @@
 """Networks through the docker CLI: what a user types, and what reaches whom."""
 
 import json
+import re
 import socket
 import subprocess
 import urllib.request
@@ -9,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.instance import Instance
+from tests.support.ports import free_port
 
 PAGE = "mkdir /w; echo hello >/w/index.html; exec httpd -f -p 80 -h /w"
 FETCH = "get() { for n in 1 2 3 4 5 6 7 8 9; do wget -qO- $1 2>/dev/null && return; sleep 0.3; done; }; get "
@@ -66,10 +68,11 @@ def _answers(port: int) -> bool:
 
 
 def test_a_taken_port(docker: Callable[..., str]) -> None:
-    docker("run", "-d", "--name", "one", "-p", "127.0.0.1:18123:80", "busybox", "sleep", "60")
+    taken = f"127.0.0.1:{free_port()}"
+    docker("run", "-d", "--name", "one", "-p", f"{taken}:80", "busybox", "sleep", "60")
     try:
-        with pytest.raises(AssertionError, match=r"Bind for 127\.0\.0\.1:18123 failed: port is already allocated"):
-            docker("run", "--name", "two", "-p", "127.0.0.1:18123:80", "busybox", "true")
+        with pytest.raises(AssertionError, match=f"Bind for {re.escape(taken)} failed: port is already allocated"):
+            docker("run", "--name", "two", "-p", f"{taken}:80", "busybox", "true")
     finally:
         docker("rm", "-f", "one", "two")
 

@@ -15,7 +15,8 @@ from tests.clients.test_registry import skopeo
 from tests.clients.test_registry_ways import kept, two_layers
 from tests.support import image
 from tests.support.instance import Instance
-from tests.support.registry import Registry, free_port
+from tests.support.ports import free_port
+from tests.support.registry import Registry
 from tests.support.registry_front import Fault, Front
 from tests.support.wire import Wire, request
 

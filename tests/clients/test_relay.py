@@ -12,6 +12,7 @@ import pytest
 
 from service.kernel import netns
 from tests.support.instance import Instance, keepers_of
+from tests.support.ports import free_port, free_ports
 
 ECHO = "nc -ll -p 80 -e cat"  # every connection gets back what it sends
 
@@ -109,12 +110,13 @@ def test_localhost_in_both_families(moorage: Instance, published: Callable[..., 
 
 
 def test_a_range_of_ports(moorage: Instance, published: Callable[..., int]) -> None:
+    first = free_ports(100)
     last = published(
-        "18200-18299:7000-7099", "for port in 7000 7050 7099; do nc -ll -p $port -e echo $port & done; wait"
+        f"{first}-{first + 99}:7000-7099", "for port in 7000 7050 7099; do nc -ll -p $port -e echo $port & done; wait"
     )
-    assert last == 18299
+    assert last == first + 99
     for number in (0, 50, 99):
-        speaks = functools.partial(said, 18200 + number)
+        speaks = functools.partial(said, first + number)
         moorage.until(speaks, 60, f"{number} is silent")
         assert speaks() == b"%d\n" % (7000 + number)
 
@@ -205,7 +207,7 @@ def test_what_breaks_off_is_no_end(moorage: Instance, published: Callable[..., i
 
 def test_again_at_once_and_elsewhere(moorage: Instance, published: Callable[..., int]) -> None:
     """The keeper may still hold the sockets of the last start; and the address changes with the network."""
-    port = published("[::1]:18094:80", ECHO)
+    port = published(f"[::1]:{free_port()}:80", ECHO)
     for _ in range(3):
         moorage.docker("restart", "-t", "0", "box")
         moorage.until(lambda: answers("::1", port), 60, "nobody answers")

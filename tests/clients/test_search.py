@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.support.instance import Instance
-from tests.support.registry import PASSWORD, USER, free_port
+from tests.support.ports import free_port
+from tests.support.registry import PASSWORD, USER
 from tests.support.wire import Wire, request
 
 

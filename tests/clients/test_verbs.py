@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.instance import CGROUPS, Instance
+from tests.support.ports import free_port
 from tests.support.streams import VERSION, call, create, done, inspect, remove, run, start, wait
 from tests.support.wire import Answer, Wire, request
 
@@ -283,7 +284,7 @@ def test_who_was_told_of_an_end_finds_the_port_free(moorage: Instance, made: lis
     options: dict[str, Any] = {
         "network": "bridge",
         "ExposedPorts": {"80/tcp": {}},
-        "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "18743"}]}},
+        "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(free_port())}]}},
     }
     for _ in range(5):
         made.append(run(moorage, "true", **options))

@@ -4,8 +4,15 @@ from typing import Any
 
 from tests.differential import objects
 from tests.differential.steps import Step, delete, get, make, post, publishing
+from tests.support.ports import free_ports
 
 MIB = 1 << 20
+_FIRST_PORT = free_ports(20)
+
+
+def port(number: int) -> str:
+    """One of the machine's ports; both engines are asked for the same."""
+    return str(_FIRST_PORT + number)
 
 
 def whole_life(name: str, **config: Any) -> list[Step]:
@@ -221,7 +228,7 @@ CASES: dict[str, list[Step]] = {
         "d-ports",
         ExposedPorts={"81/udp": {}, "82": {}},
         HostConfig={
-            "PortBindings": {"80/tcp": [{"HostPort": "18080"}], "83": [{"HostIp": "127.0.0.1", "HostPort": ""}]}
+            "PortBindings": {"80/tcp": [{"HostPort": port(0)}], "83": [{"HostIp": "127.0.0.1", "HostPort": ""}]}
         },
     ),
     "ports on all addresses": [
@@ -229,10 +236,10 @@ CASES: dict[str, list[Step]] = {
             "d-ports",
             **publishing(
                 {
-                    "80/tcp": [{"HostPort": "18080"}],
-                    "81/udp": [{"HostIp": "", "HostPort": "18081"}],
-                    "82/tcp": [{"HostIp": "::1", "HostPort": "18082"}, {"HostIp": "127.0.0.1", "HostPort": "18083"}],
-                    "83/tcp": [{"HostIp": "0.0.0.0", "HostPort": "18084"}, {"HostIp": "0::0", "HostPort": "18085"}],
+                    "80/tcp": [{"HostPort": port(0)}],
+                    "81/udp": [{"HostIp": "", "HostPort": port(1)}],
+                    "82/tcp": [{"HostIp": "::1", "HostPort": port(2)}, {"HostIp": "127.0.0.1", "HostPort": port(3)}],
+                    "83/tcp": [{"HostIp": "0.0.0.0", "HostPort": port(4)}, {"HostIp": "0::0", "HostPort": port(5)}],
                 }
             ),
         ),
@@ -246,10 +253,10 @@ CASES: dict[str, list[Step]] = {
         HostConfig={
             "PortBindings": {
                 "80/tcp": [
-                    {"HostPort": "18097"},
-                    {"HostIp": "127.0.0.1", "HostPort": "18098"},
-                    {"HostIp": "127.0.0.1", "HostPort": "18096"},
-                    {"HostPort": "18099"},
+                    {"HostPort": port(17)},
+                    {"HostIp": "127.0.0.1", "HostPort": port(18)},
+                    {"HostIp": "127.0.0.1", "HostPort": port(16)},
+                    {"HostPort": port(19)},
                 ]
             }
         },

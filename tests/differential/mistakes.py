@@ -8,8 +8,10 @@ import tarfile
 
 from tests.differential import objects
 from tests.differential.steps import CREATE, Step, creating, delete, get, hosted, make, post, publishing, starting
+from tests.support.ports import free_ports
 
 MIB = 1 << 20
+PORT = free_ports(4) + 1  # of the machine; both engines are asked for the same
 SWARM_LISTS = ("/services", "/nodes", "/tasks", "/secrets", "/configs")
 
 
@@ -685,26 +687,26 @@ CASES: dict[str, list[Step]] = {
         delete("/volumes/d-vol"),
     ],
     "published ports": [
-        make("d-holds", **publishing({"80/tcp": [{"HostPort": "18090"}], "53/udp": [{"HostPort": "18090"}]})),
+        make("d-holds", **publishing({"80/tcp": [{"HostPort": str(PORT)}], "53/udp": [{"HostPort": str(PORT)}]})),
         post("/containers/d-holds/start"),
         *(
             step
             for port, binding in (
-                ("80/tcp", {"HostPort": "18090"}),
-                ("80/tcp", {"HostPort": "18090", "HostIp": "127.0.0.1"}),
-                ("80/tcp", {"HostPort": "18090", "HostIp": "::"}),
-                ("80/tcp", {"HostPort": "18090", "HostIp": "::1"}),
-                ("80/udp", {"HostPort": "18090", "HostIp": "::1"}),
-                ("80/udp", {"HostPort": "18090"}),
-                ("80/tcp", {"HostPort": "18089-18090"}),
-                ("80/tcp", {"HostPort": "18090-18090"}),
-                ("80/tcp", {"HostIp": "203.0.113.9", "HostPort": "18091"}),
-                ("80/tcp", {"HostPort": "18090-18089"}),
+                ("80/tcp", {"HostPort": str(PORT)}),
+                ("80/tcp", {"HostPort": str(PORT), "HostIp": "127.0.0.1"}),
+                ("80/tcp", {"HostPort": str(PORT), "HostIp": "::"}),
+                ("80/tcp", {"HostPort": str(PORT), "HostIp": "::1"}),
+                ("80/udp", {"HostPort": str(PORT), "HostIp": "::1"}),
+                ("80/udp", {"HostPort": str(PORT)}),
+                ("80/tcp", {"HostPort": f"{PORT - 1}-{PORT}"}),
+                ("80/tcp", {"HostPort": f"{PORT}-{PORT}"}),
+                ("80/tcp", {"HostIp": "203.0.113.9", "HostPort": str(PORT + 1)}),
+                ("80/tcp", {"HostPort": f"{PORT}-{PORT - 1}"}),
             )
             for step in starting(**publishing({port: [binding]}))
         ),
-        *starting(**publishing({"80/tcp": [{"HostPort": "18092"}, {"HostPort": "18092"}]})),
-        *starting(**publishing({"80/tcp": [{"HostPort": "18092"}], "81/tcp": [{"HostPort": "18092"}]})),
+        *starting(**publishing({"80/tcp": [{"HostPort": str(PORT + 2)}, {"HostPort": str(PORT + 2)}]})),
+        *starting(**publishing({"80/tcp": [{"HostPort": str(PORT + 2)}], "81/tcp": [{"HostPort": str(PORT + 2)}]})),
         delete("/containers/d-holds?force=1"),
     ],
     "networks": [

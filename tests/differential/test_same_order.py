@@ -11,7 +11,9 @@ from tests.differential.steps import delete, get, make, post
 from tests.differential.test_same_answers import WORDED_ALIKE_SINCE, Side
 from tests.support import image
 from tests.support.instance import Instance
+from tests.support.ports import free_ports
 
+PORT = free_ports(2)
 CONTAINER: dict[str, Any] = {
     "Labels": {"z": "1", "a": "2", "m.n": "3"},
     "ExposedPorts": {"9000/tcp": {}, "80/tcp": {}},
@@ -24,7 +26,7 @@ CONTAINER: dict[str, Any] = {
         "Tmpfs": {"/t2": "", "/t1": "size=1m"},
         "Sysctls": {"net.ipv4.ip_forward": "1", "net.core.somaxconn": "100"},
         "Mounts": [{"Type": "tmpfs", "Target": "/m"}],
-        "PortBindings": {"90/tcp": [{"HostPort": "18090"}], "81/tcp": [{"HostPort": "18081"}]},
+        "PortBindings": {"90/tcp": [{"HostPort": str(PORT + 1)}], "81/tcp": [{"HostPort": str(PORT)}]},
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
         "Init": True,
     },

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -11,6 +10,8 @@ import urllib.error
 import urllib.request
 from types import TracebackType
 from typing import Any
+
+from tests.support.ports import free_port
 
 USER, PASSWORD = "mole", "open-sesame"
 # bcrypt of the password above, the one form that docker-registry reads
@@ -91,10 +92,3 @@ class Registry:
             self._process.terminate()
             self._process.wait(10)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
