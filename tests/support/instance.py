@@ -35,6 +35,7 @@ SERVICE = (sys.executable, "-I", "-S", f"{ROOT}/service/__main__.py")
 ACTIVATOR = (sys.executable, "-I", "-S", f"{ROOT}/service/activator.py")
 CGROUPS = "/sys/fs/cgroup"
 _SLOTS = 64
+_KEPT = ("build_files.py", "content/layer_program.py")
 _START_SECONDS = 60.0  # longest wait for a socket to appear; a loaded machine compiles the tree first
 
 
@@ -135,6 +136,7 @@ class Instance:
         finally:
             try:
                 self.stop()
+                left += self._still_there()
             finally:
                 self._sweep()
                 shutil.rmtree(self.folder, ignore_errors=True)
@@ -287,6 +289,13 @@ class Instance:
             ),
         ]
 
+    def _still_there(self) -> list[str]:
+        """The processes that outlive the service, when nothing is left for them to do."""
+        end = time.monotonic() + 30
+        while (found := self._processes()) and time.monotonic() < end:
+            time.sleep(0.02)
+        return [f"process {pid} {shown}" for pid, shown in found]
+
     def _net(self, *command: str) -> str:
         """What a program says where the instance's network is; "" when it fails."""
         return subprocess.run([*self.inside, *command], capture_output=True, text=True, check=False).stdout
@@ -319,8 +328,11 @@ class Instance:
         )
 
     def _processes(self) -> list[tuple[int, str]]:
-        """Every process that mentions our folder or stands in our cgroup, without the service and its activator."""
-        known = {os.getpid(), *self._services(), *((self._first.pid,) if self._first else ())}
+        """Every process that mentions our folder or stands in our cgroup, without the service, the programs that it
+        keeps for as long as it lives, and its activator."""
+        services = self._services()
+        kept = {pid for service in services for pid in children_of(service) if _is_kept(pid)}
+        known = {os.getpid(), *services, *kept, *((self._first.pid,) if self._first else ())}
         found = []
         for pid in _pids():
             if pid in known:
@@ -401,6 +413,12 @@ def keepers_of(root: str) -> list[int]:
         for pid in _pids()
         if b"keeper.py" in _read(f"/proc/{pid}/cmdline") and root.encode() in _read(f"/proc/{pid}/environ")
     ]
+
+
+def _is_kept(pid: int) -> bool:
+    """Whether it is one of the programs that fork for every piece of work, and end with the service."""
+    arguments = _read(f"/proc/{pid}/cmdline")
+    return any(f"/service/{name}\0".encode() in arguments for name in _KEPT)
 
 
 def _pids() -> Iterator[int]:
