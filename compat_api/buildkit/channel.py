@@ -11,7 +11,6 @@ grpclib is pinned: this touches its protocol classes, and tests/compat_api/test_
 
 import asyncio
 import struct
-from collections import deque
 
 import grpclib.client
 from grpclib.config import Configuration
@@ -37,7 +36,9 @@ CONFIGURATION = Configuration(http2_connection_window_size=WINDOW, http2_stream_
 _FRAME = 1 << 20  # bytes of the largest frame that we take
 _LONGEST = WINDOW // 2  # bytes of the longest message: one longer than the window would never come whole
 _GIVE_BACK = 1 << 20  # bytes that are used before the client is told: a frame per packet would cost as much as it saves
-_DATA, _HEAD = 0, 9
+_DATA, _HEAD = 0, struct.Struct(">IBI")  # of a frame: its length and type, its flags, and its stream
+_SHORT = 4096  # bytes of a frame that are copied rather than handed on by themselves
+_PREFIX = struct.Struct(">BI")  # of a gRPC message: whether it is compressed, and its length
 
 
 class Bulk:
@@ -46,28 +47,18 @@ class Bulk:
     def __init__(self, protocol: "_Protocol", stream_id: int) -> None:
         self._protocol, self._id = protocol, stream_id
         self._bytes = bytearray()
-        self._messages: deque[bytes] = deque()
+        self._enough = _PREFIX.size  # bytes that are worth a look: a message's length, or all of it
         self._owed = 0  # bytes that have come and are not given back
         self._ended = False
         self._arrived = asyncio.Event()
 
-    def feed(self, piece: memoryview) -> None:
-        """Bytes of a DATA frame."""
-        held = self._bytes
-        held += piece
+    def feed(self, piece: "bytes | memoryview") -> None:
+        """Bytes of DATA frames."""
+        self._bytes += piece
         self._owed += len(piece)
-        at, end = 0, len(held)
-        while end - at >= 5:
-            length = int.from_bytes(held[at + 1 : at + 5], "big")
-            if held[at] or length > _LONGEST or self._owed > WINDOW + _FRAME:
-                self._protocol.abort()  # compressed (we offer none), or beyond what the windows allow
-                return
-            if end - at - 5 < length:
-                break
-            self._messages.append(bytes(memoryview(held)[at + 5 : at + 5 + length]))
-            at += 5 + length
-        if at:
-            del held[:at]
+        if self._owed > WINDOW + _FRAME:
+            self._protocol.abort()  # beyond what the windows allow
+        elif len(self._bytes) >= self._enough:
             self._arrived.set()
 
     def add(self, data: bytes, ack_size: int) -> None:
@@ -89,18 +80,64 @@ class Bulk:
 
     async def next(self) -> "list[bytes]":
         """What has come: one message or more; none at the end."""
-        while not self._messages:
-            if self._ended:
+        while not (messages := self._split()):
+            if not await self._more():
                 return []
-            self._arrived.clear()
-            await self._arrived.wait()
-        found = list(self._messages)
-        self._messages.clear()
-        return found
+        return messages
+
+    def _split(self) -> "list[bytes]":
+        held, messages, at = self._bytes, [], 0
+        end, self._enough = len(held), _PREFIX.size
+        with memoryview(held) as view:
+            while end - at >= _PREFIX.size:
+                compressed, length = _PREFIX.unpack_from(held, at)
+                start = at + _PREFIX.size
+                if compressed or length > _LONGEST:  # we offer no compression, and it would never come whole
+                    self._protocol.abort()
+                    at = end
+                    break
+                if end - start < length:
+                    self._enough += length
+                    break
+                messages.append(bytes(view[start : start + length]))
+                at = start + length
+        del held[:at]
+        return messages
+
+    async def raw(self, most: int) -> bytes:
+        """What has come and not been taken, at most so many bytes, messages as they are framed; none at the end."""
+        self._enough = 1
+        while not self._bytes:
+            if not await self._more():
+                return b""
+        taken = bytes(self._bytes[:most])
+        del self._bytes[:most]
+        return taken
+
+    def give_again(self, taken: bytes) -> None:
+        """Have what `raw` gave come once more."""
+        self._bytes[:0] = taken
+
+    async def _more(self) -> bool:
+        """Wait for more; false when nothing comes any more."""
+        if self._ended:
+            return False
+        self._arrived.clear()
+        await self._arrived.wait()
+        return True
+
+    async def gather(self, seconds: float) -> None:
+        """Let all lie for a while that comes on the connection: to take it as it comes, frame by frame, would cost more
+        than the rest."""
+        self._protocol.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._protocol.resume_reading()
 
     def used(self) -> None:
-        """What `next` gave has been dealt with: the other end may send as much again."""
-        left = len(self._bytes) + sum(len(message) + 5 for message in self._messages)
+        """What was taken has been dealt with: the other end may send as much again."""
+        left = len(self._bytes)
         if self._owed - left >= _GIVE_BACK:
             self._protocol.give_back(self._id, self._owed - left, stream=True)
             self._owed = left
@@ -157,26 +194,52 @@ class _Protocol(Limited):
                 self._left -= take
                 at += take
                 continue
-            if self._head or end - at < _HEAD:
+            if self._head or end - at < _HEAD.size:
                 if ours < at and not self._head:
                     super().data_received(bytes(view[ours:at]))
-                take = min(_HEAD - len(self._head), end - at)
+                take = min(_HEAD.size - len(self._head), end - at)
                 self._head += view[at : at + take]
                 at += take
                 ours = at
-                if len(self._head) == _HEAD:
+                if len(self._head) == _HEAD.size:
                     head = bytes(self._head)
                     self._head.clear()
                     if not self._begin(head):
                         super().data_received(head)
                 continue
-            if self._begin(bytes(view[at : at + _HEAD])):
-                if ours < at:
-                    super().data_received(bytes(view[ours:at]))
-                ours = at + _HEAD
-            at += _HEAD
+            past = self._short(data, at)
+            if past == at and not self._begin(data[at : at + _HEAD.size]):
+                at += _HEAD.size
+                continue
+            if ours < at:
+                super().data_received(data[ours:at])
+            at = ours = past if past > at else at + _HEAD.size
         if ours < end:
             super().data_received(bytes(view[ours:end]))
+
+    def _short(self, data: bytes, at: int) -> int:
+        """Take short frames of one `Bulk` stream that follow one another from `at` on: a list of files is thousands of
+        them. Returns where they end. What h2 has not had yet may come before them: it says nothing about their stream.
+        """
+        pieces, end = [], len(data)
+        wanted = -1
+        into: Bulk | None = None
+        while end - at >= _HEAD.size:
+            size_and_type, flags, stream_id = _HEAD.unpack_from(data, at)
+            start = at + _HEAD.size
+            size = size_and_type >> 8
+            if size_and_type & 0xFF != _DATA or flags or size > min(_SHORT, end - start):
+                break
+            if stream_id != wanted:
+                stream = self.processor.streams.get(stream_id)
+                if into is not None or stream is None or not isinstance(stream.buffer, Bulk):
+                    break
+                into, wanted = stream.buffer, stream_id
+            at = start + size
+            pieces.append(data[start:at])
+        if into is not None:
+            into.feed(b"".join(pieces))
+        return at
 
     def _begin(self, head: bytes) -> bool:
         """A frame begins; true when it goes past h2."""
@@ -196,6 +259,16 @@ class _Protocol(Limited):
             if stream:
                 frames += b"\0\0\4\x08\0" + struct.pack(">I", stream_id) + update
             self._transport.write(frames)
+
+    def pause_reading(self) -> None:
+        """Take nothing from the connection for now."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take what comes again."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def abort(self) -> None:
         """The other end does not keep to the protocol."""
@@ -240,6 +313,11 @@ def bulk(stream: "Any") -> Bulk:
     return taken
 
 
+def framed(message: bytes) -> bytes:
+    """A gRPC message as it is on the wire."""
+    return len(message).to_bytes(_PREFIX.size, "big") + message
+
+
 async def send_raw(stream: "Any", data: bytes) -> None:
     """Send bytes that are whole gRPC messages already; never none: an empty frame is taken for the end."""
     with stream._wrapper:
@@ -254,4 +332,4 @@ async def reason(stream: "Any") -> None:
     await stream.recv_trailing_metadata()
 
 
-__all__ = ["LOST", "WINDOW", "Bulk", "Channel", "GRPCError", "bulk", "reason", "send_raw"]
+__all__ = ["LOST", "WINDOW", "Bulk", "Channel", "GRPCError", "bulk", "framed", "reason", "send_raw"]

@@ -35,6 +35,7 @@ _STAT, _REQ, _DATA, _FIN, _ERR = (
 )
 _PIECE = 1 << 20  # bytes of content in a packet
 _FEW, _MORE_SECONDS = 64, 0.002  # packets that are not worth a thread's while, and how long more are waited for
+_NEARLY = 8 << 10  # bytes: for so little of a list nobody waits
 _STATS = 256  # paths that are sent in one go
 # Go's os.FileMode (package io/fs): its type bits, and where POSIX has them
 _DIR, _LINK, _DEVICE, _PIPE, _SOCKET, _CHARACTER = 1 << 31, 1 << 27, 1 << 26, 1 << 25, 1 << 24, 1 << 21
@@ -109,17 +110,27 @@ class Fetch:
 
     async def _take(self, stream: "Any", incoming: channel.Bulk, asking: "asyncio.Task[None]") -> None:
         finished = told = few = False
+        if self.receiver.known and await self._lists_the_same(stream, incoming):
+            self.receiver.unchanged()
         while True:
+            if self.receiver.complete and not told:
+                told = True
+                self._asked.put_nowait(None)
+                await asking
+                await stream.send_message(Packet(type=_FIN), end=True)
             with stream._wrapper:  # ends with the stream or the connection
                 if few:  # the client sends its list path by path: going to a thread for each would cost more than it
-                    await asyncio.sleep(_MORE_SECONDS)
+                    await incoming.gather(_MORE_SECONDS)
                 messages = await incoming.next()
             if not messages:
                 if not finished:
                     await channel.reason(stream)
                     raise SystemFailure("the client ended the transfer of its files early")
                 return
-            batch = await self.engine.thread(self._work, messages)
+            if self.receiver.complete:  # no file is left to write
+                batch = self._work(messages)
+            else:
+                batch = await self.engine.thread(self._work, messages)
             incoming.used()
             few = len(messages) < _FEW and not batch.wanted and not self.receiver.complete
             if batch.error is not None:
@@ -128,19 +139,28 @@ class Fetch:
             if batch.wanted:
                 self._asked.put_nowait(batch.wanted)
             self._tell()
-            if self.receiver.complete and not told:
-                told = True
-                self._asked.put_nowait(None)
-                await asking
-                await stream.send_message(Packet(type=_FIN), end=True)
+
+    async def _lists_the_same(self, stream: "Any", incoming: channel.Bulk) -> bool:
+        """Whether what comes is the list that is known, to its end. If not, all of it is still to come."""
+        known, at = self.receiver.known, 0
+        while at < len(known):
+            with stream._wrapper:
+                if len(known) - at > _NEARLY:
+                    await incoming.gather(_MORE_SECONDS)
+                piece = await incoming.raw(len(known) - at)
+            if not piece or not known.startswith(piece, at):
+                incoming.give_again(known[:at] + piece)
+                return False
+            at += len(piece)
+            incoming.used()
+        return True
 
     async def _ask(self, stream: "Any") -> None:
         """A task of its own: where the client takes no more requests, we must still read what it sends."""
         while (numbers := await self._asked.get()) is not None:
             out = bytearray()
             for number in numbers:
-                packet = Packet(type=_REQ, ID=number).SerializeToString()
-                out += len(packet).to_bytes(5, "big") + packet
+                out += channel.framed(Packet(type=_REQ, ID=number).SerializeToString())
             await channel.send_raw(stream, bytes(out))
 
     def _tell(self, *, done: bool = False) -> None:
@@ -162,10 +182,12 @@ class Fetch:
             if packet.type == _DATA:
                 receiver.piece(packet.ID, packet.data)
             elif packet.type == _STAT and packet.HasField("stat"):
+                receiver.heard(channel.framed(message))
                 if receiver.entry(self._number, _entry(packet.stat)):
                     batch.wanted.append(self._number)
                 self._number += 1
             elif packet.type == _STAT:
+                receiver.heard(channel.framed(message))
                 receiver.listed()
             elif packet.type == _FIN:
                 batch.finished = True

@@ -23,6 +23,16 @@ class Tunnel(asyncio.Transport):
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._queued = 0
         self._closing = False
+        self._reading = asyncio.Event()
+        self._reading.set()
+
+    def pause_reading(self) -> None:
+        """Leave what comes with the stream."""
+        self._reading.clear()
+
+    def resume_reading(self) -> None:
+        """Take it again."""
+        self._reading.set()
 
     def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
         """Queue bytes for the client."""
@@ -70,6 +80,7 @@ class Tunnel(asyncio.Transport):
 
     async def _receive(self) -> None:
         async for message in self._stream:
+            await self._reading.wait()
             self._protocol.data_received(message.data)
 
 

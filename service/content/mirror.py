@@ -4,10 +4,12 @@
     <folder>/<key>/<slot>/about   who it is, and a lock that its user holds
     <folder>/<key>/<slot>/new     files that are still arriving
     <folder>/<key>/<slot>/sums    what COPY has found in the tree since something in it was changed last
+    <folder>/<key>/<slot>/list    what the client has listed, where the tree is just that (`client_list`)
 
-What a copy holds is known from its files alone (mode, size, time of change, link): nothing must be kept in step with
-them, so a transfer may be cut off at any moment. A file is never changed, only replaced; so copies of one directory
-share their files by hard links. The client is not trusted: nothing is written outside the tree, whatever it says.
+What a copy holds is known from its files (mode, size, time of change, link), so a transfer may be cut off at any
+moment. A client that lists the same as the last time is believed to have the same: no file is looked at then. A file is
+never changed, only replaced; so copies of one directory share their files by hard links. The client is not trusted:
+nothing is written outside the tree, whatever it says.
 
 Files are hashed as they arrive, and carry their sum as an attribute: they are not read again to find out whether a step
 is in the cache. Sums count in the boot in which they were made; nobody knows what a power cut has left of a file.
@@ -21,7 +23,7 @@ import stat
 import time
 
 from service import jsontext
-from service.content import copying
+from service.content import client_list, copying
 from service.errors import InvalidParameter, SystemFailure
 from service.kernel import pidfd
 from service.kernel.tree import remove_tree
@@ -230,7 +232,8 @@ def collect(folder: str) -> None:
 
 
 class Receiver:
-    """Brings a copy up to date: `entry` for every path the client lists, `listed` after the last, `piece` for content.
+    """Brings a copy up to date: `entry` for every path the client lists, `listed` after the last, `piece` for content;
+    or `unchanged` alone, when the client's list is the one that is `known`. `finish` when all is there.
 
     Everything blocks. `busy` is held by whoever calls: a call may go on after the build that asked for it has ended.
     Raises InvalidParameter for what no honest client sends.
@@ -244,6 +247,7 @@ class Receiver:
         self._others = mirror.siblings()
         self._seen: dict[str, set[str]] = {"": set()}  # directories listed so far, and what each holds
         self._files: set[str] = set()  # regular files listed so far
+        self._shared: set[int] = set()  # inodes with several names, of the files that stay
         self._directories: list[Entry] = []
         self._links: list[Entry] = []
         # content that was asked for: descriptor (or -1), what it is, and its sum so far
@@ -252,14 +256,38 @@ class Receiver:
         self._changed = False
         self._last = b""
         self._listed = False
+        known = client_list.read(mirror.place)
+        # The list that the tree was made by, as `heard` was told it; empty when there is none
+        self.known = known[1] if known is not None else b""
+        self._known_size = known[0] if known is not None else 0
+        self._unchanged = False
+        self._heard = bytearray()
+        self._exact = True  # whether the files are as the client listed them
 
     @property
     def complete(self) -> bool:
         """Whether nothing is missing any more."""
         return self._listed and not self._open
 
+    def unchanged(self) -> None:
+        """The client's list is what is `known`, to its end: there is nothing to do."""
+        self._unchanged = self._listed = True
+        self.size = self._known_size
+
+    def heard(self, told: bytes) -> None:
+        """A part of the client's list as it came: what is to be `known` next time."""
+        if len(self._heard) <= client_list.MOST:
+            self._heard += told
+
+    def _forget(self) -> None:
+        """To be called before anything is done that a list asks for: the tree may not be what the known one says."""
+        if self.known:
+            self.known = b""
+            client_list.forget(self.mirror.place)
+
     def entry(self, number: int, entry: Entry) -> bool:
         """The next path in the client's list, its `number` counted from 0. True when its content is wanted."""
+        self._forget()
         parent, _, name = entry.path.rpartition("/")
         order = entry.path.encode("utf-8", "surrogateescape").replace(b"/", b"\0")
         known = self._seen.get(parent)
@@ -305,19 +333,27 @@ class Receiver:
             return False
         self._files.add(entry.path)
         self.size += entry.size
-        if _same(path, entry):
+        if (there := _same(path, entry)) is not None and self._is_own(there):
             return False
         self._change()
         if _is(path, stat.S_IFDIR):
             _clear(path)
         for other in self._others:
-            if _same(f"{other}/{entry.path}", entry) and self._share(f"{other}/{entry.path}", path, entry):
+            if _same(f"{other}/{entry.path}", entry) is not None and self._share(f"{other}/{entry.path}", path, entry):
                 return False
         self._open[number] = (-1, entry, hashlib.sha256())
         if not entry.size:
             self._finish(number)
             return False
         return True
+
+    def _is_own(self, there: os.stat_result) -> bool:
+        """Whether no other path of the tree is this file: a hard link may have become a file of its own."""
+        if there.st_nlink == 1:
+            return True
+        is_first = there.st_ino not in self._shared
+        self._shared.add(there.st_ino)
+        return is_first
 
     def _share(self, theirs: str, path: str, entry: Entry) -> bool:
         """Have a file that another copy has; it may be replaced there at any moment, so what came is looked at."""
@@ -326,7 +362,7 @@ class Receiver:
             os.link(theirs, made, follow_symlinks=False)
         except OSError:
             return False  # it has just been replaced, or has too many links
-        if _same(made, entry):
+        if (there := _same(made, entry)) is not None and self._is_own(there):
             os.rename(made, path)
             return True
         os.unlink(made)
@@ -334,6 +370,7 @@ class Receiver:
 
     def listed(self) -> None:
         """The list is complete: what it does not name is removed."""
+        self._forget()
         self._listed = True
         for folder, names in self._seen.items():
             at = f"{self.mirror.tree}/{folder}" if folder else self.mirror.tree
@@ -368,6 +405,8 @@ class Receiver:
         fd, entry, found = self._open[number]
         if fd < 0:
             fd = self._create(number, entry, found)
+        if os.fstat(fd).st_size != entry.size:
+            self._exact = False
         _note_sum(fd, found.digest(), self._boot)
         os.fchmod(fd, stat.S_IMODE(entry.mode))
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
@@ -377,6 +416,9 @@ class Receiver:
 
     def finish(self) -> None:
         """Everything has come: hard links, and the modes and times of directories."""
+        if self._unchanged:
+            self.mirror.note(self.size)
+            return
         for entry in self._links:
             target, path = f"{self.mirror.tree}/{entry.link}", f"{self.mirror.tree}/{entry.path}"
             if not (os.path.lexists(path) and os.path.samestat(os.lstat(path), os.lstat(target))):
@@ -389,6 +431,8 @@ class Receiver:
                 os.chmod(path, stat.S_IMODE(entry.mode))
             os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
         self.mirror.note(self.size)
+        if self._heard and self._exact and len(self._heard) <= client_list.MOST:
+            client_list.keep(self.mirror.place, self.size, bytes(self._heard))
 
     def close(self) -> None:
         """Give up what has not come whole, once nobody calls any more."""
@@ -461,13 +505,14 @@ def _is(path: str, kind: int) -> bool:
         return False
 
 
-def _same(path: str, entry: Entry) -> bool:
-    """Whether the file there is the one that the client has."""
+def _same(path: str, entry: Entry) -> "os.stat_result | None":
+    """The file there, if it is the one that the client has."""
     try:
         there = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return False
-    return (there.st_mode, there.st_size, there.st_mtime_ns) == (entry.mode, entry.size, entry.mtime_ns)
+        return None
+    same = (there.st_mode, there.st_size, there.st_mtime_ns) == (entry.mode, entry.size, entry.mtime_ns)
+    return there if same else None
 
 
 def _clear(path: str) -> None:

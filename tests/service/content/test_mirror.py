@@ -79,6 +79,22 @@ def test_builds_side_by_side_have_copies_of_their_own_that_share_files(tmp_path:
     assert {copy.in_use for copy in mirror.usage(str(tmp_path))} == {False}
 
 
+def test_a_hard_link_that_has_become_a_file_of_its_own_is_fetched(tmp_path: Path) -> None:
+    """It has the same mode, size and time as what it was a link to: here, and in a copy to share with."""
+    linked, apart = [entry("f", size=4), entry("g", size=4, link="f")], [entry("f", size=4), entry("g", size=4)]
+    contents = {"f": b"data", "g": b"mole"}
+    first = mirror.acquire(str(tmp_path), "ab12", "context")
+    transfer(first, linked, contents)
+    second = mirror.acquire(str(tmp_path), "ab12", "context")
+    assert transfer(second, apart, contents) == ["g"]
+    assert transfer(first, apart, contents) == []  # of the other one
+    assert transfer(first, linked, contents) == []
+    assert transfer(first, [entry("f", size=4, mtime_ns=SECOND + 1), entry("g", size=4)], contents) == ["f"]
+    for copy, found in ((first, b"data"), (second, b"mole")):
+        assert [Path(copy.tree, name).read_bytes() for name in ("f", "g")] == [b"data", found]
+        copy.release()
+
+
 def test_parts_of_a_directory_have_copies_of_their_own_that_share_files(tmp_path: Path) -> None:
     """A build that reads .dockerignore first, then what it copies, need not fetch anything twice."""
     listed, contents = [entry("f", size=4)], {"f": b"data"}
