@@ -9,6 +9,7 @@ import asyncio
 import collections
 import os
 
+from service import timestamps
 from service.builder import configuration, instructions
 from service.builder.arguments import Arguments
 from service.builder.dockerfile import BadDockerfile, heredoc_of
@@ -91,7 +92,7 @@ async def build(
                     await asyncio.gather(task, return_exceptions=True)
                     await work.remove_containers(tell=False)
         finally:
-            await engine.thread(files.__exit__, None, None, None)
+            await build_run.finished(engine.thread(files.__exit__, None, None, None))
 
 
 class Build:
@@ -505,8 +506,10 @@ def reconcile(engine: "Engine") -> None:
             remove.remove(engine.settings, engine.store, container_id, container_id, anonymous_volumes=True)
         except NotFound:
             continue
-        except MoorageError as error:
-            engine.log(f"reconcile: container {container_id} of a build: {error.message}")
+        except (MoorageError, OSError) as error:
+            engine.log(f"reconcile: container {container_id} of a build: {error}")
+            with engine.store.write():  # the leases of the dead go next: by ours, the next process finds it
+                store.lease(engine.store, store.lease_owner(), [name], timestamps.now_ns())
     build_files.remove_leftovers(engine.settings)
 
 

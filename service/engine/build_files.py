@@ -61,14 +61,21 @@ class BuildFiles:
         self._left_out: list[str] = []
         self._making = _thread.allocate_lock()
         self._lock = -1
+        self._ended = False
         self._made = 0
 
     def __enter__(self) -> "BuildFiles":
         return self
 
     def begin(self) -> str:
-        """Make the directory, unless it is there; its path. Blocking."""
+        """Make the directory, unless it is there; its path. Blocking.
+
+        Raises SystemFailure after the build's end: a thread that was on its way when the build was given up would make
+        what nobody takes away.
+        """
         with self._making:
+            if self._ended:
+                raise SystemFailure("the build has ended")
             if self._lock < 0:
                 os.mkdir(self.home, 0o700)
                 self._lock = os.open(self.home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -84,8 +91,9 @@ class BuildFiles:
         if self._spool is not None:
             self._spool.close()
         with self._making:
+            self._ended = True
+            remove_tree(self.home)
             if self._lock >= 0:
-                remove_tree(self.home)
                 os.close(self._lock)
 
     def folder(self) -> str:

@@ -5,6 +5,7 @@ one; nobody is told of it, and the build's lease says who removes it when the bu
 """
 
 import asyncio
+import contextlib
 
 from service import bell, ids, timestamps
 from service.engine import create, host_config, lifecycle, network_mode
@@ -54,7 +55,11 @@ async def finished(work: "Coroutine[Any, Any, Result]") -> "Result":
     try:
         return await asyncio.shield(doing)
     except asyncio.CancelledError:
-        await asyncio.gather(doing, return_exceptions=True)
+        while not doing.done():  # it may be given up by more than one
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait((doing,))
+        if not doing.cancelled():
+            doing.exception()  # seen
         raise
 
 

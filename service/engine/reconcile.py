@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from service.engine.engine import Engine
     from service.model.container import Container
+    from service.settings import Settings
 
 
 def at_start(engine: "Engine") -> None:
@@ -43,7 +44,7 @@ def at_start(engine: "Engine") -> None:
         from service.engine import volume_drivers
 
         volume_drivers.settle(settings, store)
-    left = rebooted or images.unfinished(store)
+    left = rebooted or images.unfinished(store) or _of_builds(settings)
     if left:  # first: whoever looks for layers and blobs that nobody needs forgets the leases of the dead
         from service.engine import build, commit, solve
 
@@ -112,6 +113,11 @@ def _container(engine: "Engine", container: "Container", this_boot: str) -> None
         with store.write():
             containers.set_state(store, container_id, kept=False)
         _finish(engine, container_id)
+
+
+def _of_builds(settings: "Settings") -> bool:
+    """Whether directories of builds are there: at the start of a process, of one that was killed."""
+    return any(name.startswith("build-") for name in os.listdir(settings.root + "/tmp"))
 
 
 def _finish(engine: "Engine", container_id: str) -> None:

@@ -75,7 +75,7 @@ async def solve(
         try:
             work = Solve(engine, request, session, progress, lease, files)
         except MoorageError:  # an option that nobody can read
-            await engine.thread(files.__exit__, None, None, None)
+            await build_run.finished(engine.thread(files.__exit__, None, None, None))
             raise
         try:
             try:
@@ -95,10 +95,14 @@ async def solve(
             finally:
                 await result.aclose()
         finally:
-            await engine.thread(files.__exit__, None, None, None)
-            await engine.thread(remove_tree, work.secrets)
+            await build_run.finished(engine.thread(_clear, files, work.secrets))
     if work.made:
         await engine.thread(solve_cache.trim, engine)
+
+
+def _clear(files: BuildFiles, secrets: str) -> None:
+    files.__exit__(None, None, None)
+    remove_tree(secrets)
 
 
 class Solve:
