@@ -28,7 +28,7 @@ if __name__ == "__main__":  # run by path, isolated: the project is not on sys.p
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from service import forking, jsontext
-from service.builder import ignore
+from service.builder import ignore, modes
 from service.content import copying, copying_later, extract, rootfs, squash
 from service.content.pack import Packer
 from service.content.tar import BadArchive, Source
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         destination: NotRequired[str]  # in the target, absolute; with a slash at its end where a directory is meant
         owner: NotRequired[str]  # --chown
         keeps_owner: NotRequired[bool]
-        mode: NotRequired[int]  # --chmod; -1: none
+        mode: NotRequired[str]  # --chmod; empty: none
         unhashed: NotRequired[bool]  # what is there was hashed before
         later: NotRequired[bool]  # by BuildKit's rules
         exclude: NotRequired[list[str]]  # --exclude
@@ -118,7 +118,7 @@ def unpack(_: "Job") -> None:
 
 def expand(job: "Job") -> None:
     """An archive that ADD unpacks. As with dockerd, the place that it goes to is what its links take for the root."""
-    owner = copying.owner_of(_read("etc/passwd"), _read("etc/group"), job["owner"]) if job.get("owner") else (0, 0)
+    owner = _owner(job)
     os.chroot(TARGET)
     os.chdir("/")
     folder = copying.resolved("", job["destination"]) or "/"
@@ -131,10 +131,10 @@ def expand(job: "Job") -> None:
     for name in reversed(missing):
         folder = os.path.join(folder, name)
         os.mkdir(folder, 0o755)
-        os.chown(folder, *owner)
+        os.chown(folder, *(owner or (0, 0)))
     os.chroot(folder)
     os.chdir("/")
-    extract.Extractor(Source(0), "/").run()
+    extract.Extractor(Source(0), "/", owner=owner).run()
 
 
 def make(job: "Job") -> None:
@@ -144,7 +144,7 @@ def make(job: "Job") -> None:
         if job.get("later"):
             raise ValueError(f"mkdir {job['destination']}: not a directory")
         raise ValueError(f"Cannot mkdir: {job['destination']} is not a directory")
-    owner = copying.owner_of(_read("etc/passwd"), _read("etc/group"), job["owner"]) if job.get("owner") else None
+    owner = _owner(job)
     missing = []
     while not os.path.lexists(path):
         missing.append(path)
@@ -178,24 +178,33 @@ def copy(job: "Job") -> None:
             return  # it is in the cache
         line += piece
     wanted = jsontext.loads(line)["wanted"]
-    owner: tuple[int, int] | None = (0, 0)
-    if job.get("owner"):
-        text = f"0{job['owner']}" if job.get("later") and job["owner"].startswith(":") else job["owner"]
-        owner = copying.owner_of(_read("etc/passwd"), _read("etc/group"), text)
-    elif job.get("keeps_owner"):
-        owner = None
-    copier = copying.Copier(TARGET, job["destination"], owner, job.get("mode", -1))
+    owner = _owner(job)
+    if owner is None and not job.get("keeps_owner"):
+        owner = 0, 0
+    asked = modes.parse(job["mode"]) if job.get("mode") else None
+    mode = asked.applied if asked is not None else None
+    copier = copying.Copier(TARGET, job["destination"], owner, mode)
     if job.get("later"):
         excluded = job.get("exclude")
         copier = copying_later.LaterCopier(
             TARGET,
             job["destination"],
             owner,
-            job.get("mode", -1),
+            mode,
+            made=asked.octal & 0o777 if asked is not None and asked.octal >= 0 else 0o755,
             left_out=(lambda path: ignore.leaves_out(excluded, path)) if excluded else None,
             parents=job.get("parents", False),
         )
     copying.copy_all(copier, [found[number] for number in wanted])
+
+
+def _owner(job: "Job") -> "tuple[int, int] | None":
+    """Whom --chown or a working directory's user means in the target; None: nobody was named."""
+    text = job.get("owner")
+    if not text:
+        return None
+    text = f"0{text}" if job.get("later") and text.startswith(":") else text
+    return copying.owner_of(_read("etc/passwd"), _read("etc/group"), text)
 
 
 def _read(path: str) -> bytes:

@@ -292,10 +292,16 @@ def capability(full: str) -> bytes:
 
 class Copier:
     """Copies into the tree `root` to `destination` (absolute in it). `owner`: of all that is made; None: as it was.
-    `mode`: of all that is made; -1: as it was."""
+    `mode`: the permissions of what is made, by the source's st_mode."""
 
-    def __init__(self, root: str, destination: str, owner: "tuple[int, int] | None", mode: int = -1) -> None:
-        self.root, self.destination, self.owner, self.mode = root, destination, owner, mode
+    def __init__(
+        self,
+        root: str,
+        destination: str,
+        owner: "tuple[int, int] | None",
+        mode: "Callable[[int], int] | None" = None,
+    ) -> None:
+        self.root, self.destination, self.owner, self.mode = root, destination, owner, mode or stat.S_IMODE
 
     def copy(self, wanted: "Copied") -> None:
         """Copy a file or a directory's content. Raises OSError naming a path as the Dockerfile knows it."""
@@ -309,8 +315,8 @@ class Copier:
         self._parents(os.path.dirname(target), "failed to create new directory: ")
         self._entry(source, target, {})
 
-    def _parents(self, path: str, failing: str) -> None:
-        """Make a directory and those above it where they are missing. `failing`: how an error begins."""
+    def _parents(self, path: str, failing: str, mode: int = 0o755) -> None:
+        """Make a directory and those above it where they are missing, with `mode`. `failing`: how an error begins."""
         missing = []
         while not os.path.lexists(path):
             missing.append(path)
@@ -318,15 +324,15 @@ class Copier:
         if not os.path.isdir(path):
             raise NotADirectoryError(_ENOTDIR, f"{failing}mkdir {path[len(self.root) :]}: not a directory")
         for folder in reversed(missing):
-            os.mkdir(folder, 0o755)
-            os.chmod(folder, 0o755)  # noqa: S103 - what dockerd gives a directory that no source describes
+            os.mkdir(folder)
+            os.chmod(folder, mode)
             os.chown(folder, *(self.owner or (0, 0)))
 
     def _directory(self, source: str, target: str) -> None:
         fresh = not os.path.lexists(target)
         self._parents(target, "failed to copy directory: ")
-        if fresh and self.mode >= 0:
-            os.chmod(target, self.mode)
+        if fresh and self.mode is not stat.S_IMODE:
+            os.chmod(target, self.mode(stat.S_IFDIR | 0o755))
         seen: dict[tuple[int, int], str] = {}
         folders: list[tuple[str, os.stat_result]] = []
         for full, name in below(source):
@@ -379,8 +385,8 @@ class Copier:
             os.setxattr(target, _CAPABILITY, kept, follow_symlinks=False)
         if self.owner is not None:
             os.chown(target, *self.owner, follow_symlinks=False)
-        if self.mode >= 0 and not is_link:
-            os.chmod(target, self.mode)
+        if self.mode is not stat.S_IMODE and not is_link:
+            os.chmod(target, self.mode(status.st_mode))
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
 
 

@@ -19,21 +19,23 @@ _ENOTDIR, _EISDIR = 20, 21
 
 
 class LaterCopier(Copier):
-    """`left_out`: whether a path (relative to what is copied, or a file's name) stays behind; `parents`: the
-    directories above a source are made below the destination, with its attributes."""
+    """`made`: the permissions of directories that no source describes; `left_out`: whether a path (relative to what is
+    copied, or a file's name) stays behind; `parents`: the directories above a source are made below the destination,
+    with its attributes."""
 
     def __init__(
         self,
         root: str,
         destination: str,
         owner: "tuple[int, int] | None",
-        mode: int = -1,
+        mode: "Callable[[int], int] | None" = None,
         *,
+        made: int = 0o755,
         left_out: "Callable[[str], bool] | None" = None,
         parents: bool = False,
     ) -> None:
         super().__init__(root, destination, owner, mode)
-        self.left_out, self.parents = left_out, parents
+        self.made, self.left_out, self.parents = made, left_out, parents
 
     def copy(self, wanted: Copied) -> None:
         """Copy a file or a directory's content. Raises OSError naming a path as the Dockerfile knows it."""
@@ -52,7 +54,7 @@ class LaterCopier(Copier):
             place, top = f"{place}/{part}", f"{top}/{part}"
             target = resolved(self.root, place)
             if not os.path.lexists(target):
-                self._parents(os.path.dirname(target), "")
+                self._parents(os.path.dirname(target), "", self.made)
                 os.mkdir(target)
                 self._attributes(resolved(wanted.root, top), target, os.stat(resolved(wanted.root, top)))
         self._one(wanted, place + "/")
@@ -62,7 +64,7 @@ class LaterCopier(Copier):
         target = resolved(self.root, destination)
         if stat.S_ISDIR(os.lstat(source).st_mode):
             if destination.endswith("/"):
-                self._parents(target, "")
+                self._parents(target, "", self.made)
             self._directory(source, target)
             return
         name = os.path.basename(wanted.path)
@@ -70,21 +72,21 @@ class LaterCopier(Copier):
             return
         if destination.endswith("/") or os.path.isdir(target):
             target = f"{target}/{name}"
-        self._parents(os.path.dirname(target), "")
+        self._parents(os.path.dirname(target), "", self.made)
         self._entry(source, target, {})
 
     def _directory(self, source: str, target: str) -> None:
         fresh = not os.path.lexists(target)
         if not fresh and not os.path.isdir(target):
             raise NotADirectoryError(_ENOTDIR, f"cannot copy to non-directory: {target[len(self.root) :]}")
-        self._parents(target, "")
+        self._parents(target, "", self.made)
         seen: dict[tuple[int, int], str] = {}
         folders: list[tuple[str, os.stat_result]] = [(target, os.stat(source))] if fresh else []
         for full, name in copying.below(source):
             if self.left_out is not None and self.left_out(name):
                 continue
             if self.left_out is not None and not os.path.isdir(os.path.dirname(f"{target}/{name}")):
-                self._parents(os.path.dirname(f"{target}/{name}"), "")
+                self._parents(os.path.dirname(f"{target}/{name}"), "", self.made)
             status = self._entry(full, f"{target}/{name}", seen)
             if stat.S_ISDIR(status.st_mode):
                 folders.append((f"{target}/{name}", status))
@@ -103,7 +105,7 @@ class LaterCopier(Copier):
         is_link = stat.S_ISLNK(status.st_mode)
         os.chown(target, *(self.owner or (status.st_uid, status.st_gid)), follow_symlinks=False)
         if not is_link:
-            os.chmod(target, self.mode if self.mode >= 0 else stat.S_IMODE(status.st_mode))
+            os.chmod(target, self.mode(status.st_mode))
             capability = copying.capability(source)
             if capability:
                 os.setxattr(target, _CAPABILITY, capability, follow_symlinks=False)

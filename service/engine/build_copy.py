@@ -2,6 +2,7 @@
 
 import os
 
+from service.builder import modes
 from service.engine import build_files
 from service.engine.build_files import Copy, tree
 from service.errors import InvalidParameter, MoorageError, NotFound, SystemFailure
@@ -91,13 +92,14 @@ def absolute(working: str, destination: str) -> str:
     return path + "/" if destination.endswith("/") and path != "/" else path
 
 
-def mode(text: str) -> int:
-    """What --chmod says; -1 for nothing. Raises InvalidParameter."""
-    if not text:
-        return -1
-    if text.strip("01234567") or len(text) > 5 or int(text, 8) > 0o7777:
-        raise InvalidParameter(f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777")
-    return int(text, 8)
+def mode(text: str) -> str:
+    """What --chmod says, checked. Raises InvalidParameter."""
+    try:
+        if text:
+            modes.parse(text)
+    except modes.BadMode as error:
+        raise InvalidParameter(str(error)) from None
+    return text
 
 
 def _hash(hashes: "list[str]") -> str:

@@ -192,12 +192,12 @@ class BuildFiles:
             remove_tree(f"{folder}/{os.path.basename(path)}")
 
     async def extract(self, target: "Tree", destination: str, path: str, folder: str = "", *, owner: str = "") -> None:
-        """Extract an archive of the context (or of `folder`) into a directory of the target, which is made `owner`'s
-        (user[:group]) where it is missing."""
+        """Extract an archive of the context (or of `folder`) into a directory of the target. `owner` (user[:group]): of
+        what is made; empty: as the archive says."""
         file = self.open(path, folder)
         try:
             job: Job = {"do": "extract", "staging": self.staging, "target": target, "destination": destination}
-            job["owner"] = owner
+            job["owner"], job["later"] = owner, bool(owner)
             await self._fed(job, _pieces(self.engine, file))
         finally:
             os.close(file)
