@@ -14,6 +14,7 @@ from compat_api import errors
 from compat_api.buildkit.history import History
 from compat_api.buildkit.progress import Progress
 from compat_api.buildkit.session import Sessions
+from service.engine import solve_cache
 from service.errors import Conflict, MoorageError, NotFound
 
 TYPE_CHECKING = False
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from service.engine.solving import Progress as Told
 
 _WAIT = 10.0  # seconds that calls wait for the build they belong to
+_REST = 1.0  # seconds after a build that its client has for itself, and perhaps the next one
 _REMEMBERED = 30.0  # seconds that the progress of a build which has ended can still be asked for
 
 
@@ -148,6 +150,8 @@ class Builds:
         self._images: dict[str, Image] = {}  # of all builds, by the id of their result
         self._changed = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
+        self._cleaning: asyncio.Task[None] | None = None
+        self._made = False  # whether a build has made something since it was looked what is too much
 
     @contextlib.asynccontextmanager
     async def run(self, request: "control.SolveRequest") -> "AsyncIterator[Build]":
@@ -184,8 +188,29 @@ class Builds:
             except Exception as error:  # noqa: BLE001 - the build is made; its client must not hear of this
                 errors.report(error)
         finally:
+            if build.making or build.leaving:
+                self._clean_up()
             self.engine.held -= 1
             asyncio.get_running_loop().call_later(_REMEMBERED, self._running.pop, build.ref, None)
+
+    def _clean_up(self) -> None:
+        """Remove what is too much, behind the answers: once for all builds that end meanwhile."""
+        self._made = True
+        if self._cleaning is None:
+            self.engine.held += 1
+            self._cleaning = asyncio.create_task(self._clean(), name="clean-up after builds")
+
+    async def _clean(self) -> None:
+        try:
+            while self._made:
+                await asyncio.sleep(_REST)
+                self._made = False
+                await self.engine.thread(solve_cache.trim, self.engine)
+        except Exception as error:  # noqa: BLE001 - no client waits for this; the next build tries again
+            errors.report(error)
+        finally:
+            self._cleaning = None
+            self.engine.held -= 1
 
     def has(self, ref: str) -> bool:
         """Whether a build of that name goes on, or has just ended."""

@@ -38,6 +38,7 @@ _LONGEST = WINDOW // 2  # bytes of the longest message: one longer than the wind
 _GIVE_BACK = 1 << 20  # bytes that are used before the client is told: a frame per packet would cost as much as it saves
 _DATA, _HEAD = 0, struct.Struct(">IBI")  # of a frame: its length and type, its flags, and its stream
 _SHORT = 4096  # bytes of a frame that are copied rather than handed on by themselves
+_TOGETHER = 64 << 10  # bytes that are written before they go out in the middle of a turn
 _PREFIX = struct.Struct(">BI")  # of a gRPC message: whether it is compressed, and its length
 
 
@@ -143,12 +144,48 @@ class Bulk:
             self._owed = left
 
 
+class _Together(asyncio.Transport):
+    """What is written in one turn of the loop goes out together: grpclib writes the header, the message and the end of
+    an answer one by one, and each would wake the client."""
+
+    def __init__(self, transport: "Any") -> None:
+        super().__init__()
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._pieces: list[bytes] = []
+        self._size = 0
+        for name in ("is_closing", "pause_reading", "resume_reading", "get_extra_info", "abort"):
+            setattr(self, name, getattr(transport, name))
+
+    def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
+        """Send soon; at once what is much."""
+        if not self._pieces:
+            self._loop.call_soon(self.send)
+        self._pieces.append(bytes(data))
+        self._size += len(data)
+        if self._size > _TOGETHER:
+            self.send()
+
+    def send(self) -> None:
+        """Send what was written."""
+        data, self._size = b"".join(self._pieces), 0
+        self._pieces.clear()
+        if data and not self.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Send what was written, and end."""
+        self.send()
+        self._transport.close()
+
+
 class Limited(H2Protocol):
     """grpclib's protocol, where a message has a largest size: it is put together in memory."""
 
     def connection_made(self, transport: "BaseTransport") -> None:
         """As grpclib's."""
-        super().connection_made(transport)
+        self._together = _Together(transport)
+        super().connection_made(self._together)
         made = self.connection.create_stream
 
         def create_stream(**keywords: "Any") -> "Any":
@@ -167,13 +204,19 @@ class Limited(H2Protocol):
 
         self.connection.create_stream = create_stream  # type: ignore[method-assign]  # its one place to make them
 
+    def dismiss(self) -> None:
+        """Tell the other end that what it says next was not heard (GOAWAY). The connection is then to be closed."""
+        self.connection._connection.close_connection()
+        self.connection.flush()
+        self._together.send()
+
 
 class _Protocol(Limited):
     """With a way past h2 for `Bulk` streams."""
 
     def connection_made(self, transport: "BaseTransport") -> None:
         super().connection_made(transport)
-        self._transport: Any = transport
+        self._transport = self._together
         self._bulk: dict[int, Bulk] = {}
         self._head = bytearray()
         self._left = 0  # bytes that the current frame still has

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from compat_api.buildkit import channel
 from compat_api.buildkit.wire.filesync_pb2 import Packet, Stat
 from service.content import mirror
+from service.engine import build_run
 from service.errors import SystemFailure
 
 TYPE_CHECKING = False
@@ -102,10 +103,12 @@ class Fetch:
             asking = asyncio.create_task(self._ask(stream), name="file requests")
             try:
                 await self._take(stream, incoming, asking)
+            except BaseException:
+                await build_run.finished(self.engine.thread(self.receiver.close))
+                raise
             finally:
                 asking.cancel()
-                await self.engine.thread(self.receiver.close)
-        await self.engine.thread(self.receiver.finish)
+        await build_run.finished(self.engine.thread(self.receiver.finish))  # or else others could have the copy
         self._tell(done=True)
 
     async def _take(self, stream: "Any", incoming: channel.Bulk, asking: "asyncio.Task[None]") -> None:
@@ -123,7 +126,7 @@ class Fetch:
                     await incoming.gather(_MORE_SECONDS)
                 messages = await incoming.next()
             if not messages:
-                if not finished:
+                if not (finished and told):
                     await channel.reason(stream)
                     raise SystemFailure("the client ended the transfer of its files early")
                 return

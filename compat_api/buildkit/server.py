@@ -76,8 +76,7 @@ class Services:
         asked = -1
         while not await connection.closed_within(self._window):
             if not protocol.processor.streams and protocol.connection.streams_started == asked:
-                protocol.connection._connection.close_connection()  # GOAWAY: what it says next was not heard
-                protocol.connection.flush()
+                protocol.dismiss()
                 return
             asked = protocol.connection.streams_started
 

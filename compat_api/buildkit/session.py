@@ -89,16 +89,18 @@ class Session:
         folder = engine.settings.mirrors
         key = hashlib.sha256(repr((self.shared_key or self.id, name)).encode()).hexdigest()[:24]
         part = hashlib.sha256(repr((include, exclude, follow)).encode()).hexdigest()[:24]
-        copy = await _kept(engine.thread(mirror.acquire, folder, key, name, part), mirror.Mirror.release)
+        receiver = await _kept(engine.thread(_receiver, folder, key, name, part), lambda made: made.mirror.release())
+        copy = receiver.mirror
         try:
-            receiver = await engine.thread(mirror.Receiver, copy)
             with self._errors():
                 fetch = filesync.Fetch(engine, receiver, transferred)
                 await fetch.run(self.calls, filesync.wanted(name, include, exclude, follow))
             yield copy.tree
         finally:
-            keep = bool(self.shared_key)  # without one, nobody can come back to it
-            await asyncio.shield(engine.thread(_done_with, folder, copy, keep))
+            if self.shared_key:
+                copy.release()
+            else:  # nobody can come back to it
+                await asyncio.shield(engine.thread(lambda: copy.release(keep=False)))
 
     async def send_tree(
         self, number: int, folder: str, transferred: "Transferred | None" = None, *, moment_ns: "int | None" = None
@@ -211,9 +213,14 @@ async def _kept(work: "Any", undo: "Callable[[Any], object]") -> "Any":
         raise
 
 
-def _done_with(folder: str, copy: mirror.Mirror, keep: bool) -> None:
-    copy.release(keep=keep)
-    mirror.collect(folder)
+def _receiver(folder: str, key: str, name: str, part: str) -> mirror.Receiver:
+    """What brings a copy up to date that is ours. Blocking."""
+    copy = mirror.acquire(folder, key, name, part)
+    try:
+        return mirror.Receiver(copy)
+    except BaseException:
+        copy.release()
+        raise
 
 
 def json_quoted(text: str) -> str:

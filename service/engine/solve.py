@@ -96,8 +96,6 @@ async def solve(
                 await result.aclose()
         finally:
             await build_run.finished(engine.thread(_clear, files, work.secrets))
-    if work.made:
-        await engine.thread(solve_cache.trim, engine)
 
 
 def _clear(files: BuildFiles, secrets: str) -> None:

@@ -7,6 +7,7 @@ import fcntl
 import os
 
 from service import bell, daemon_json, timestamps
+from service.content import mirror
 from service.engine import layers as engine_layers
 from service.errors import MoorageError
 from service.kernel.tree import remove_tree
@@ -217,7 +218,9 @@ def is_used(engine: "Engine", row: "CacheRow") -> bool:
 
 
 def trim(engine: "Engine") -> None:
-    """Remove what was least recently used, until no more is kept than daemon.json says (builder.gc), or 10 GiB."""
+    """Remove what was least recently used, until no more is kept than daemon.json says (builder.gc), or 10 GiB; and
+    mirrors that nobody has used for long."""
+    mirror.collect(engine.settings.mirrors)
     try:
         most = daemon_json.read(engine.settings.daemon_json).build_cache or KEPT_AT_MOST
     except MoorageError as error:  # told to who makes something new; what is there is only cleared up

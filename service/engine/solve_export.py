@@ -202,16 +202,28 @@ def _register(
     engine: "Engine", result: "Result", layers: "Sequence[LayerRow]", config: bytes, names: "list[Reference]"
 ) -> "ImageRow":
     row = image_row(config, layers)
-    with engine.store.write():
-        fresh = store.insert(engine.store, row, [layer.chain_id for layer in layers])
-        result.solve.lease.hold(row.id)
-        if fresh:
-            image_events.record(engine.store, "create", row, row.id)
-        for name in names:
-            store.tag(engine.store, name.stored, row.id, timestamps.now_ns())
-            image_events.record(engine.store, "tag", row, name.familiar)
+    while True:
+        known = _is_known(engine, row, names)
+        with engine.store.write(durable=not known):  # nobody waits for the disk where nothing is new
+            if known and not _is_known(engine, row, names):
+                continue  # somebody has removed it meanwhile
+            fresh = store.insert(engine.store, row, [layer.chain_id for layer in layers])
+            result.solve.lease.hold(row.id)
+            if fresh:
+                image_events.record(engine.store, "create", row, row.id)
+            for name in names:
+                store.tag(engine.store, name.stored, row.id, timestamps.now_ns())
+                image_events.record(engine.store, "tag", row, name.familiar)
+        break
     bell.ring(engine.settings.bell)
     return row
+
+
+def _is_known(engine: "Engine", row: "ImageRow", names: "list[Reference]") -> bool:
+    """Whether the image is here by all of these names."""
+    if not store.exists(engine.store, row.id):
+        return False
+    return {name.stored for name in names} <= set(store.tags_of(engine.store, row.id))
 
 
 async def _archive(

@@ -505,6 +505,20 @@ def test_disk_usage_and_prune(buildx: Buildx) -> None:
     buildx.build("-t", "du", "ctx")
 
 
+def test_directories_that_nobody_has_built_for_long_are_forgotten(buildx: Buildx, moorage: Instance) -> None:
+    (buildx.folder / "rare").mkdir()
+    (buildx.folder / "rare" / "Dockerfile").write_text("FROM busybox\nCOPY Dockerfile /\n")
+    known = set(Path(moorage.root, "mirrors").glob("*/*/tree"))
+    buildx.build("-t", "rare", "rare")
+    rare = set(Path(moorage.root, "mirrors").glob("*/*/tree")) - known
+    assert rare
+    for tree in rare:
+        os.utime(tree.parent / "about", (10**9, 10**9))
+    buildx.build("-t", "du", "ctx")
+    moorage.until(lambda: not any(tree.exists() for tree in rare), 30, "what nobody uses is kept")
+    assert known <= set(Path(moorage.root, "mirrors").glob("*/*/tree"))
+
+
 BAKE = """\
 group "default" { targets = ["a", "b"] }
 target "a" {

@@ -185,6 +185,25 @@ async def test_a_list_that_is_broken_off_leaves_nothing_to_believe(tmp_path: Pat
     assert await fetch(tmp_path, Files(*stats)) == before
 
 
+async def test_a_client_that_is_done_too_early_has_sent_nothing(tmp_path: Path) -> None:
+    """It says so itself, without waiting for us."""
+
+    class Hasty(Files):
+        async def serve(self, stream: Any) -> None:
+            for told in self.stats:
+                await stream.send_message(Packet(stat=told))
+            await stream.send_message(Packet())
+            await stream.send_message(Packet(type=Packet.PACKET_FIN))
+
+    stats = plain()
+    with pytest.raises(SystemFailure, match="the client ended the transfer of its files early"):
+        await fetch(tmp_path, Hasty(*stats))
+    assert not lists(tmp_path)
+    files = Files(*stats)
+    assert (await fetch(tmp_path, files)).keys() == {told.path for told in stats}
+    assert "z" in files.asked
+
+
 async def test_a_file_that_did_not_come_as_it_was_listed_is_asked_for_again(tmp_path: Path) -> None:
     """The client's user wrote to it while it was sent."""
 
