@@ -273,11 +273,15 @@ def tag(engine: "Engine", name: str, target: Reference) -> None:
 
     if target.familiar_repository == "sha256":
         raise InvalidParameter("refusing to create an ambiguous tag using digest algorithm as name")
-    is_known = store.by_reference(engine.store, target.stored) == resolve(engine, name)
-    with engine.store.write(durable=not is_known):
-        image = find(engine, name)
-        store.tag(engine.store, target.stored, image.id, timestamps.now_ns())
-        image_events.record(engine.store, "tag", image.row, target.familiar)
+    while True:
+        is_known = store.by_reference(engine.store, target.stored) == resolve(engine, name)
+        with engine.store.write(durable=not is_known):
+            image = find(engine, name)
+            if is_known and store.by_reference(engine.store, target.stored) != image.id:
+                continue  # somebody has moved the name meanwhile
+            store.tag(engine.store, target.stored, image.id, timestamps.now_ns())
+            image_events.record(engine.store, "tag", image.row, target.familiar)
+        break
     bell.ring(engine.settings.bell)
 
 
