@@ -8,6 +8,7 @@ import base64
 import uuid
 
 from compat_api.buildkit import frontend, outputs
+from compat_api.buildkit.session import no_agent
 from compat_api.buildkit.wire import control_pb2 as control
 from service import jsontext
 from service.content.registry_credentials import Credentials
@@ -94,7 +95,7 @@ class Posted:
     def ssh(self, id: str, path: str) -> "AbstractAsyncContextManager[None]":
         """The client's agent."""
         if self._session is None:
-            raise NotFound("the client forwards no agent")
+            raise NotFound(no_agent(id))
         return self._session.ssh(id, path)
 
     async def credentials(self, host: str) -> Credentials:

@@ -164,12 +164,12 @@ class Session:
         """The client's agent behind a Unix socket at `path`: each connection is a stream to the client."""
         name = id or "default"
         if not self.offers(_AGENT):
-            raise NotFound(f"no SSH key {json_quoted(name)} forwarded from the client")
+            raise NotFound(no_agent(name))
         with self._errors():
             try:
                 await self.calls.ask(_AGENT, attachable.CheckAgentRequest(ID=name), attachable.CheckAgentResponse)
             except GRPCError as error:
-                raise NotFound(error.message or f"no SSH key {json_quoted(name)} forwarded from the client") from None
+                raise NotFound(error.message or no_agent(name)) from None
         server = await asyncio.start_unix_server(lambda *ends: self._forward(name, *ends), path)
         os.chmod(path, 0o600)
         try:
@@ -221,6 +221,11 @@ def _receiver(folder: str, key: str, name: str, part: str) -> mirror.Receiver:
     except BaseException:
         copy.release()
         raise
+
+
+def no_agent(id: str) -> str:
+    """What BuildKit says where a client forwards no agent of this id."""
+    return f"no SSH key {json_quoted(id or 'default')} forwarded from the client"
 
 
 def json_quoted(text: str) -> str:

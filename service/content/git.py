@@ -1,6 +1,8 @@
 """A git repository as a directory: git's command line (its program must be installed). Synchronous."""
 
 import os
+import re
+import shlex
 from urllib.parse import urlsplit
 
 from service.errors import InvalidParameter, NotFound, SystemFailure
@@ -12,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from service.settings import Settings
 
+_BY_SSH = re.compile(r"ssh://|[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:")
 _SHORTEST = 7  # signs of a commit's hash that say which it is
 _NOT_SHALLOW = (
     "does not support shallow",
@@ -28,6 +31,11 @@ def is_repository(place: str) -> bool:
     return url.startswith(("git://", "github.com/", "git@", "ssh://"))
 
 
+def is_by_ssh(place: str) -> bool:
+    """Whether a repository is reached by ssh: `ssh://…`, or `user@host:path` as scp has it."""
+    return bool(_BY_SSH.match(place))
+
+
 def fetched(
     settings: "Settings",
     checkout: str,
@@ -37,12 +45,14 @@ def fetched(
     keeps_git: bool = False,
     commit: str = "",
     authorization: str = "",
+    agent: str = "",
 ) -> str:
     """Fetch `URL#reference:directory` into the empty directory `checkout`; where that directory is.
 
     `home` stands for the user's; `keeps_git`: the directory .git stays; `commit`: what the reference has to be, or how
-    that begins; `authorization`: the header of that name for the repository's host. Raises NotFound for a reference
-    that is not there, InvalidParameter, SystemFailure with git's words.
+    that begins; `authorization`: the header of that name for the repository's host; `agent`: the socket of the only
+    agent that ssh may ask for keys. Raises NotFound for a reference that is not there, InvalidParameter, SystemFailure
+    with git's words.
     """
     url, _, part = place.partition("#")
     reference, _, folder = part.partition(":")
@@ -58,6 +68,8 @@ def fetched(
         "GIT_PROTOCOL_FROM_USER": "0",
         "GIT_CONFIG_NOSYSTEM": "1",
         "HOME": home,
+        "GIT_SSH_COMMAND": _ssh(f"{home}/known_hosts"),
+        **({"SSH_AUTH_SOCK": agent} if agent else {}),
     }
     if authorization:  # not among the arguments, which everybody can see
         parts = urlsplit(url)
@@ -84,6 +96,20 @@ def fetched(
     if not os.path.isdir(chosen):
         raise InvalidParameter(f"error setting git context, not a directory: {folder}")
     return chosen
+
+
+def _ssh(known_hosts: str) -> str:
+    """The ssh that git runs: nothing of the user's whom the service runs as, whose home it finds without HOME.
+
+    A host that is met for the first time is believed, and has to show the same key for as long as `known_hosts` is
+    there: there is nobody to ask.
+    """
+    file = known_hosts.replace("%", "%%")
+    options = (
+        *("BatchMode=yes", "StrictHostKeyChecking=accept-new", "UpdateHostKeys=no", "LogLevel=ERROR"),
+        *("IdentityFile=none", "GlobalKnownHostsFile=/dev/null", f'UserKnownHostsFile="{file}"'),
+    )
+    return shlex.join(["ssh", "-F", "/dev/null", *(f"-o{option}" for option in options)])
 
 
 def _git(environment: "dict[str, str]", *arguments: str) -> str:

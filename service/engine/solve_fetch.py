@@ -1,6 +1,7 @@
 """What a BuildKit build fetches from the network: contexts that are not the client's, and the sources of ADD."""
 
 import base64
+import contextlib
 import hashlib
 import re
 from urllib.parse import urlsplit
@@ -66,19 +67,30 @@ async def _repository(solve: "Solve", url: str, *, keeps_git: bool, commit: str 
     checkout = solve.files.folder()
     authorization = await _authorization(solve, url) if url.startswith(("http://", "https://")) else ""
     try:
-        return await solve.thread(
-            lambda: git.fetched(
-                solve.engine.settings,
-                checkout,
-                solve.files.home,
-                url,
-                keeps_git=keeps_git,
-                commit=commit,
-                authorization=authorization,
+        async with contextlib.AsyncExitStack() as stack:
+            agent = await _agent(solve, stack) if git.is_by_ssh(url) else ""
+            return await solve.thread(
+                lambda: git.fetched(
+                    solve.engine.settings,
+                    checkout,
+                    solve.files.home,
+                    url,
+                    keeps_git=keeps_git,
+                    commit=commit,
+                    authorization=authorization,
+                    agent=agent,
+                )
             )
-        )
     except NotFound as error:
         raise SystemFailure(f"failed to load cache key: {error.message}") from None
+
+
+async def _agent(solve: "Solve", stack: "contextlib.AsyncExitStack") -> str:
+    """The socket of the client's agent, for as long as `stack` lasts. Raises NotFound when it forwards none."""
+    solve.used.agents.setdefault("default", True)
+    path = await solve.thread(solve.private_path)
+    await stack.enter_async_context(solve.session.ssh("default", path))
+    return path
 
 
 async def _authorization(solve: "Solve", url: str) -> str:

@@ -22,6 +22,7 @@ import pytest
 from tests.clients.test_buildx import Buildx
 from tests.support.instance import Instance
 from tests.support.registry import Registry
+from tests.support.ssh import Agent, need
 
 SECONDS = 120.0
 EPOCH = 1_500_000_000
@@ -382,30 +383,8 @@ def test_contexts_in_the_network(buildx: Buildx, served: Served, moorage: Instan
 # ── RUN ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Agent:
-    """A real ssh-agent with one key."""
-
-    def __init__(self, folder: Path, comment: str) -> None:
-        self.socket, self.key, self.comment = str(folder / f"{comment}.sock"), str(folder / comment), comment
-
-    def __enter__(self) -> "Agent":
-        generate = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.comment, "-f", self.key]
-        subprocess.run(generate, check=True, timeout=SECONDS)
-        self._process = subprocess.Popen(["ssh-agent", "-D", "-a", self.socket], stdout=subprocess.DEVNULL)
-        until = time.monotonic() + SECONDS
-        environment = {**os.environ, "SSH_AUTH_SOCK": self.socket}
-        while subprocess.run(["ssh-add", "-q", self.key], env=environment, capture_output=True, check=False).returncode:
-            assert time.monotonic() < until, "the agent does not answer"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(SECONDS)
-
-
 def test_real_agents_are_asked_from_a_step(buildx: Buildx, tmp_path: Path) -> None:
-    if not all(shutil.which(name) for name in ("ssh-agent", "ssh-add", "ssh-keygen")):
-        pytest.skip("no ssh-agent here")
+    need("ssh-agent", "ssh-add", "ssh-keygen")
     context = buildx.folder / "agents"
     context.mkdir()
     program = shutil.which("ssh-add") or ""
