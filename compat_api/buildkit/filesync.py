@@ -8,6 +8,7 @@ repeats it. The files themselves are the business of `service.content.mirror`; h
 import asyncio
 import os
 import stat
+import weakref
 from urllib.parse import quote_plus
 
 from google.protobuf.message import DecodeError
@@ -37,6 +38,7 @@ _STAT, _REQ, _DATA, _FIN, _ERR = (
 _PIECE = 1 << 20  # bytes of content in a packet
 _FEW, _MORE_SECONDS = 64, 0.002  # packets that are not worth a thread's while, and how long more are waited for
 _NEARLY = 8 << 10  # bytes: for so little of a list nobody waits
+_PATIENCE_SECONDS = 2.0  # in which nothing comes for another build: what it waits for is then asked for here, too
 _STATS = 256  # paths that are sent in one go
 # Go's os.FileMode (package io/fs): its type bits, and where POSIX has them
 _DIR, _LINK, _DEVICE, _PIPE, _SOCKET, _CHARACTER = 1 << 31, 1 << 27, 1 << 26, 1 << 25, 1 << 24, 1 << 21
@@ -87,12 +89,32 @@ class _Batch:
         self.error: str | None = None
 
 
+class _Turn:
+    """Who receives files of one directory of a client, for builds side by side: the others have them afterwards."""
+
+    def __init__(self) -> None:
+        self.holder: Fetch | None = None
+        self.free = asyncio.Event()
+
+    def leave(self, who: "Fetch") -> None:
+        """Let the next one."""
+        if self.holder is who:
+            self.holder = None
+            self.free.set()
+
+
+_turns: "weakref.WeakValueDictionary[str, _Turn]" = weakref.WeakValueDictionary()  # by the folder of the copies
+
+
 class Fetch:
     """Receives one directory into a copy."""
 
     def __init__(self, engine: "Engine", receiver: mirror.Receiver, transferred: "Transferred | None") -> None:
         self.engine, self.receiver, self.transferred = engine, receiver, transferred
         self._number = 0
+        self._listed = False  # the list has ended
+        self._told = False  # the client knows that we have all
+        self._turn = _turns.setdefault(receiver.mirror.directory, _Turn())
         self._asked: asyncio.Queue[list[int] | None] = asyncio.Queue()
 
     async def run(self, calls: channel.Channel, metadata: "Sequence[tuple[str, str]]") -> None:
@@ -108,25 +130,26 @@ class Fetch:
                 raise
             finally:
                 asking.cancel()
+                self._turn.leave(self)
         await build_run.finished(self.engine.thread(self.receiver.finish))  # or else others could have the copy
         self._tell(done=True)
 
     async def _take(self, stream: "Any", incoming: channel.Bulk, asking: "asyncio.Task[None]") -> None:
-        finished = told = few = False
+        finished = few = False
         if self.receiver.known and await self._lists_the_same(stream, incoming):
             self.receiver.unchanged()
         while True:
-            if self.receiver.complete and not told:
-                told = True
+            if self.receiver.complete and not self._told:
                 self._asked.put_nowait(None)
                 await asking
-                await stream.send_message(Packet(type=_FIN), end=True)
             with stream._wrapper:  # ends with the stream or the connection
-                if few:  # the client sends its list path by path: going to a thread for each would cost more than it
+                if few and self._listed:
+                    await asyncio.sleep(_MORE_SECONDS)
+                elif few:  # the client sends its list path by path: going to a thread for each would cost more than it
                     await incoming.gather(_MORE_SECONDS)
                 messages = await incoming.next()
             if not messages:
-                if not (finished and told):
+                if not (finished and self._told):
                     await channel.reason(stream)
                     raise SystemFailure("the client ended the transfer of its files early")
                 return
@@ -160,11 +183,37 @@ class Fetch:
 
     async def _ask(self, stream: "Any") -> None:
         """A task of its own: where the client takes no more requests, we must still read what it sends."""
+        waited: bool | None = None
         while (numbers := await self._asked.get()) is not None:
+            if waited is None:
+                waited = await self._take_turn()
+            if waited:
+                numbers = await self.engine.thread(self.receiver.still_wanted, numbers)
             out = bytearray()
             for number in numbers:
                 out += channel.framed(Packet(type=_REQ, ID=number).SerializeToString())
-            await channel.send_raw(stream, bytes(out))
+            if out:
+                await channel.send_raw(stream, bytes(out))
+            elif self.receiver.complete:
+                break
+        self._told = True
+        await stream.send_message(Packet(type=_FIN), end=True)
+
+    async def _take_turn(self) -> bool:
+        """Wait while another build receives files of the same directory, as long as some come: what it gets need not be
+        sent twice. Whether there was one."""
+        turn, waited = self._turn, False
+        while (other := turn.holder) is not None:
+            waited, before = True, other.receiver.bytes
+            try:
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    await turn.free.wait()
+            except TimeoutError:
+                if turn.holder is other and other.receiver.bytes == before:
+                    return True  # without a turn: its client has stopped
+        turn.holder = self
+        turn.free.clear()
+        return waited
 
     def _tell(self, *, done: bool = False) -> None:
         if self.transferred is not None:
@@ -192,6 +241,7 @@ class Fetch:
             elif packet.type == _STAT:
                 receiver.heard(channel.framed(message))
                 receiver.listed()
+                self._listed = True
             elif packet.type == _FIN:
                 batch.finished = True
             elif packet.type == _ERR:

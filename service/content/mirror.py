@@ -61,6 +61,7 @@ class Mirror:
     def __init__(self, place: str, lock: int) -> None:
         self.place, self._lock = place, lock
         self.tree, self.arriving = place + "/tree", place + "/new"
+        self.directory = os.path.dirname(place)  # of all copies of this client directory
 
     def siblings(self) -> "list[str]":
         """The trees of the other copies of the same client directory."""
@@ -338,14 +339,36 @@ class Receiver:
         self._change()
         if _is(path, stat.S_IFDIR):
             _clear(path)
-        for other in self._others:
-            if _same(f"{other}/{entry.path}", entry) is not None and self._share(f"{other}/{entry.path}", path, entry):
-                return False
+        if self._is_shared(entry, path):
+            return False
         self._open[number] = (-1, entry, hashlib.sha256())
         if not entry.size:
             self._finish(number)
             return False
         return True
+
+    def _is_shared(self, entry: Entry, path: str) -> bool:
+        """Have a file that another copy has, if there is one."""
+        for other in self._others:
+            if _same(f"{other}/{entry.path}", entry) is not None and self._share(f"{other}/{entry.path}", path, entry):
+                return True
+        return False
+
+    def still_wanted(self, numbers: "list[int]") -> "list[int]":
+        """Those of the files that were wanted which no other copy has got meanwhile. Nothing of them may have come."""
+        with self.busy:
+            self._others = self.mirror.siblings()
+            left = []
+            for number in numbers:
+                found = self._open.get(number)
+                if found is None:
+                    continue  # given up
+                _, entry, _ = found
+                if self._is_shared(entry, f"{self.mirror.tree}/{entry.path}"):
+                    del self._open[number]
+                else:
+                    left.append(number)
+            return left
 
     def _is_own(self, there: os.stat_result) -> bool:
         """Whether no other path of the tree is this file: a hard link may have become a file of its own."""

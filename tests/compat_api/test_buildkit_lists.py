@@ -276,3 +276,67 @@ async def test_windows_stay_open_for_lists_that_are_known(tmp_path: Path, monkey
     assert (await fetch(tmp_path, longer)).keys() == {*before, "last"}
     assert longer.asked == ["last"]
     assert os.listdir(tmp_path / "lib" / "mirrors")
+
+
+class Slow(Files):
+    """Sends content when it may."""
+
+    def __init__(self, *stats: Stat) -> None:
+        super().__init__(*stats)
+        self.may, self.was_asked = asyncio.Event(), asyncio.Event()
+        self.broken = False
+
+    async def serve(self, stream: Any) -> None:
+        receive = stream.recv_message
+
+        async def held_up() -> Any:
+            packet = await receive()
+            if packet is not None and packet.type == Packet.PACKET_REQ:
+                self.was_asked.set()
+                await self.may.wait()
+                if self.broken:
+                    await stream.send_message(Packet(type=Packet.PACKET_ERR, data=b"the disk is gone"))
+            return packet
+
+        stream.recv_message = held_up
+        await super().serve(stream)
+
+
+@pytest.mark.parametrize("end", ["sends", "breaks", "stops"])
+async def test_builds_side_by_side_have_what_one_of_them_receives(
+    tmp_path: Path, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filesync, "_PATIENCE_SECONDS", 0.5 if end == "stops" else 60.0)
+    stats = plain()
+    slow, others = Slow(*stats), [Files(*stats), Files(*stats, file("zz"))]
+
+    async def build(files: Files) -> "dict[str, tuple[object, ...]]":
+        served: dict[str, tuple[Served, type, type]] = {filesync.FETCH: (files.serve, Packet, Packet)}
+        async with connected(tmp_path, served) as session, session.local("context") as tree:
+            return seen(tree)
+
+    async with asyncio.timeout(SECONDS):
+        first = asyncio.create_task(build(slow))
+        await slow.was_asked.wait()
+        waiting = [asyncio.create_task(build(files)) for files in others]
+        if end != "stops":
+            await asyncio.sleep(0.3)
+            assert [files.asked for files in others] == [[], []]
+            slow.broken = end == "breaks"
+            slow.may.set()
+        found = [await task for task in waiting]
+        slow.may.set()
+        if end == "breaks":
+            with pytest.raises(SystemFailure, match="the disk is gone"):
+                await first
+        else:
+            assert await first == found[0]
+    content = {told.path for told in stats if told.size and not told.linkname}
+    if end == "sends":
+        assert (others[0].asked, others[1].asked) == ([], ["zz"])
+    elif end == "breaks":
+        asked = [*others[0].asked, *others[1].asked]
+        assert {"z", "zz"} <= set(asked) <= {*content, "zz"}
+        assert len(asked) == len(set(asked)), "what one has received, the other has from there"
+    assert found[1].pop("zz")[-1] == others[1].content(file("zz"))
+    assert found[0] == found[1] == await fetch(tmp_path / "another", Files(*stats))
