@@ -29,7 +29,7 @@ if __name__ == "__main__":  # run by path, isolated: the project is not on sys.p
 
 from service import forking, jsontext
 from service.builder import ignore, modes
-from service.content import copying, copying_later, extract, rootfs, squash
+from service.content import copying, copying_later, copying_parents, extract, rootfs, squash
 from service.content.pack import Packer
 from service.content.tar import BadArchive, Source
 from service.kernel import mount, mountns, pidfd
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
         unhashed: NotRequired[bool]  # what is there was hashed before
         later: NotRequired[bool]  # by BuildKit's rules
         exclude: NotRequired[list[str]]  # --exclude
-        parents: NotRequired[bool]  # --parents
+        parents: NotRequired[bool]  # --parents: patterns are as `copying_parents.written`, or of one file's name
         moment: NotRequired[int]  # seconds since 1970: what all files of a tar are told to be of
 
 
@@ -164,8 +164,7 @@ def copy(job: "Job") -> None:
     for number, (_, patterns) in enumerate(job["sources"]):
         for pattern in patterns:
             try:
-                content = None if job.get("unhashed") else copying.content_of
-                found += copying.found(f"/source{number}", pattern, content, deep=job.get("parents", False))
+                found += _found(job, f"/source{number}", pattern)
             except copying.TooManyLinks as error:
                 if job.get("later"):
                     raise ValueError(f"{TOO_MANY_LINKS}/{error.filename}") from None
@@ -186,16 +185,24 @@ def copy(job: "Job") -> None:
     copier = copying.Copier(TARGET, job["destination"], owner, mode)
     if job.get("later"):
         excluded = job.get("exclude")
-        copier = copying_later.LaterCopier(
+        kind = copying_parents.ParentsCopier if job.get("parents") else copying_later.LaterCopier
+        copier = kind(
             TARGET,
             job["destination"],
             owner,
             mode,
             made=asked.octal & 0o777 if asked is not None and asked.octal >= 0 else 0o755,
             left_out=(lambda path: ignore.leaves_out(excluded, path)) if excluded else None,
-            parents=job.get("parents", False),
         )
     copying.copy_all(copier, [found[number] for number in wanted])
+
+
+def _found(job: "Job", root: str, pattern: str) -> "list[copying.Copied]":
+    content = None if job.get("unhashed") else copying.content_of
+    if not job.get("parents") or copying_parents.PIVOT not in pattern:
+        return copying.found(root, pattern, content)
+    tree = copying.Folder(root, content)
+    return [copying.Copied(root, path, hash) for path, hash in copying_parents.found_in(tree, pattern)]
 
 
 def _owner(job: "Job") -> "tuple[int, int] | None":
@@ -203,7 +210,8 @@ def _owner(job: "Job") -> "tuple[int, int] | None":
     text = job.get("owner")
     if not text:
         return None
-    text = f"0{text}" if job.get("later") and text.startswith(":") else text
+    if job.get("later"):  # who is not named is root
+        text = f"0{text}" if text.startswith(":") else f"{text}0" if text.endswith(":") else text
     return copying.owner_of(_read("etc/passwd"), _read("etc/group"), text)
 
 

@@ -64,9 +64,7 @@ class Instruction:
 
     @property
     def inline(self) -> "list[Heredoc]":
-        """ADD and COPY: the files whose content stands in the Dockerfile."""
-        if self.is_json:
-            return []
+        """ADD and COPY: the files whose content stands in the Dockerfile (empty ones, where the words are JSON)."""
         named = {heredoc.name: heredoc for heredoc in self.heredocs}
         found = [heredoc_of(word) for word in self.arguments[:-1]]
         return [named.get(heredoc.name, heredoc) for heredoc in found if heredoc is not None]

@@ -161,50 +161,40 @@ def found(
     root: str,
     pattern: str,
     content: "Callable[[str], str] | None" = content_of,
-    *,
-    deep: bool = False,
 ) -> "list[Copied]":
     """What a source means in the directory `root`. `content` says what is in a file; without it nothing is hashed.
-    `deep`: a part `**` stands for any directories, or none.
 
     Raises FileNotFoundError naming it, and where it leads to as a link (`filename2`), when it is no pattern and nothing
     is there; ValueError when it leads out of the tree; TooManyLinks.
     """
-    return [Copied(root, path, hash) for path, hash in found_in(Folder(root, content), pattern, deep=deep)]
+    return [Copied(root, path, hash) for path, hash in found_in(Folder(root, content), pattern)]
 
 
-def found_in(tree: "Searched", pattern: str, *, deep: bool = False) -> "list[tuple[str, str]]":
+def found_in(tree: "Searched", pattern: str) -> "list[tuple[str, str]]":
     """(path, hash) of what a source means in a tree. As `found`."""
     pattern = pattern.removeprefix("/").removeprefix("./")
-    if not _has_wildcards(pattern):
+    if not has_wildcards(pattern):
         if os.path.normpath(pattern).split("/")[0] == "..":
             raise ValueError(f"forbidden path outside the build context: {pattern} ()")
         paths: Iterable[str] = (pattern,)
     else:
-        paths = _matching(tree, os.path.normpath(pattern), deep=deep)
-    return [(path, _hash(tree, path)) for path in paths]
+        paths = matching(tree, os.path.normpath(pattern))
+    return [(path, hash_of(tree, path)) for path in paths]
 
 
-def _has_wildcards(name: str) -> bool:
+def has_wildcards(name: str) -> bool:
+    """Whether a name is a pattern."""
     return re.search(r"^(?:[^\\*?\[]|\\.)*[*?\[]", name, re.DOTALL) is not None
 
 
-def _matching(tree: "Searched", pattern: str, *, deep: bool) -> "Iterator[str]":
+def matching(tree: "Searched", pattern: str) -> "Iterator[str]":
     """The paths that match, in the order of their names; directories that are links are not entered."""
     try:
         parts = [glob(part) for part in pattern.split("/")]
     except ValueError:
         return  # dockerd takes a malformed pattern for one that matches nothing
 
-    any_folders = [deep and part == "**" for part in pattern.split("/")]
-    been: set[tuple[str, int]] = set()  # several `**` lead to one place in many ways
-
     def below(folder: str, depth: int) -> "Iterator[str]":
-        if any_folders[depth]:
-            if (folder, depth) not in been:
-                been.add((folder, depth))
-                yield from deeper(folder, depth)
-            return
         for name in sorted(tree.names(folder), key=os.fsencode):
             if not parts[depth].matches(name):
                 continue
@@ -214,21 +204,11 @@ def _matching(tree: "Searched", pattern: str, *, deep: bool) -> "Iterator[str]":
             elif stat.S_ISDIR(tree.status(path).st_mode):
                 yield from below(path, depth + 1)
 
-    def deeper(folder: str, depth: int) -> "Iterator[str]":
-        is_last = depth + 1 == len(parts)
-        if not is_last:
-            yield from below(folder, depth + 1)
-        for name in sorted(tree.names(folder), key=os.fsencode):
-            path = f"{folder}/{name}" if folder else name
-            if stat.S_ISDIR(tree.status(path).st_mode):
-                yield from below(path, depth)
-            elif is_last:
-                yield path
-
-    yield from dict.fromkeys(below("", 0))
+    yield from below("", 0)
 
 
-def _hash(tree: "Searched", path: str) -> str:
+def hash_of(tree: "Searched", path: str) -> str:
+    """What a file or a directory is, links followed. Raises as `found`."""
     top = "/".join(followed(tree, path))
     try:
         status = tree.status(top)
@@ -244,9 +224,9 @@ def _hash(tree: "Searched", path: str) -> str:
     if not tree.hashes:
         return ""
     if not stat.S_ISDIR(status.st_mode):
-        return f"file:{_hash_one(tree, top, path, status)}"
+        return f"file:{hash_of_one(tree, top, path, status)}"
     prefix = f"{top}/" if top else ""
-    hashes = [_hash_one(tree, f"{prefix}{name}", f"{prefix}{name}", each) for name, each in tree.below(top)]
+    hashes = [hash_of_one(tree, f"{prefix}{name}", f"{prefix}{name}", each) for name, each in tree.below(top)]
     hashes.sort()
     return f"dir:{hashlib.sha256(','.join(hashes).encode()).hexdigest()}"
 
@@ -271,7 +251,7 @@ def _names(folder: str) -> "list[str]":
     return sorted(os.listdir(folder), key=os.fsencode)
 
 
-def _hash_one(tree: "Searched", path: str, name: str, status: "Described") -> str:
+def hash_of_one(tree: "Searched", path: str, name: str, status: "Described") -> str:
     """Name, kind, mode, owner, content: all but times. `name`: of `path`, as it was asked for."""
     kind = stat.S_IFMT(status.st_mode)
     size = status.st_size if kind == stat.S_IFREG else 0

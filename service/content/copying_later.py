@@ -11,7 +11,7 @@ from service.content.copying import Copied, Copier, resolved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 
 _CAPABILITY = "security.capability"
@@ -20,8 +20,7 @@ _ENOTDIR, _EISDIR = 20, 21
 
 class LaterCopier(Copier):
     """`made`: the permissions of directories that no source describes; `left_out`: whether a path (relative to what is
-    copied, or a file's name) stays behind; `parents`: the directories above a source are made below the destination,
-    with its attributes."""
+    copied, or a file's name) stays behind."""
 
     def __init__(
         self,
@@ -32,32 +31,17 @@ class LaterCopier(Copier):
         *,
         made: int = 0o755,
         left_out: "Callable[[str], bool] | None" = None,
-        parents: bool = False,
     ) -> None:
         super().__init__(root, destination, owner, mode)
-        self.made, self.left_out, self.parents = made, left_out, parents
+        self.made, self.left_out = made, left_out
 
     def copy(self, wanted: Copied) -> None:
         """Copy a file or a directory's content. Raises OSError naming a path as the Dockerfile knows it."""
-        if not self.parents:
-            self._one(wanted, self.destination)
-            return
-        path = os.path.normpath("/" + wanted.path)
-        pivot = wanted.path.find("/./")
-        if pivot >= 0:
-            path = os.path.normpath("/" + wanted.path[pivot + 3 :])
-        is_folder = stat.S_ISDIR(os.lstat(resolved(wanted.root, wanted.path)).st_mode)
-        above = path if is_folder else os.path.dirname(path)
-        place = self.destination.rstrip("/")
-        top = wanted.path[: pivot + 1] if pivot >= 0 else ""
-        for part in (part for part in above.split("/") if part):
-            place, top = f"{place}/{part}", f"{top}/{part}"
-            target = resolved(self.root, place)
-            if not os.path.lexists(target):
-                self._parents(os.path.dirname(target), "", self.made)
-                os.mkdir(target)
-                self._attributes(resolved(wanted.root, top), target, os.stat(resolved(wanted.root, top)))
-        self._one(wanted, place + "/")
+        self._one(wanted, self.destination)
+
+    def no_directory(self, place: str) -> NotADirectoryError:
+        """The error of a directory for which there is no room."""
+        return NotADirectoryError(_ENOTDIR, f"cannot copy to non-directory: {place[len(self.root) :]}")
 
     def _one(self, wanted: Copied, destination: str) -> None:
         source = resolved(wanted.root, wanted.path)
@@ -78,24 +62,52 @@ class LaterCopier(Copier):
     def _directory(self, source: str, target: str) -> None:
         fresh = not os.path.lexists(target)
         if not fresh and not os.path.isdir(target):
-            raise NotADirectoryError(_ENOTDIR, f"cannot copy to non-directory: {target[len(self.root) :]}")
+            raise self.no_directory(target)
         self._parents(target, "", self.made)
+        self._merge(source, target, ((path, _is_folder(full), True) for full, path in copying.below(source)))
+        if fresh:
+            _give_times(source, target)
+
+    def _merge(self, source: str, target: str, entries: "Iterable[tuple[str, bool, bool]]") -> None:
+        """Copy what goes along, with the directories on the way to it. `entries`: (path from `source`, whether it is a
+        directory, whether it goes along), a directory before its content."""
         seen: dict[tuple[int, int], str] = {}
-        folders: list[tuple[str, os.stat_result]] = [(target, os.stat(source))] if fresh else []
-        for full, name in copying.below(source):
-            if self.left_out is not None and self.left_out(name):
+        on_the_way: list[str] = []  # directories of which nothing has gone along yet
+        folders: list[str] = []
+        for path, is_folder, goes in entries:
+            while on_the_way and not path.startswith(f"{on_the_way[-1]}/"):
+                on_the_way.pop()
+            if not goes or (self.left_out is not None and self.left_out(path)):
+                if is_folder:
+                    on_the_way.append(path)
                 continue
-            if self.left_out is not None and not os.path.isdir(os.path.dirname(f"{target}/{name}")):
-                self._parents(os.path.dirname(f"{target}/{name}"), "", self.made)
-            status = self._entry(full, f"{target}/{name}", seen)
-            if stat.S_ISDIR(status.st_mode):
-                folders.append((f"{target}/{name}", status))
-        for path, status in reversed(folders):
-            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+            folders += self._made(source, target, on_the_way)
+            on_the_way.clear()
+            self._entry(f"{source}/{path}", f"{target}/{path}", seen)
+            if is_folder:
+                folders.append(path)
+        for path in reversed(folders):
+            _give_times(f"{source}/{path}", f"{target}/{path}")
+
+    def _made(self, source: str, target: str, folders: "list[str]") -> "Iterator[str]":
+        """Make directories on the way, and say which were made; of one that is there only the permissions change."""
+        for path in folders:
+            place, status = f"{target}/{path}", os.lstat(f"{source}/{path}")
+            try:
+                os.mkdir(place)
+            except FileExistsError:
+                if not _is_folder(place):
+                    raise self.no_directory(place) from None
+                os.chmod(place, stat.S_IMODE(status.st_mode))
+                continue
+            self._attributes(f"{source}/{path}", place, status)
+            yield path
 
     def _entry(self, source: str, target: str, seen: "dict[tuple[int, int], str]") -> os.stat_result:
-        """As the classic copy, but no file takes a directory's place."""
-        if os.path.isdir(target) and not os.path.islink(target) and not stat.S_ISDIR(os.lstat(source).st_mode):
+        """As the classic copy, but no file takes a directory's place, and no directory another's."""
+        if os.path.lexists(target) and _is_folder(target) != _is_folder(source):
+            if _is_folder(source):
+                raise self.no_directory(target)
             place = target[len(self.root) :]
             raise IsADirectoryError(_EISDIR, f"cannot replace to directory {place} with file")
         return super()._entry(source, target, seen)
@@ -110,3 +122,12 @@ class LaterCopier(Copier):
             if capability:
                 os.setxattr(target, _CAPABILITY, capability, follow_symlinks=False)
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+
+
+def _is_folder(path: str) -> bool:
+    return stat.S_ISDIR(os.lstat(path).st_mode)
+
+
+def _give_times(source: str, target: str) -> None:
+    status = os.stat(source)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))

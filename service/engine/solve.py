@@ -397,6 +397,8 @@ class Solve:
             if kind == "remote":
                 return tree(path=await solve_fetch.context(self, value))
             origin = value
+        elif origin == "scratch":
+            return tree(path=await self.thread(self.files.folder))
         _, rows = await self.base(origin, self.asked)
         return self.tree(rows)
 

@@ -2,11 +2,12 @@
 
 import csv
 import os
+import re
 
 from service import jsontext
 from service.builder import checks, instructions, run_mounts
 from service.builder.dockerfile import BadDockerfile
-from service.builder.words import BadWord, expanded, stripped
+from service.builder.words import BadWord, expanded, quoted, stripped
 from service.content import reference as references
 from service.engine import solving
 from service.errors import InvalidParameter, MoorageError, SystemFailure
@@ -144,9 +145,9 @@ class Plan:
 
     def stage_of(self, origin: str, before: "int | None" = None) -> "int | None":
         """The stage that a name or a number means; with `before`, one of those before it. Raises SolveFailed."""
-        if before is None and origin.isascii() and origin.isdigit() and len(origin) < 10:
-            if int(origin) >= len(self.stages):
-                raise self.solve.failed(f"invalid stage index {origin}")
+        if before is None and re.fullmatch(r"[+-]?[0-9]{1,9}", origin, re.ASCII):
+            if not 0 <= int(origin) < len(self.stages):
+                raise self.solve.failed(f"invalid stage index {int(origin)}")
             return int(origin)
         if f"context:{origin}" in self.solve.attributes:
             return None  # what the client gives goes before what the Dockerfile has
@@ -188,9 +189,16 @@ class Plan:
         return [origin for instruction in self.stages[number].instructions for origin in self.origins_of(instruction)]
 
     def origins_of(self, instruction: "Instruction") -> "list[str]":
-        """Those of an instruction."""
+        """Those of an instruction. Raises SolveFailed, BadWord."""
         if instruction.name in ("copy", "add") and instruction.flag("from"):
-            return [instruction.flag("from")]
+            origin = instruction.flag("from")
+            if expanded(origin, {}, self.solve.escape) != origin:
+                told = (
+                    "variable expansion is not supported for --from, define a new stage with FROM using ARG from "
+                    "global scope as a workaround"
+                )
+                raise self.solve.failed(told, instruction.number, end=instruction.end)
+            return [origin]
         if instruction.name == "run":
             return [mount.origin for mount in self.mounts(instruction) if mount.origin]
         return []
@@ -215,12 +223,27 @@ class Plan:
         """The stages that a stage needs, its base first."""
         base = self.stage_of(self.bases[number][0], before=number)
         found = [] if base is None else [base]
-        for origin in self.origins(number):
-            if self.solve.attributes.get(f"context:{origin}") is None:
-                other = self.stage_of(origin)
-                if other is not None and other not in found:
-                    found.append(other)
+        for instruction in self.stages[number].instructions:
+            for origin in self.origins_of(instruction):
+                if self.solve.attributes.get(f"context:{origin}") is None:
+                    other = self.stage_of(origin)
+                    if other is not None and other > number:
+                        raise self._comes_later(number, instruction, origin)
+                    if other is not None and other not in found:
+                        found.append(other)
         return found
+
+    def _comes_later(self, number: int, instruction: "Instruction", origin: str) -> "solving.SolveFailed":
+        """The error of a stage that is needed before it is there."""
+        stage = quoted(self.stages[number].name or f"stage-{number}")
+        told = f"cannot copy from stage {quoted(origin)}, it needs to be defined before current stage {stage}"
+        if instruction.name == "run":
+            target = next(mount.target for mount in self.mounts(instruction) if mount.origin == origin)
+            told = (
+                f"cannot mount from stage {quoted(origin)} to {quoted(target)}, stage needs to be defined before "
+                "current command"
+            )
+        return self.solve.failed(told, instruction.number, end=instruction.end)
 
     def needed(self, target: int) -> "list[int]":
         """The stages that the target needs, and itself. Raises SolveFailed when they go round in circles."""
@@ -285,6 +308,8 @@ class Plan:
                 ]
             elif instruction.name in ("copy", "add") and not instruction.flag("from"):
                 sources = [source for source in instruction.sources if not source.startswith(_URLS)]
+                if instruction.flag("parents"):  # any file may be a base that a pattern means
+                    sources = [re.split(r"[^/]*[*?\[\\]", source)[0] for source in sources]
             else:
                 continue
             for source in sources:

@@ -16,12 +16,13 @@ from service.build_files import TOO_MANY_LINKS
 from service.builder import configuration, run_mounts
 from service.builder.arguments import PREDEFINED
 from service.builder.dockerfile import BadDockerfile, heredoc_of
-from service.builder.words import expanded_plainly
-from service.content import platforms, tarball
+from service.builder.words import expanded_plainly, quoted
+from service.content import copying_parents, platforms, tarball
 from service.engine import build_copy, build_files, build_run, child_image, container_config, solve_cache, solve_plan
 from service.engine.build_files import Copy, tree
 from service.engine.solving import NETWORK_HOST, SECURITY_INSECURE
 from service.errors import InvalidParameter, MoorageError, NotFound, StartRefused, SystemFailure
+from service.patterns import glob
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ async def kept(
 def _not_there(solve: "Solve", path: str) -> SystemFailure:
     """What is copied or mounted does not exist: in BuildKit's words."""
     missing = os.path.normpath("/" + path.lstrip("/"))
-    return _unreadable(solve, f'"{missing}": not found')
+    return _unreadable(solve, f"{quoted(missing)}: not found")
 
 
 def _unreadable(solve: "Solve", reason: str) -> SystemFailure:
@@ -178,15 +179,17 @@ async def copied(solve: "Solve", built: "Built", instruction: "Instruction", ste
         "keeps_owner": bool(instruction.flag("from")),
         "mode": build_copy.mode(chmod),
         "later": True,
-        "exclude": [pattern.strip("/") for pattern in instruction.flags.get("exclude", ())],
+        "exclude": _excluded(solve, instruction),
         "parents": bool(instruction.flag("parents")),
     }
     told = " ".join(
         (
             name,
-            *(f"--{flag}={instruction.flag(flag)}" for flag in ("chown", "chmod") if instruction.flag(flag)),
             *(f"--{flag}" for flag in ("parents",) if instruction.flag(flag)),
-            *(_told_word(instruction, word) for word in instruction.arguments),
+            *(f"--{flag}={instruction.flag(flag)}" for flag in ("chown", "chmod") if instruction.flag(flag)),
+            *instruction.sources,
+            *(f"<<{heredoc.name}" for heredoc in instruction.inline),
+            instruction.arguments[-1],
             "# buildkit",
         )
     )
@@ -219,10 +222,16 @@ async def copied(solve: "Solve", built: "Built", instruction: "Instruction", ste
     built.step(told, *made)
 
 
-def _told_word(instruction: "Instruction", word: str) -> str:
-    """A word as the history has it: of a heredoc, only its name."""
-    heredoc = heredoc_of(word) if word in instruction.inline_words and not instruction.is_json else None
-    return word if heredoc is None else f"<<{heredoc.name}"
+def _excluded(solve: "Solve", instruction: "Instruction") -> "list[str]":
+    """The patterns of --exclude. Raises SystemFailure for a malformed one."""
+    patterns = [pattern.strip() for pattern in instruction.flags.get("exclude", ()) if pattern.strip()]
+    for pattern in patterns:
+        try:
+            glob(pattern)
+        except ValueError as error:
+            told = f"invalid excludepatterns: [{' '.join(patterns)}]: {error}"
+            raise _unreadable(solve, told) from None
+    return [os.path.normpath(pattern) for pattern in patterns]
 
 
 async def _sources(
@@ -237,14 +246,15 @@ async def _sources(
         if len(instruction.arguments) > 2:
             raise InvalidParameter("checksum can't be specified for multiple sources")
         if not all(word.startswith(_URLS) for word in instruction.sources):
-            raise InvalidParameter("checksum can't be specified for non-HTTP(S) sources")
+            raise InvalidParameter("checksum requires HTTP(S) or Git sources")
     for word in instruction.sources:
         if word.startswith(_URLS) and not origin:
             sources.append(await solve.fetched(instruction, word))
             continue
         if local is None:
             local = await solve.source(origin) if origin else tree(path=await solve.context())
-        sources.append((local, [word if instruction.flag("parents") else solve_plan.inside(word) or "."]))
+        asked = copying_parents.written(word) if instruction.flag("parents") else solve_plan.inside(word) or "."
+        sources.append((local, [asked]))
     for heredoc in instruction.inline:
         text = heredoc.text
         if heredoc.expand:
