@@ -15,8 +15,17 @@ from grpclib.exceptions import GRPCError
 
 from compat_api.buildkit import channel, filesync
 from compat_api.buildkit.wire import attachable_pb2 as attachable
-from compat_api.buildkit.wire.filesync_pb2 import BytesMessage, CredentialsRequest, CredentialsResponse
+from compat_api.buildkit.wire.filesync_pb2 import (
+    BytesMessage,
+    CredentialsRequest,
+    CredentialsResponse,
+    FetchTokenRequest,
+    FetchTokenResponse,
+    GetTokenAuthorityRequest,
+    GetTokenAuthorityResponse,
+)
 from service.content import mirror
+from service.content.reference import DEFAULT_DOMAIN, OFFICIAL_HOST
 from service.content.registry_credentials import Credentials
 from service.engine.solving import Gone
 from service.errors import Conflict, InvalidParameter, NotFound, SystemFailure
@@ -33,6 +42,8 @@ _HEADER = "x-docker-expose-session-"
 _WAIT = 5.0  # seconds that a build waits for its session, which is opened beside it (buildkit: session/manager.go)
 _PIECE = 1 << 20  # bytes that are read or sent in one go
 _CREDENTIALS = "/moby.filesync.v1.Auth/Credentials"
+_AUTHORITY = "/moby.filesync.v1.Auth/GetTokenAuthority"
+_TOKEN = "/moby.filesync.v1.Auth/FetchToken"  # noqa: S105 - a method's name
 _SECRET = "/moby.buildkit.secrets.v1.Secrets/GetSecret"  # noqa: S105 - a method's name
 _AGENT, _FORWARD = "/moby.sshforward.v1.SSH/CheckAgent", "/moby.sshforward.v1.SSH/ForwardAgent"
 _UPLOAD = "/moby.upload.v1.Upload/Pull"
@@ -63,7 +74,7 @@ class Session:
         return method.lower() in self.methods
 
     @contextlib.contextmanager
-    def _errors(self) -> "Any":
+    def errors(self) -> "Any":
         """Calls raise what `solving.Session` says."""
         try:
             yield
@@ -92,7 +103,7 @@ class Session:
         receiver = await _kept(engine.thread(_receiver, folder, key, name, part), lambda made: made.mirror.release())
         copy = receiver.mirror
         try:
-            with self._errors():
+            with self.errors():
                 fetch = filesync.Fetch(engine, receiver, transferred)
                 await fetch.run(self.calls, filesync.wanted(name, include, exclude, follow))
             yield copy.tree
@@ -106,12 +117,12 @@ class Session:
         self, number: int, folder: str, transferred: "Transferred | None" = None, *, moment_ns: "int | None" = None
     ) -> None:
         """A tree as output `number`."""
-        with self._errors():
+        with self.errors():
             await filesync.give(self.engine, self.calls, folder, [(_OUTPUT, str(number))], transferred, moment_ns)
 
     async def send_tar(self, number: int, pieces: "AsyncIterator[bytes]") -> None:
         """An archive as output `number`."""
-        with self._errors():
+        with self.errors():
             metadata = [(_OUTPUT, str(number))]
             async with self.calls.stream(filesync.GIVE, BytesMessage, BytesMessage, metadata) as stream:
                 await stream.send_request()
@@ -125,7 +136,7 @@ class Session:
         """What the client sends for a context that it uploads."""
         parts = urlsplit(url)
         metadata = [("urlpath", parts.path), ("urlhost", parts.netloc)]
-        with self._errors():
+        with self.errors():
             async with self.calls.stream(_UPLOAD, BytesMessage, BytesMessage, metadata) as stream:
                 # We have nothing to say, and must say so at once: else the client's RST_STREAM(NO_ERROR) at its end
                 # would look like an abort.
@@ -139,7 +150,7 @@ class Session:
         """A secret's content, or None."""
         if not self.offers(_SECRET):
             return None
-        with self._errors():
+        with self.errors():
             try:
                 answer = await self.calls.ask(_SECRET, attachable.GetSecretRequest(ID=id), attachable.GetSecretResponse)
             except GRPCError as error:
@@ -150,14 +161,8 @@ class Session:
         return data
 
     async def credentials(self, host: str) -> Credentials:
-        """The client's login for a registry; without a user name, its secret is an identity token."""
-        if not self.offers(_CREDENTIALS):
-            return Credentials()
-        with self._errors():
-            answer = await self.calls.ask(_CREDENTIALS, CredentialsRequest(Host=host), CredentialsResponse)
-        if not answer.Username and answer.Secret:
-            return Credentials(identity_token=answer.Secret)
-        return Credentials(answer.Username, answer.Secret)
+        """Whom to ask for the login for a registry: the client, when the registry wants one."""
+        return Credentials(source=_Login(self, OFFICIAL_HOST if host == DEFAULT_DOMAIN else host))
 
     @contextlib.asynccontextmanager
     async def ssh(self, id: str, path: str) -> "AsyncIterator[None]":
@@ -165,7 +170,7 @@ class Session:
         name = id or "default"
         if not self.offers(_AGENT):
             raise NotFound(no_agent(name))
-        with self._errors():
+        with self.errors():
             try:
                 await self.calls.ask(_AGENT, attachable.CheckAgentRequest(ID=name), attachable.CheckAgentResponse)
             except GRPCError as error:
@@ -195,6 +200,48 @@ class Session:
             pass  # how the client says that its agent has hung up; the step sees its connection end
         finally:
             writer.close()
+
+
+class _Login:
+    """What a client has for one registry (`registry_credentials.Source`). `host`: as the requests to it name it."""
+
+    def __init__(self, session: Session, host: str) -> None:
+        self.session, self.host = session, host
+
+    async def login(self) -> Credentials:
+        """The login itself; without a user name, its secret is an identity token."""
+        if not self.session.offers(_CREDENTIALS):
+            return Credentials()
+        with self.session.errors():
+            asked = CredentialsRequest(Host=self.host)
+            answer = await self.session.calls.ask(_CREDENTIALS, asked, CredentialsResponse)
+        if not answer.Username and answer.Secret:
+            return Credentials(identity_token=answer.Secret)
+        return Credentials(answer.Username, answer.Secret)
+
+    async def token(self, realm: str, service: str, scopes: "Sequence[str]") -> "str | None":
+        """A token that the client fetches. None: it can not, or would rather give its login (UNAVAILABLE)."""
+        if not (self.session.offers(_TOKEN) and self.session.offers(_AUTHORITY)):
+            return None
+        with self.session.errors():
+            # The key by which builds of one user would know each other's tokens: we keep none, and just ask for it
+            # because that is how a client says whether it fetches tokens.
+            asked = GetTokenAuthorityRequest(Host=self.host, Salt=os.urandom(32))
+            try:
+                await self.session.calls.ask(_AUTHORITY, asked, GetTokenAuthorityResponse)
+            except GRPCError as error:
+                if error.status in (Status.UNIMPLEMENTED, Status.UNAVAILABLE):
+                    return None
+                raise
+            wanted = FetchTokenRequest(
+                ClientID="buildkit-client", Host=self.host, Realm=realm, Service=service, Scopes=scopes
+            )
+            try:
+                answer = await self.session.calls.ask(_TOKEN, wanted, FetchTokenResponse)
+            except GRPCError as error:
+                raise SystemFailure(f"failed to authorize: {error.message or error.status.name}") from None
+        token: str = answer.Token
+        return token
 
 
 async def _send_all(reader: asyncio.StreamReader, stream: "Any") -> None:

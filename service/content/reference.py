@@ -11,6 +11,7 @@ expressions: `re` is not on the cold path.
 from service.errors import InvalidParameter
 
 DEFAULT_DOMAIN = "docker.io"
+OFFICIAL_HOST = "registry-1.docker.io"  # where the registry of that domain answers
 LEGACY_DOMAIN = "index.docker.io"
 OFFICIAL = "library/"
 DEFAULT_TAG = "latest"

@@ -88,6 +88,7 @@ class Registry:
         self.repository = self.place.path or reference.path
         self.host = self.place.name
         self.credentials = credentials if self.place.domain == reference.domain else Credentials()
+        self.own = Credentials()  # the server's, for whoever gives none
         self.is_trial = False
         self.base = ""  # scheme and host, once it is known which scheme it speaks
         self.authorization = ""
@@ -120,7 +121,9 @@ class Registry:
     def _prepare(self) -> ssl.SSLContext:
         """What is read from files: certificates, and credentials where the client gave none."""
         if self.credentials.is_empty and not self.is_trial:
-            self.credentials = registry_auth.find(self.settings, self.place.domain, self.repository)
+            self.own = registry_auth.find(self.settings, self.place.domain, self.repository)
+            if self.credentials.source is None:
+                self.credentials = self.own
         return registry_hosts.ssl_context(self.settings, self.place)
 
     async def close(self) -> None:
@@ -242,6 +245,7 @@ class Registry:
         for challenge in challenges:
             scheme, _, rest = challenge.partition(" ")
             if scheme.lower() == "basic":
+                await self._ask_for_login()
                 if not self.credentials.username:
                     raise SystemFailure(f"{request}: no basic auth credentials")
                 self.authorization = self.credentials.basic()
@@ -250,6 +254,12 @@ class Registry:
                 self.authorization = "Bearer " + await self._token(_parameters(rest), request)
                 return
         raise RegistryError(401, "UNAUTHORIZED", "authentication required")
+
+    async def _ask_for_login(self) -> None:
+        """Have who is behind the credentials give them; the server's own where they have none."""
+        if self.credentials.source is not None:
+            given = await self.credentials.source.login()
+            self.credentials = self.own if given.is_empty else given
 
     async def _token(self, challenge: "dict[str, str]", request: str) -> str:
         if self.credentials.registry_token:
@@ -260,6 +270,13 @@ class Registry:
         assert self.session is not None
         proxy = registry_hosts.proxy(self.settings, realm) or None
         scopes = _merged([*self.scopes, *challenge.get("scope", "").split(" ")])
+        if self.credentials.source is not None:
+            # where the server has a login of its own, the client's has to be seen: it is for those who have none
+            if self.own.is_empty:
+                token = await self.credentials.source.token(realm, challenge.get("service", ""), scopes)
+                if token is not None:
+                    return token
+            await self._ask_for_login()
         query = [("service", challenge.get("service", "")), *(("scope", scope) for scope in scopes)]
         try:
             if self.credentials.identity_token:

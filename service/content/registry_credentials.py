@@ -6,19 +6,41 @@ from service import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Sequence
+    from typing import Any, Protocol
+else:
+    Protocol = object
+
+
+class Source(Protocol):
+    """Who is asked for a login only when a registry wants one: a build's client. Calls raise SystemFailure."""
+
+    async def token(self, realm: str, service: str, scopes: "Sequence[str]") -> "str | None":
+        """A token for these scopes, which they fetch from the token service at `realm`; None: they do not."""
+        ...
+
+    async def login(self) -> "Credentials":
+        """What they have for the registry."""
+        ...
 
 
 class Credentials:
-    """What a client gave for one registry (API: AuthConfig)."""
+    """What a client gave for one registry (API: AuthConfig), or whom to ask for it (`source`)."""
 
-    __slots__ = ("identity_token", "password", "registry_token", "username")
+    __slots__ = ("identity_token", "password", "registry_token", "source", "username")
 
     def __init__(
-        self, username: str = "", password: str = "", identity_token: str = "", registry_token: str = ""
+        self,
+        username: str = "",
+        password: str = "",
+        identity_token: str = "",
+        registry_token: str = "",
+        *,
+        source: "Source | None" = None,
     ) -> None:
         self.username, self.password = username, password
         self.identity_token, self.registry_token = identity_token, registry_token
+        self.source = source
 
     @classmethod
     def decode(cls, header: str) -> "Credentials":

@@ -9,7 +9,7 @@ import os
 
 from service import daemon_json
 from service.content import registry_config
-from service.content.reference import DEFAULT_DOMAIN
+from service.content.reference import DEFAULT_DOMAIN, OFFICIAL_HOST
 from service.errors import SystemFailure
 
 TYPE_CHECKING = False
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from service.content.reference import Reference
     from service.settings import Settings
-
-OFFICIAL_HOST = "registry-1.docker.io"
 
 
 class Host:

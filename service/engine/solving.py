@@ -121,7 +121,7 @@ class Session(Protocol):
         ...
 
     async def credentials(self, host: str) -> "Credentials":
-        """What the client has for a registry; empty credentials when it has none."""
+        """What the client has for a registry, or whom to ask for it; empty credentials when it has none."""
         ...
 
     def upload(self, url: str) -> "AsyncIterator[bytes]":

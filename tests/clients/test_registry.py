@@ -6,14 +6,11 @@ import http.server
 import json
 import os
 import shutil
-import ssl
 import subprocess
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import docker
 import pytest
@@ -21,10 +18,9 @@ from docker.errors import APIError, NotFound
 
 from tests.support import image
 from tests.support.instance import Instance
+from tests.support.issuer import IDENTITY, Issuer
 from tests.support.registry import PASSWORD, USER, Registry
 from tests.support.wire import Answer, Wire, request
-
-IDENTITY = "the-token-that-replaces-a-password"
 
 pytestmark = pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is missing")
 
@@ -269,69 +265,6 @@ def test_basic_authentication(moorage: Instance) -> None:
     assert PASSWORD not in moorage.log()
 
 
-class Issuer(http.server.ThreadingHTTPServer):
-    """A token service (distribution spec/auth/token.md): gives a token of what was asked to who knows the password."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _IssuerHandler)
-        self.key, self.certificate = f"{folder}/key.pem", f"{folder}/cert.pem"
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=issuer"]
-        subprocess.run([*command, "-keyout", self.key, "-out", self.certificate], check=True, capture_output=True)
-        self.asked: list[dict[str, list[str]]] = []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def token(self, scopes: list[str]) -> str:
-        with open(self.certificate, encoding="ascii") as file:
-            certificate = base64.b64encode(ssl.PEM_cert_to_DER_cert(file.read())).decode()
-        access: list[dict[str, Any]] = []
-        for scope in scopes:
-            kind, name, actions = scope.split(":")
-            access.append({"type": kind, "name": name, "actions": actions.split(",")})
-        now = int(time.time())
-        claims = {"iss": "moles", "sub": USER, "aud": "registry", "exp": now + 60, "nbf": now - 5, "iat": now}
-        parts = [_base64url({"typ": "JWT", "alg": "RS256", "x5c": [certificate]})]
-        parts.append(_base64url({**claims, "jti": os.urandom(8).hex(), "access": access}))
-        signed = subprocess.run(
-            ["openssl", "dgst", "-sha256", "-sign", self.key],
-            input=".".join(parts).encode(),
-            capture_output=True,
-            check=True,
-        ).stdout
-        return ".".join([*parts, base64.urlsafe_b64encode(signed).decode().rstrip("=")])
-
-
-def _base64url(document: dict[str, Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(document).encode()).decode().rstrip("=")
-
-
-class _IssuerHandler(http.server.BaseHTTPRequestHandler):
-    server: Issuer
-
-    def do_GET(self) -> None:
-        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
-        wanted = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        self._answer(query, query.get("scope", []), known=self.headers.get("Authorization") == wanted)
-
-    def do_POST(self) -> None:
-        form = urllib.parse.parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        known = (form["grant_type"], form["refresh_token"]) == (["refresh_token"], [IDENTITY])
-        self._answer(form, form.get("scope", [""])[0].split(), known=known)
-
-    def _answer(self, query: dict[str, list[str]], scopes: list[str], *, known: bool) -> None:
-        self.server.asked.append(query)
-        given = {"token": self.server.token(scopes)} if known else {}
-        if known and query.get("offline_token") == ["true"]:
-            given["refresh_token"] = IDENTITY
-        body = json.dumps(given).encode()
-        self.send_response(200 if known else 401)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        del format, args
-
-
 def encoded(**given: str) -> str:
     """The value of X-Registry-Auth."""
     return base64.urlsafe_b64encode(json.dumps(given).encode()).decode()
@@ -339,10 +272,6 @@ def encoded(**given: str) -> str:
 
 def test_every_form_of_credentials(moorage: Instance, tmp_path: Path) -> None:
     issuer = Issuer(tmp_path)
-    settings = {
-        "realm": f"http://127.0.0.1:{issuer.server_address[1]}/token", "service": "registry", "issuer": "moles",
-        "rootcertbundle": issuer.certificate,
-    }  # fmt: skip
 
     def asked(line: str, auth: "str | None", body: bytes = b"") -> Answer:
         with Wire(moorage.socket, 30) as wire:
@@ -351,7 +280,7 @@ def test_every_form_of_credentials(moorage: Instance, tmp_path: Path) -> None:
             return wire.answer()
 
     try:
-        with Registry(token=settings) as private:
+        with Registry(token=issuer.settings) as private:
             name = f"{private.address}/forms:1"
             moorage.docker("tag", "busybox", name)
             whole = encoded(username=USER, password=PASSWORD)
@@ -391,11 +320,7 @@ def test_every_form_of_credentials(moorage: Instance, tmp_path: Path) -> None:
 def test_bearer_tokens(moorage: Instance, tmp_path: Path) -> None:
     issuer = Issuer(tmp_path)
     try:
-        realm = f"http://127.0.0.1:{issuer.server_address[1]}/token"
-        settings = {
-            "realm": realm, "service": "registry", "issuer": "moles", "rootcertbundle": issuer.certificate,
-        }  # fmt: skip
-        with Registry(token=settings) as private:
+        with Registry(token=issuer.settings) as private:
             name = f"{private.address}/deep/secret:1"
             moorage.docker("tag", "busybox", name)
             refused = moorage.docker("push", name, check=False)

@@ -17,7 +17,17 @@ from grpclib.server import Server
 from compat_api.buildkit import channel, filesync
 from compat_api.buildkit.session import Session, Sessions
 from compat_api.buildkit.wire import attachable_pb2 as attachable
-from compat_api.buildkit.wire.filesync_pb2 import BytesMessage, Packet, Stat
+from compat_api.buildkit.wire.filesync_pb2 import (
+    BytesMessage,
+    CredentialsRequest,
+    CredentialsResponse,
+    FetchTokenRequest,
+    FetchTokenResponse,
+    GetTokenAuthorityRequest,
+    GetTokenAuthorityResponse,
+    Packet,
+    Stat,
+)
 from service.engine.engine import Engine
 from service.engine.solving import Gone
 from service.errors import Conflict, MoorageError, SystemFailure
@@ -219,7 +229,10 @@ async def test_secrets_agents_and_archives(tmp_path: Path) -> None:
     async with asyncio.timeout(SECONDS), connected(tmp_path, served) as session:
         assert await session.secret("known") == b"s3cret"
         assert await session.secret("other") is None
-        assert not (await session.credentials("registry")).username  # the client serves no logins
+        nobody = (await session.credentials("registry")).source
+        assert nobody is not None
+        assert (await nobody.login()).is_empty  # the client serves no logins
+        assert await nobody.token("https://registry/token", "", []) is None
         path = str(tmp_path / "agent")
         async with session.ssh("", path):
             assert os.stat(path).st_mode & 0o777 == 0o600
@@ -233,6 +246,50 @@ async def test_secrets_agents_and_archives(tmp_path: Path) -> None:
                 pass
         await session.send_tar(0, pieces())
         assert archive == b"x" * 3_000_000 + b"end"
+
+
+@pytest.mark.parametrize("fetches", [True, False])
+async def test_logins(tmp_path: Path, *, fetches: bool) -> None:
+    """Docker Hub is called as requests to it call it; who gives tokens is not asked for the login."""
+    asked: list[str] = []
+
+    async def authority(stream: Any) -> None:
+        request = await stream.recv_message()
+        asked.append(f"authority {request.Host} {len(request.Salt)}")
+        if not fetches:
+            raise GRPCError(Status.UNAVAILABLE, "client side tokens disabled")
+        await stream.send_message(GetTokenAuthorityResponse(PublicKey=b"k" * 32))
+
+    async def token(stream: Any) -> None:
+        request = await stream.recv_message()
+        asked.append(f"token {request.Host} {request.Realm} {request.Service} {list(request.Scopes)}")
+        if "b" in request.Scopes:
+            raise GRPCError(Status.UNKNOWN, "failed to fetch oauth token: no")
+        await stream.send_message(FetchTokenResponse(Token="t"))
+
+    async def login(stream: Any) -> None:
+        request = await stream.recv_message()
+        asked.append(f"login {request.Host}")
+        await stream.send_message(CredentialsResponse(Secret="identity"))
+
+    served: dict[str, tuple[Served, type, type]] = {
+        "/moby.filesync.v1.Auth/GetTokenAuthority": (authority, GetTokenAuthorityRequest, GetTokenAuthorityResponse),
+        "/moby.filesync.v1.Auth/FetchToken": (token, FetchTokenRequest, FetchTokenResponse),
+        "/moby.filesync.v1.Auth/Credentials": (login, CredentialsRequest, CredentialsResponse),
+    }
+    async with asyncio.timeout(SECONDS), connected(tmp_path, served) as session:
+        source = (await session.credentials("docker.io")).source
+        assert source is not None
+        assert not asked  # nobody has wanted anything yet
+        assert await source.token("https://r/t", "s", ["a"]) == ("t" if fetches else None)
+        if fetches:
+            with pytest.raises(MoorageError, match="failed to authorize: failed to fetch oauth token: no"):
+                await source.token("https://r/t", "s", ["b"])
+        assert asked[:1] == ["authority registry-1.docker.io 32"]
+        assert ("token registry-1.docker.io https://r/t s ['a']" in asked) == fetches
+        assert "login registry-1.docker.io" not in asked
+        assert (await source.login()).identity_token == "identity"
+        assert asked[-1] == "login registry-1.docker.io"
 
 
 async def test_sessions_by_name(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -81,3 +81,37 @@ class CredentialsResponse(_message.Message):
     Username: str
     Secret: str
     def __init__(self, Username: _Optional[str] = ..., Secret: _Optional[str] = ...) -> None: ...
+
+class FetchTokenRequest(_message.Message):
+    __slots__ = ("ClientID", "Host", "Realm", "Service", "Scopes")
+    CLIENTID_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    REALM_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    ClientID: str
+    Host: str
+    Realm: str
+    Service: str
+    Scopes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, ClientID: _Optional[str] = ..., Host: _Optional[str] = ..., Realm: _Optional[str] = ..., Service: _Optional[str] = ..., Scopes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class FetchTokenResponse(_message.Message):
+    __slots__ = ("Token",)
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    Token: str
+    def __init__(self, Token: _Optional[str] = ...) -> None: ...
+
+class GetTokenAuthorityRequest(_message.Message):
+    __slots__ = ("Host", "Salt")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    SALT_FIELD_NUMBER: _ClassVar[int]
+    Host: str
+    Salt: bytes
+    def __init__(self, Host: _Optional[str] = ..., Salt: _Optional[bytes] = ...) -> None: ...
+
+class GetTokenAuthorityResponse(_message.Message):
+    __slots__ = ("PublicKey",)
+    PUBLICKEY_FIELD_NUMBER: _ClassVar[int]
+    PublicKey: bytes
+    def __init__(self, PublicKey: _Optional[bytes] = ...) -> None: ...
