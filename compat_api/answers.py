@@ -26,7 +26,7 @@ def written(reply: "Reply", version: tuple[int, int]) -> "Reply":
 
 def common() -> "list[tuple[bytes, bytes]]":
     """The headers of every answer."""
-    return [*negotiation.HEADERS, (b"Date", date())]
+    return [*negotiation.headers(), (b"Date", date())]
 
 
 def headers(reply: "Reply") -> "list[tuple[bytes, bytes]]":

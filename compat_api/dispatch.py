@@ -260,7 +260,7 @@ async def hand_over(hijack: Hijack, version: tuple[int, int], scope: "Scope") ->
     else:
         lines = [b"HTTP/1.1 200 OK"]
         fields = [(b"Content-Type", versions.RAW)]  # dockerd says so even where the frames are multiplexed
-    lines += [name + b": " + value for name, value in (*fields, *negotiation.HEADERS)]
+    lines += [name + b": " + value for name, value in (*fields, *negotiation.headers())]
     connection = protocol.hijack(b"\r\n".join(lines) + b"\r\n\r\n")
     try:
         await hijack.serve(connection)

@@ -5,6 +5,7 @@ import os
 import posix
 import sys
 
+from compat_api import negotiation
 from compat_api.stage0 import Stage0
 from service import activation, journal
 from service.errors import MoorageError
@@ -24,6 +25,7 @@ def main(arguments: list[str]) -> None:
     """Run the service process; never returns."""
     settings = Settings()
     journal.set_level(settings.log_level)
+    negotiation.follow(settings.daemon_json)
     path = ""
     if len(arguments) == 2 and arguments[0] == "--socket":
         path = arguments[1]

@@ -3,6 +3,8 @@
 Versions from 1.24 to the newest are served, and paths without a version as the newest. The texts are dockerd's.
 """
 
+import os
+
 from service import version as numbers
 from service.errors import InvalidParameter
 
@@ -10,12 +12,29 @@ API_VERSION = numbers.API
 MINIMUM_API_VERSION = numbers.API_MINIMUM
 ENGINE_VERSION = numbers.DOCKER
 
-HEADERS: "tuple[tuple[bytes, bytes], ...]" = (
+_EXPERIMENTAL = b"Docker-Experimental"
+_HEADERS: "tuple[tuple[bytes, bytes], ...]" = (
     (b"Api-Version", b"%d.%d" % API_VERSION),
-    (b"Docker-Experimental", b"false"),
+    (_EXPERIMENTAL, b"false"),
     (b"Ostype", b"linux"),
     (b"Server", b"Docker/%s (linux)" % ENGINE_VERSION.encode()),
 )
+_followed: "list[str]" = []  # the file that says whether we are experimental (daemon.json)
+
+
+def follow(path: str) -> None:
+    """Say in every answer from now on what the file at `path` says."""
+    _followed[:] = [path]
+
+
+def headers() -> "tuple[tuple[bytes, bytes], ...]":
+    """What every answer says about the server."""
+    if not any(map(os.path.exists, _followed)):
+        return _HEADERS  # nothing is imported for a file that most machines do not have
+    from service import daemon_json
+
+    said = b"true" if daemon_json.readable(_followed[0]).experimental else b"false"
+    return tuple((name, said if name is _EXPERIMENTAL else value) for name, value in _HEADERS)
 
 
 def split(path: str) -> tuple[str, str]:

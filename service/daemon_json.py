@@ -27,6 +27,7 @@ class DaemonJson:
         for label in self.labels:
             if "=" not in label:
                 raise ValueError(f"bad attribute format: {label}")
+        self.experimental = _flag(document, "experimental", False)
         # what a container gets that says nothing of it
         self.log_driver = _text(document, "log-driver")
         self.log_options = _texts_by_name(document, "log-opts")
@@ -63,7 +64,7 @@ _BRIDGE = {
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _READ = frozenset(
     (
-        *("registry-mirrors", "insecure-registries", "labels", "builder"),
+        *("registry-mirrors", "insecure-registries", "labels", "builder", "experimental"),
         *("max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts"),
         *("log-driver", "log-opts", "default-ulimits", "default-shm-size", "init", "dns", "dns-search", "dns-opts"),
         *("default-address-pools", "default-network-opts", *_BRIDGE),
@@ -72,7 +73,7 @@ _READ = frozenset(
 # what needs no saying: it is so in any case
 _SO_ANYHOW: "dict[str, tuple[Any, ...]]" = {
     **dict.fromkeys(("live-restore", "iptables", "ip6tables", "ip-forward"), (True,)),
-    **dict.fromkeys(("userland-proxy", "experimental", "selinux-enabled", "no-new-privileges"), (False,)),
+    **dict.fromkeys(("userland-proxy", "selinux-enabled", "no-new-privileges"), (False,)),
     "storage-driver": ("overlay2", ""),
     "default-runtime": ("runc", ""),
     "features": ({"buildkit": True}, {}),

@@ -3,6 +3,7 @@
 from compat_api.declaration import STREAM, ApiVersion, Filters, Flag, Header, Int, Text, Texts, post
 from compat_api.reply import Reply, Stream
 from compat_api.versions import has
+from service import daemon_json
 from service.errors import InvalidParameter
 
 TYPE_CHECKING = False
@@ -63,6 +64,8 @@ async def image_build(
         raise InvalidParameter(f'unsupported isolation: "{isolation}"')
     if version not in ("", "1", "2"):
         raise InvalidParameter(f'invalid version "{version}"')
+    if squash and not daemon_json.read(engine.settings.daemon_json).experimental:
+        raise InvalidParameter("squash is only supported with experimental mode")
     if squash and version == "2":
         raise InvalidParameter(
             "squash is not supported with BuildKit: copy the files into a stage FROM scratch instead"

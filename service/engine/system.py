@@ -29,13 +29,13 @@ def architecture() -> str:
 
 def describe_version(engine: "Engine", newest: "tuple[int, int]" = version.API) -> "dict[str, Any]":
     """API: SystemVersion. `newest`: the API version that is named as the newest."""
-    kernel = os.uname().release
+    kernel, experimental = os.uname().release, daemon_json.readable(engine.settings.daemon_json).experimental
     built = timestamps.rfc3339(int(os.stat(version.__file__).st_mtime) * 1_000_000_000).replace("Z", ".000000000+00:00")
     details = {
         "ApiVersion": version.api_text(newest),
         "Arch": architecture(),
         "BuildTime": built,
-        "Experimental": "false",
+        "Experimental": str(experimental).lower(),
         "GitCommit": "",
         "GoVersion": "",
         "KernelVersion": kernel,
@@ -57,6 +57,7 @@ def describe_version(engine: "Engine", newest: "tuple[int, int]" = version.API) 
         "Os": "linux",
         "Arch": architecture(),
         "KernelVersion": kernel,
+        **({"Experimental": True} if experimental else {}),
         "BuildTime": built,
     }
 
@@ -163,7 +164,7 @@ def info(engine: "Engine") -> "dict[str, Any]":
         "NoProxy": settings.no_proxy,
         "Name": host.nodename,
         "Labels": said.labels,
-        "ExperimentalBuild": False,
+        "ExperimentalBuild": said.experimental,
         "ServerVersion": version.DOCKER,
         "Runtimes": _runtimes(settings),
         "DefaultRuntime": "runc",

@@ -354,6 +354,7 @@ def test_prune_cancel_and_usage(moorage: Instance, client: docker.DockerClient) 
 
 
 def test_squashed_is_one_layer_over_the_base(moorage: Instance, client: docker.DockerClient) -> None:
+    moorage.configure({"experimental": True})
     dockerfile = "FROM busybox\nRUN echo large >/gone\nCOPY dir /d\nRUN rm /gone /d/x; echo kept >/kept\nENV A=1\n"
     context = io.BytesIO(tar({**FILES, "Dockerfile": dockerfile}))
     messages = list(client.api.build(fileobj=context, custom_context=True, squash=True, tag="squashed", decode=True))

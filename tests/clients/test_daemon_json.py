@@ -1,16 +1,18 @@
 """Settings of daemon.json that concern networks and containers: read when the file changes, without a restart."""
 
 import json
-import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from docker import DockerClient
+from docker.errors import APIError
 
 from service import daemon_json
 from tests.support.instance import Instance
+from tests.support.wire import Wire, request
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +30,7 @@ def nothing_written(moorage: Instance) -> Iterator[None]:
 
 
 def say(moorage: Instance, settings: dict[str, Any]) -> None:
-    write(moorage, json.dumps(settings))
-
-
-def write(moorage: Instance, text: str) -> None:
-    """The file, in place at once: the service may be reading it."""
-    unfinished = Path(moorage.folder, "daemon.json.new")
-    unfinished.write_text(text)
-    os.replace(unfinished, Path(moorage.folder, "daemon.json"))
+    moorage.configure(settings)
 
 
 def run(moorage: Instance, script: str, *options: str) -> list[str]:
@@ -139,7 +134,7 @@ def test_defaults_of_containers(moorage: Instance, client: DockerClient) -> None
 
 def test_a_broken_file_stops_what_is_made_and_no_more(moorage: Instance, client: DockerClient) -> None:
     made = client.containers.create("busybox", ["sleep", "1000"], stop_signal="KILL")
-    write(moorage, "{")
+    moorage.configure("{")
     refused = moorage.docker("create", "busybox", check=False)
     assert f"unable to configure the Docker daemon with file {moorage.folder}/daemon.json: " in refused.stderr
     made.start()
@@ -176,3 +171,42 @@ def test_values_of_another_type_are_refused(settings: dict[str, Any]) -> None:
         ValueError, match=next(iter(settings)) if settings != {"labels": ["novalue"]} else "bad attribute"
     ):
         daemon_json.DaemonJson(settings)
+
+
+def built(moorage: Instance, folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    """`docker build` by the classic builder."""
+    return subprocess.run(
+        ["docker", "build", *options, str(folder)],
+        env={**moorage.client_environment, "DOCKER_BUILDKIT": "0"},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+def test_experimental(moorage: Instance, client: DockerClient, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo a >/a\nRUN rm /a; echo b >/b\n")
+
+    def headers() -> set[str]:
+        """What a ping, a refusal and a stream say: each is written elsewhere."""
+        found = set()
+        for line in ("GET /_ping", "GET /nosuch", "GET /events?until=1"):
+            with Wire(moorage.socket, 30) as wire:
+                wire.send(request(line, connection="close"))
+                found.add(wire.answer().headers["docker-experimental"])
+        return found
+
+    assert headers() == {"false"}
+    assert "only supported on a Docker daemon with experimental features" in built(moorage, tmp_path, "--squash").stderr
+    with pytest.raises(APIError, match="squash is only supported with experimental mode"):
+        client.api._raise_for_status(client.api._post(client.api._url("/build?squash=1"), data=b""))
+    say(moorage, {"experimental": True})
+    assert headers() == {"true"}
+    assert client.info()["ExperimentalBuild"] is True
+    assert moorage.docker("version", "-f", "{{.Server.Experimental}}").stdout == "true\n"
+    done = built(moorage, tmp_path, "--squash", "-t", "d-squashed")
+    assert done.returncode == 0, done.stderr
+    layers = [len(client.api.inspect_image(name)["RootFS"]["Layers"]) for name in ("busybox", "d-squashed")]
+    assert layers[1] == layers[0] + 1
+    assert moorage.docker("run", "--rm", "d-squashed", "sh", "-c", "cat /b; ls /").stdout.split()[0] == "b"
+    moorage.docker("rmi", "d-squashed")
+    say(moorage, {"experimental": "yes"})
+    assert headers() == {"false"}

@@ -111,6 +111,7 @@ def sides() -> Iterator[tuple[Side, Side]]:
         with Dockerd(experimental=True) as dockerd, Instance() as moorage:
             if dockerd.version()[0] < WORDED_ALIKE_SINCE:
                 pytest.skip("dockerd's classic builder is of another age here")
+            moorage.configure({"experimental": True})
             moorage.load_busybox()
             both = Side(dockerd.socket), Side(moorage.socket)
             with open(image.busybox(), "rb") as archive:

@@ -30,6 +30,7 @@ SETTINGS: dict[str, Any] = {
     "default-ulimits": {"nofile": {"Name": "nofile", "Hard": 4096, "Soft": 2048}},
     "default-shm-size": "32M",
     "init": True,
+    "experimental": True,
     "labels": ["where=here", "a=b"],
     "insecure-registries": ["registry.test:5000", "10.99.0.0/16"],
     "registry-mirrors": ["https://mirror.test"],
@@ -82,13 +83,23 @@ def unlike(theirs: Any, ours: Any) -> dict[str, tuple[Any, Any]]:
 
 def test_info(sides: tuple[Side, Side]) -> None:
     (theirs,), (ours,) = (told(side, get("/info")) for side in sides)
-    shown = ("Labels", "LoggingDriver", "DefaultAddressPools")
+    shown = ("Labels", "LoggingDriver", "DefaultAddressPools", "ExperimentalBuild")
+    for info in (theirs, ours):
+        info["Labels"].sort()  # dockerd has them in no order
     assert not unlike(*({key: info.get(key) for key in shown} for info in (theirs, ours)))
     one, other = (info["RegistryConfig"] for info in (theirs, ours))
     other["InsecureRegistryCIDRs"].remove("::1/128")  # as from dockerd 28 on
     for config in (one, other):
         config["InsecureRegistryCIDRs"].sort()
     assert not unlike(one, other)
+
+
+def test_version(sides: tuple[Side, Side]) -> None:
+    (theirs,), (ours,) = (told(side, get("/version")) for side in sides)
+    assert theirs.get("Experimental") == ours.get("Experimental")
+    assert {each["Components"][0]["Details"]["Experimental"] for each in (theirs, ours)} in ({"true"}, {"false"})
+    answers = [side.ask("/v1.45", get("/_ping")) for side in sides]
+    assert len({answer.headers["docker-experimental"] for answer in answers}) == 1
 
 
 def test_networks(sides: tuple[Side, Side]) -> None:

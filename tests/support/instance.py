@@ -12,6 +12,7 @@ takes a free slot, and from its number follow the bridge, the nftables table, th
 
 import fcntl
 import ipaddress
+import json
 import os
 import re
 import shutil
@@ -84,6 +85,13 @@ class Instance:
         self._clients: list[DockerClient] = []
 
     # ── its life ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def configure(self, settings: "Mapping[str, Any] | str") -> None:
+        """Its daemon.json, in place at once: the service may be reading it."""
+        path = self.environment["MOORAGE_DAEMON_JSON"]
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.write(settings if isinstance(settings, str) else json.dumps(settings))
+        os.replace(path + ".new", path)
 
     def __enter__(self) -> "Instance":
         self.start()
