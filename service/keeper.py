@@ -161,6 +161,9 @@ class Keeper:
     def _restarted(self, container_id: str, code: int) -> None:
         del self._starting[container_id]
         state = self._state(container_id)
+        if code and state and state["status"] == "running":  # it was killed, maybe before its last step
+            self._waiting[container_id] = (state["generation"], None)
+            self._restart(container_id)
         if code and state and state["status"] == "restarting":  # it was killed, or could not even begin
             timer = self.loop.at(time.monotonic() + RETRY, lambda: self._restart(container_id))
             self._waiting[container_id] = (state["generation"], timer)

@@ -139,18 +139,18 @@ async def container_kill(engine: "Engine", id: str, signal: str = Text()) -> Rep
 @post("/containers/{id}/pause")
 async def container_pause(engine: "Engine", id: str) -> Reply:
     """Freeze all processes (API: ContainerPause)."""
-    from service.engine import lifecycle
+    from service.engine import pause
 
-    await lifecycle.pause(engine, id)
+    await pause.pause(engine, id)
     return Reply.empty()
 
 
 @post("/containers/{id}/unpause")
 async def container_unpause(engine: "Engine", id: str) -> Reply:
     """Thaw them (API: ContainerUnpause)."""
-    from service.engine import lifecycle
+    from service.engine import pause
 
-    await lifecycle.unpause(engine, id)
+    await pause.unpause(engine, id)
     return Reply.empty()
 
 

@@ -26,6 +26,7 @@ from service.engine import (
     create,
     images,
     lifecycle,
+    pause,
     squash,
 )
 from service.engine.build_copy import copied
@@ -525,7 +526,7 @@ def _end(engine: "Engine", container_id: str) -> None:
     try:
         runc.kill(engine.settings, container_id, KILL)
         if state["status"] == "paused":
-            lifecycle.resume(engine, container_id)
+            pause.resume(engine.settings, engine.store, container_id)
     except (NotFound, Conflict):
         pass  # it has just ended, or goes on already
     pidfd.wait_gone(state["conmon_pid"], lifecycle.KILL_GRACE, state["conmon_start"])

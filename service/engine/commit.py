@@ -3,7 +3,7 @@
 import copy
 
 from service import bell
-from service.engine import changes, child_image, container_config, events, lifecycle
+from service.engine import changes, child_image, container_config, events, pause
 from service.engine.layers import Lease
 from service.errors import Conflict, MoorageError
 from service.store import containers
@@ -63,7 +63,7 @@ async def _pause(engine: "Engine", lease: Lease, container_id: str) -> bool:
     """Whether it stands still now because of us. As in dockerd, one that cannot be paused is committed as it is."""
     await engine.thread(lease.hold, PAUSED + container_id)
     try:
-        await lifecycle.pause(engine, container_id)
+        await pause.pause(engine, container_id)
     except MoorageError:
         return False
     return True
@@ -71,7 +71,7 @@ async def _pause(engine: "Engine", lease: Lease, container_id: str) -> bool:
 
 async def _unpause(engine: "Engine", container_id: str) -> None:
     try:
-        await lifecycle.unpause(engine, container_id)
+        await pause.unpause(engine, container_id)
     except MoorageError:
         pass  # somebody else has let it go on, or ended it
 
@@ -108,6 +108,6 @@ def reconcile(engine: "Engine") -> None:
     for name in store.abandoned(engine.store):
         if name.startswith(PAUSED):
             try:
-                lifecycle.resume(engine, name.removeprefix(PAUSED))
+                pause.resume(engine.settings, engine.store, name.removeprefix(PAUSED))
             except MoorageError:
                 continue  # it is gone, or goes on

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from service.runtime.conmon import ExecCreation
     from service.store.execs import Exec, ExecRecord
 
+ENDED = "OCI runtime exec failed: exec failed: cannot exec in a stopped container: unknown"  # runc's words
 NOT_EXECUTABLE, UNKNOWN = 126, 128  # exit codes of what could not be started
 
 
@@ -251,8 +252,10 @@ def _run(engine: "Engine", record: "ExecRecord", creation: "ExecCreation") -> No
 
 def _failed(engine: "Engine", record: "ExecRecord", error: Exception) -> Exception:
     """Record that a session could not be started; the error to tell, worded and coded as dockerd does."""
-    if not isinstance(error, MoorageError):
-        error = SystemFailure(str(error))
+    if not isinstance(error, MoorageError) or "conmon failed" in error.message:
+        error = SystemFailure(
+            ENDED if _has_ended(engine, record["ContainerID"]) else getattr(error, "message", str(error))
+        )
     told, code = error, getattr(error, "exit_code", UNKNOWN)
     if "is a directory" in error.message.lower():  # the CLI looks for these words to exit with 126
         told, code = InvalidParameter(error.message + ": permission denied"), NOT_EXECUTABLE
@@ -260,6 +263,14 @@ def _failed(engine: "Engine", record: "ExecRecord", error: Exception) -> Excepti
         code = NOT_EXECUTABLE
     exec_exit.record(engine.settings, engine.store, record["ID"], code, announced=False)
     return told
+
+
+def _has_ended(engine: "Engine", container_id: str) -> bool:
+    """Whether the container runs no more, as the files of a session go with it."""
+    try:
+        return containers.get(engine.store, container_id)["state"]["status"] not in ("running", "paused")
+    except NotFound:
+        return True
 
 
 async def announce_detach(engine: "Engine", session: "Exec") -> None:

@@ -59,6 +59,8 @@ def start(
 
 def _still_wanted(settings: "Settings", database: "Database", container: "Container") -> bool:
     """Whether it still waits for its restart policy. If that was canceled meanwhile, it waits no longer."""
+    if container["state"]["status"] == "running":
+        complete(settings, container["record"]["Id"])
     if container["state"]["status"] != "restarting":
         return False
     if container["state"]["restart_canceled"]:
@@ -66,6 +68,14 @@ def _still_wanted(settings: "Settings", database: "Database", container: "Contai
             containers.set_state(database, container["record"]["Id"], status="exited")
         bell.ring(settings.bell)
     return not container["state"]["restart_canceled"]
+
+
+def complete(settings: "Settings", container_id: str) -> None:
+    """Do the last step of a start, where whoever was at it was killed before. Call under `release.exclusively`."""
+    from service.runtime import runc
+
+    if runc.awaits_start(settings, container_id):
+        runc.start(settings, container_id)
 
 
 def _guard(container: "Container") -> None:

@@ -1,4 +1,4 @@
-"""start, stop, restart, kill, pause, unpause, wait, rename, rm: what is done to a container that exists.
+"""start, stop, restart, kill, wait, rename, rm: what is done to a container that exists.
 
 Each verb: look up, guard, act, record, announce. Blocking work goes to a thread; waiting for an exit is waiting for the
 bell, so that it does not matter which process records it.
@@ -9,10 +9,11 @@ from service.engine import events, launch, release, remove
 from service.engine import exit as ended
 from service.engine.bell_watch import changes
 from service.engine.monitors import MISGIVING
+from service.engine.pause import resume
 from service.errors import Conflict, InvalidParameter, MoorageError, NotFound, NotModified, SystemFailure
 from service.kernel import pidfd
 from service.kernel.signals import KILL, signal_number
-from service.store import containers, health
+from service.store import containers
 from service.store import events as stored_events
 
 TYPE_CHECKING = False
@@ -105,35 +106,12 @@ def _signal(engine: "Engine", container: "Container", number: int) -> None:
     try:
         runc.kill(engine.settings, record["Id"], number)
         if last and container["state"]["status"] == "paused":
-            resume(engine, record["Id"], quietly=number == KILL)
+            resume(engine.settings, store, record["Id"], quietly=number == KILL)
     except Conflict:
         return  # somebody else let it go on
     except (SystemFailure, NotFound):  # it ended by itself meanwhile: its hook is about to say so
         if pidfd.is_alive(container["state"]["pid"], container["state"]["pid_start"]):
             raise
-
-
-def resume(engine: "Engine", container_id: str, *, quietly: bool = False) -> None:
-    """Let a paused container go on. Raises NotFound, or Conflict when it is not paused.
-
-    `quietly`: only to die, so it is not said to run again.
-    """
-    from service.runtime import runc
-
-    with release.exclusively(engine.settings, container_id):  # its end is recorded under this lock: not in between
-        container = containers.get(engine.store, container_id)
-        if container["state"]["status"] != "paused":
-            raise Conflict(f"Container {container_id} is not paused")
-        try:
-            runc.resume(engine.settings, container_id)
-        except (Conflict, SystemFailure) as error:
-            raise type(error)(f"Cannot unpause container {container_id}: {error.message}") from error
-        if quietly:
-            return
-        with engine.store.write():
-            containers.set_state(engine.store, container_id, status="running")
-            events.container(engine.store, container["record"], "unpause")
-    bell.ring(engine.settings.bell)
 
 
 async def _until_down(engine: "Engine", container: "Container", seconds: float) -> bool:
@@ -275,45 +253,6 @@ def _keep(engine: "Engine", container_id: str, keep: bool) -> None:
     """Hold off the removal of a `--rm` container while it is restarted, or stopped."""
     with engine.store.write():
         containers.set_state(engine.store, container_id, kept=keep)
-
-
-async def pause(engine: "Engine", reference: str) -> None:
-    """API: ContainerPause. Raises Conflict when it does not run or is paused already."""
-    container = containers.find(engine.store, reference)
-    status, container_id = container["state"]["status"], container["record"]["Id"]
-    if status in _UP:
-        await engine.thread(_pause, engine, container_id)
-    else:
-        raise Conflict(f"container {container_id} is not running")
-
-
-def _pause(engine: "Engine", container_id: str) -> None:
-    from service.runtime import runc
-
-    with release.exclusively(engine.settings, container_id):  # its end is recorded under this lock: not in between
-        container = containers.get(engine.store, container_id)
-        status = container["state"]["status"]
-        if status == "paused":
-            raise Conflict(f"Container {container_id} is already paused")
-        if status == "restarting":
-            raise Conflict(f"Container {container_id} is restarting, wait until the container is running")
-        if status != "running":
-            raise Conflict(f"container {container_id} is not running")
-        try:
-            runc.pause(engine.settings, container_id)
-        except (Conflict, NotFound, SystemFailure) as error:
-            raise type(error)(f"cannot pause container {container_id}: {error.message}") from error
-        with engine.store.write():
-            containers.set_state(engine.store, container_id, status="paused")
-            health.rest(engine.store, container_id)
-            events.container(engine.store, container["record"], "pause")
-    bell.ring(engine.settings.bell)
-
-
-async def unpause(engine: "Engine", reference: str) -> None:
-    """API: ContainerUnpause. Raises Conflict when it is not paused."""
-    container = containers.find(engine.store, reference)
-    await engine.thread(resume, engine, container["record"]["Id"])
 
 
 class Waiter:

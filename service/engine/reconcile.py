@@ -73,6 +73,8 @@ def at_start(engine: "Engine") -> None:
 
 
 def _container(engine: "Engine", container: "Container", this_boot: str) -> None:
+    from service.runtime import runc
+
     settings, store = engine.settings, engine.store
     record, state = container["record"], container["state"]
     container_id, status = record["Id"], state["status"]
@@ -82,14 +84,18 @@ def _container(engine: "Engine", container: "Container", this_boot: str) -> None
 
             ended.record(settings, store, container_id, state["generation"], unknown=True)
             _finish(engine, container_id)
-        elif not pidfd.is_running(state["conmon_pid"], "conmon", state["conmon_start"]) or _never_started(
-            engine, container
-        ):
+        elif not pidfd.is_running(state["conmon_pid"], "conmon", state["conmon_start"]):
             _unwatched(engine, container)
+        elif runc.awaits_start(settings, container_id):
+            _begin(engine, container)
         elif os.path.exists(settings.container_run(container_id) + "/updating"):
             from service.engine import update
 
             update.finish(settings, container)
+        if os.path.exists(settings.container_run(container_id) + "/pausing"):
+            from service.engine import pause
+
+            pause.settle(settings, store, container_id)
         if os.path.exists(settings.container_run(container_id) + "/joining"):
             from service.engine import membership
 
@@ -130,7 +136,7 @@ def _finish(engine: "Engine", container_id: str) -> None:
 
 
 def _unwatched(engine: "Engine", container: "Container") -> None:
-    """conmon is gone, or a launch was killed before `runc start`: whatever still runs is ended, and recorded."""
+    """conmon is gone: whatever still runs is ended, and recorded."""
     from service.engine import exit as ended
     from service.engine import release
     from service.runtime import runc
@@ -143,16 +149,17 @@ def _unwatched(engine: "Engine", container: "Container") -> None:
     ended.finish(settings, store, container_id)
 
 
-def _never_started(engine: "Engine", container: "Container") -> bool:
-    """Whether the process still waits for `runc start` and nobody is about to call it."""
-    from service.runtime import runc
-
-    if not runc.awaits_start(engine.settings, container["record"]["Id"]):
-        return False
-    from service.engine import release
+def _begin(engine: "Engine", container: "Container") -> None:
+    """A launch was killed before its last step, `runc start`; that it runs was recorded and told."""
+    from service.engine import launch, release
 
     with release.exclusively(engine.settings, container["record"]["Id"], wait=False):
-        return runc.awaits_start(engine.settings, container["record"]["Id"])
+        try:
+            launch.complete(engine.settings, container["record"]["Id"])
+            return
+        except MoorageError as error:
+            engine.log(f"reconcile: start of {container['record']['Id']}: {error}")
+    _unwatched(engine, container)
 
 
 def _unregistered(engine: "Engine") -> None:

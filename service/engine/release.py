@@ -30,7 +30,7 @@ class exclusively:  # noqa: N801 - reads as a word in `with exclusively(...)`
         self.flags = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
         self.fd = -1
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "exclusively":
         while True:
             self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -40,7 +40,7 @@ class exclusively:  # noqa: N801 - reads as a word in `with exclusively(...)`
                 raise
             try:  # who held it before may have removed the file with the container: then this lock locks nothing
                 if os.stat(self.path).st_ino == os.fstat(self.fd).st_ino:
-                    return
+                    return self
             except FileNotFoundError:
                 pass
             os.close(self.fd)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from service.errors import MoorageError
     from service.settings import Settings
 
+_LOCK = 3  # the runtime's descriptor that it knows nothing of
 SIGKILL = 9
 _WAIT_SECONDS = 10.0  # for a process that was sent SIGKILL; only the kernel (a dead disk, say) delays it longer
 
@@ -62,10 +63,14 @@ def global_arguments(settings: "Settings", log: str = "", *, systemd_cgroup: boo
     return arguments
 
 
-def run(settings: "Settings", *verb: str, check: bool = True, input_bytes: bytes = b"") -> process.Finished:
-    """Run one verb to its end. With `check`, raises what the failure means (`failure`)."""
+def run(
+    settings: "Settings", *verb: str, check: bool = True, input_bytes: bytes = b"", lock: int = -1
+) -> process.Finished:
+    """Run one verb to its end. With `check`, raises what the failure means (`failure`). `lock`: a descriptor that stays
+    open as long as the runtime is at work, also when we are killed meanwhile."""
     argv = [program(settings), *global_arguments(settings), *verb]
-    finished = process.run(argv, environment=settings.environment(), input_bytes=input_bytes)
+    held = [(lock, _LOCK)] if lock >= 0 else []
+    finished = process.run(argv, environment=settings.environment(), input_bytes=input_bytes, descriptors=held)
     if check and finished.code:
         raise _refusal(finished.stderr.decode("utf-8", "replace"))
     return finished
@@ -225,14 +230,14 @@ def ps(settings: "Settings", container_id: str) -> list[int]:
     return sorted(set(cgroup.processes(directory))) if directory else [known.pid]
 
 
-def pause(settings: "Settings", container_id: str) -> None:
-    """Freeze all processes. Raises Conflict when it does not run."""
-    run(settings, "pause", container_id)
+def pause(settings: "Settings", container_id: str, lock: int = -1) -> None:
+    """Freeze all processes; `lock` as of `run`. Raises Conflict when it does not run."""
+    run(settings, "pause", container_id, lock=lock)
 
 
-def resume(settings: "Settings", container_id: str) -> None:
-    """Thaw all processes. Raises Conflict when it is not paused."""
-    run(settings, "resume", container_id)
+def resume(settings: "Settings", container_id: str, lock: int = -1) -> None:
+    """Thaw all processes; `lock` as of `run`. Raises Conflict when it is not paused."""
+    run(settings, "resume", container_id, lock=lock)
 
 
 def exec_detached(
