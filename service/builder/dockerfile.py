@@ -45,7 +45,7 @@ class Heredoc:
 class Line:
     """One instruction as written: `word` RUN, `flags` --mount=…, `arguments` split as its form has them."""
 
-    __slots__ = ("arguments", "code", "end", "flags", "heredocs", "is_json", "number", "trigger", "word")
+    __slots__ = ("arguments", "code", "comments", "end", "flags", "heredocs", "is_json", "number", "trigger", "word")
 
     def __init__(self, word: str, code: str) -> None:
         self.word, self.code = word, code
@@ -54,6 +54,7 @@ class Line:
         self.is_json = False
         self.heredocs: list[Heredoc] = []
         self.trigger: Line | None = None  # ONBUILD's own
+        self.comments: list[str] = []  # those above it, as far as no empty one divides them from it
         self.number = self.end = 0  # the first of its lines, and the last; from 1
 
     @property
@@ -98,17 +99,22 @@ class _Parser:
         self.continued = re.compile(rf"([^{mark}]){mark}[ \t]*$|^{mark}[ \t]*$")
 
     def run(self) -> Dockerfile:
+        comments: list[str] = []
         while (line := self._physical()) is not None:
             line = line.rstrip("\r\n")
             while line and is_space(line[0]):
                 line = line[1:]
-            self._directive(line)
+            is_directive = self._directive(line)
             if line.startswith("#"):
+                comment = stripped(line[1:])
+                if not is_directive:
+                    comments = [*comments, comment] if comment else []
                 continue
             line, goes_on = self._cut(line)
             if not line and not goes_on:
                 continue
-            self._instruction(line, goes_on)
+            self._instruction(line, goes_on, comments)
+            comments = []
         if not self.result.lines:
             raise BadDockerfile("file with no instructions")
         return self.result
@@ -122,14 +128,15 @@ class _Parser:
             raise BadDockerfile(f"dockerfile line greater than max allowed size of {LONGEST_LINE}")
         return line
 
-    def _directive(self, line: str) -> None:
+    def _directive(self, line: str) -> bool:
+        """Read a line that may be a parser directive; whether it is one."""
         if self.directives is None:
-            return
+            return False
         found = _DIRECTIVE.match(stripped(line[1:])) if line.startswith("#") else None
         name = found[1].lower() if found else ""
         if found is None or name not in _DIRECTIVES:
             self.directives = None
-            return
+            return False
         if name in self.directives:
             raise BadDockerfile(f"only one {name} parser directive can be used")
         self.directives.add(name)
@@ -137,6 +144,7 @@ class _Parser:
             self._set_escape(found[2])
         elif name == "check":
             self.result.check = found[2]
+        return True
 
     def _cut(self, line: str) -> "tuple[str, bool]":
         """The line without its continuation mark; whether it has one."""
@@ -145,7 +153,7 @@ class _Parser:
             return line, False
         return line[: found.start()] + (found[1] or ""), True
 
-    def _instruction(self, line: str, goes_on: bool) -> None:
+    def _instruction(self, line: str, goes_on: bool, comments: "list[str]") -> None:
         start = self.number
         parts, empty = [line], False
         while goes_on and (more := self._physical()) is not None:
@@ -163,7 +171,7 @@ class _Parser:
             self.result.empty_continuations.append(self.number)
             self.result.warnings.append(f"Empty continuation line found in: {whole}")
         read = read_line(whole, self.result.escape)
-        read.number = start
+        read.number, read.comments = start, comments
         if can_have_heredocs(read) and "<<" in whole:
             for heredoc in _heredocs(whole):
                 self._content(heredoc)

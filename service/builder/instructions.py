@@ -36,12 +36,13 @@ class Instruction:
     """One instruction, checked. `code` is its source as it is shown."""
 
     __slots__ = (
-        "arguments", "code", "end", "flags", "health", "heredocs", "is_json", "literal", "name", "number", "pairs",
+        "arguments", "code", "comments", "end", "flags", "health", "heredocs", "is_json", "literal", "name", "number",
+        "pairs", "word",
     )  # fmt: skip
 
     def __init__(self, line: Line) -> None:
         self.name, self.code, self.is_json, self.heredocs = line.name, line.code, line.is_json, line.heredocs
-        self.number, self.end = line.number, line.end
+        self.number, self.end, self.word, self.comments = line.number, line.end, line.word, line.comments
         self.arguments = list(line.arguments)
         self.flags: dict[str, list[str]] = {}
         self.pairs: list[tuple[str, str | None]] = []  # ARG, ENV, LABEL
@@ -74,7 +75,7 @@ class Stage:
     """FROM and what follows it."""
 
     def __init__(self, instruction: Instruction) -> None:
-        self.base, self.code = instruction.arguments[0], instruction.code
+        self.base, self.code, self.begins = instruction.arguments[0], instruction.code, instruction
         self.number, self.end = instruction.number, instruction.end
         self.name = instruction.arguments[2].lower() if len(instruction.arguments) == 3 else ""
         self.platform = instruction.flag("platform")
@@ -139,7 +140,7 @@ def _meant(word: str, known: "Sequence[str]", *, any_case: bool = True) -> str:
     """What is added to a complaint about a word that is close to a known one."""
     nearest, distance = "", _FARTHEST
     for other in known if len(word) < 100 else ():
-        found = _distance(word.lower() if any_case else word, other)
+        found = signs_apart(word.lower() if any_case else word, other)
         if found < distance:
             nearest, distance = other, found
     if not nearest:
@@ -147,7 +148,7 @@ def _meant(word: str, known: "Sequence[str]", *, any_case: bool = True) -> str:
     return f" (did you mean {nearest.upper() if any_case and word == word.upper() else nearest}?)"
 
 
-def _distance(one: str, other: str) -> int:
+def signs_apart(one: str, other: str) -> int:
     """How many signs are to be changed, added or taken away (Levenshtein)."""
     before = list(range(len(other) + 1))
     for row, sign in enumerate(one, 1):

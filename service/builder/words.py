@@ -9,6 +9,7 @@ Source: Dockerfile reference, "Environment replacement"; behaviour of buildkit's
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 _SPECIAL = "@*#?-$!0"  # shell parameters of one sign
 _END = "\ufffd"  # how Go shows that no sign was left
@@ -17,6 +18,22 @@ _DEEPEST = 100  # expansions inside one another: more is an attack, not a Docker
 
 class BadWord(Exception):  # noqa: N818 - it says what is bad
     """A word that means nothing; the message is Docker's."""
+
+
+class Noting(dict[str, str]):
+    """Variables that remember which of them were asked for, and which of those there are not, in that order."""
+
+    def __init__(self, values: "Mapping[str, str]") -> None:
+        super().__init__(values)
+        self.asked: list[str] = []
+        self.missing: list[str] = []
+
+    def get(self, name: str, default: "Any" = None) -> "Any":
+        """As of any dictionary."""
+        self.asked.append(name)
+        if name not in self:
+            self.missing.append(name)
+        return super().get(name, default)
 
 
 def is_space(sign: str) -> bool:

@@ -26,6 +26,7 @@ from service.engine import (
     provenance,
     solve_answers,
     solve_cache,
+    solve_checks,
     solve_fetch,
     solve_plan,
     solve_steps,
@@ -239,14 +240,18 @@ class Solve:
         if answered is not None:
             return Result(self, None, platform, answered)
         self.stages, before = instructions.stages(dockerfile)
-        self.plan = solve_plan.Plan(self, before)
-        target = self.plan.target()
-        await solve_plan.warn(self, dockerfile)
+        try:
+            self.plan = solve_plan.Plan(self, before)
+            target = self.plan.target()
+        except SolveFailed:
+            await solve_checks.tell(self, dockerfile, ())
+            raise
         self.plan.note_private(self.used)
         self.made = True
         await self._import()
         try:
-            built = await self.stage(target)
+            async with solve_checks.telling(self, dockerfile):
+                built = await self.stage(target)
         except BaseException:
             for task in (*self._tasks.values(), *self._bases.values()):
                 task.cancel()
@@ -393,7 +398,7 @@ class Solve:
             if kind == "local":
                 return tree(path=await self._named_local(origin, value))
             if kind == "input":
-                return self.tree(self._input(value).layers)
+                return self.tree(self.input(value).layers)
             if kind == "remote":
                 return tree(path=await solve_fetch.context(self, value))
             origin = value
@@ -416,7 +421,8 @@ class Solve:
                 self.plan.opened[key] = held
             return held
 
-    def _input(self, key: str) -> Built:
+    def input(self, key: str) -> Built:
+        """What another request has built, by its key."""
         result = self.request.inputs.get(key)
         built = getattr(result, "built", None)
         if result is None or not isinstance(built, Built):
@@ -497,13 +503,11 @@ class Solve:
         return built
 
     async def _of_name(self, stage: "Stage", name: str, platform: str) -> "tuple[dict[str, Any], list[LayerRow]]":
-        if not name:
-            raise self.failed(f"base name ({stage.base}) should not be blank", stage.number, end=stage.end)
         named = self.plan.named(name)
         if named is not None:
             kind, value = named
             if kind == "input":
-                other = self._input(value)
+                other = self.input(value)
                 return jsontext.loads(other.document(self.here)), list(other.layers)
             if kind != "image":
                 source = await self.source(name)
@@ -520,7 +524,7 @@ class Solve:
         """How many of a base's layers are an image's, not made for this build: what a context holds, is."""
         kind, value = self.plan.named(name) or ("image", "")
         if kind == "input":
-            return self._input(value).inherited
+            return self.input(value).inherited
         return len(rows) if kind == "image" else 0
 
     async def base(self, name: str, platform: str) -> "tuple[dict[str, Any], list[LayerRow]]":
@@ -538,7 +542,7 @@ class Solve:
         async with self.step(f"[internal] load metadata for {reference.stored}") as step:
             if self.attributes.get("image-resolve-mode") != "pull":
                 try:
-                    config, rows = await self.thread(self._held, name, platform)
+                    config, rows = await self.thread(self.held, name, platform)
                 except NotFound:
                     pass
                 else:
@@ -552,7 +556,7 @@ class Solve:
             try:
                 async for message in pull.pull(self.engine, reference, credentials, platform, outcome):
                     await _told(step, message)
-                held = await self.thread(self._held, outcome.id, platform)
+                held = await self.thread(self.held, outcome.id, platform)
             except MoorageError as error:
                 said = error.message
             else:
@@ -567,7 +571,8 @@ class Solve:
         found = (known for known in store.digests_of(self.engine.store, image_id) if known.startswith(prefix))
         return name.digest or next(found, prefix).removeprefix(prefix)
 
-    def _held(self, name: str, platform: str) -> "tuple[dict[str, Any], list[LayerRow]]":
+    def held(self, name: str, platform: str) -> "tuple[dict[str, Any], list[LayerRow]]":
+        """An image of this machine, kept for the build. Raises NotFound. Blocking."""
         found = images.find(self.engine, name, platform)
         if not platform and images.foreign(found):  # as if it were not here: there may be one for this machine
             raise NotFound(f"No such image: {name}")

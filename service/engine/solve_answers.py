@@ -6,16 +6,17 @@ Each answer is a document and a text to be shown, in the forms of BuildKit's fro
 import base64
 import json
 
-from service.builder import checks, instructions, run_mounts
+from service.builder import instructions, run_mounts
 from service.builder.arguments import Arguments, of_platforms
-from service.builder.words import BadWord, expanded, stripped
-from service.engine import solve_plan, solving
+from service.builder.words import BadWord, Noting, expanded
+from service.engine import solve_checks, solve_plan, solving
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from service.builder.check_rules import Finding
     from service.builder.dockerfile import Dockerfile
     from service.builder.instructions import Instruction
     from service.engine.solve import Solve
@@ -32,13 +33,13 @@ async def answer(solve: "Solve", dockerfile: "Dockerfile") -> "dict[str, bytes] 
         return None
     solve.stages, before = instructions.stages(dockerfile)
     if asked == solving.LINT:
-        return _lint(solve, dockerfile, before)
+        return await _lint(solve, dockerfile, before)
     if asked == solving.TARGETS:
         return _targets(solve, dockerfile)
     if asked == solving.OUTLINE:
         solve.plan = solve_plan.Plan(solve, before)
         target = solve.plan.target()
-        await solve_plan.warn(solve, dockerfile)
+        await solve_checks.tell(solve, dockerfile, solve.plan.wanted)
         return _outline(solve, dockerfile, before, target)
     if asked == solving.DESCRIBE:
         return _describe()
@@ -53,17 +54,34 @@ def refused(solve: "Solve", error: "SolveFailed") -> "dict[str, bytes]":
     return _checked(solve, [], error)
 
 
-def _lint(solve: "Solve", dockerfile: "Dockerfile", before: "Sequence[Instruction]") -> "dict[str, bytes]":
-    found = checks.found(dockerfile, solve.stages)
+async def _lint(solve: "Solve", dockerfile: "Dockerfile", before: "Sequence[Instruction]") -> "dict[str, bytes]":
+    found: list[Finding] = []
+    if solve_checks.ASKED in solve.attributes:
+        solve_checks.options(solve, dockerfile)  # what the client says wrong is no answer
     try:
-        solve.plan = solve_plan.Plan(solve, before)
-        solve.plan.target()
+        options = solve_checks.options(solve, dockerfile)
+        try:
+            solve.plan = solve_plan.Plan(solve, before)
+            solve.plan.target()
+        except solving.SolveFailed as error:
+            return _checked(solve, await _found_anyway(solve, dockerfile), error)
+        wanted = solve.plan.wanted if solve.attributes.get("target") else range(len(solve.stages))
+        found = await solve_checks.found(solve, dockerfile, wanted, pulls=False)
+        if options.is_error and found:
+            raise solve_checks.failed(solve, found)
+    except solve_checks.Stopped as stopped:
+        return _checked(solve, stopped.found, stopped.error)
     except solving.SolveFailed as error:
         return _checked(solve, found, error)
     return _checked(solve, found, None)
 
 
-def _checked(solve: "Solve", found: "Sequence[checks.Finding]", error: "SolveFailed | None") -> "dict[str, bytes]":
+async def _found_anyway(solve: "Solve", dockerfile: "Dockerfile") -> "list[Finding]":
+    """What is found where there are no stages to go through."""
+    return await solve_checks.found(solve, dockerfile, (), pulls=False)
+
+
+def _checked(solve: "Solve", found: "Sequence[Finding]", error: "SolveFailed | None") -> "dict[str, bytes]":
     warnings = [
         {
             "ruleName": finding.rule.name,
@@ -117,7 +135,7 @@ def _excerpt(solve: "Solve", start: int, end: int) -> str:
 
 
 def _targets(solve: "Solve", dockerfile: "Dockerfile") -> "dict[str, bytes]":
-    about = _Comments(solve, dockerfile)
+    about = _Comments(dockerfile)
     last = len(solve.stages) - 1
     targets = [
         {
@@ -141,7 +159,7 @@ def _targets(solve: "Solve", dockerfile: "Dockerfile") -> "dict[str, bytes]":
 def _outline(
     solve: "Solve", dockerfile: "Dockerfile", before: "Sequence[Instruction]", target: int
 ) -> "dict[str, bytes]":
-    about = _Comments(solve, dockerfile)
+    about = _Comments(dockerfile)
     arguments = sorted(_arguments(solve, about, before), key=_line)
     secrets = sorted(_mounts(solve, run_mounts.SECRET), key=_line)
     agents = sorted(_mounts(solve, run_mounts.SSH), key=_line)
@@ -233,23 +251,9 @@ def _replaced(text: "str | None", known: "dict[str, str]", escape: str) -> "str 
 
 def _variables(text: str, escape: str, known: "dict[str, str]") -> list[str]:
     """The names whose values a text is made with."""
-    asked: list[str] = []
-
-    class Noting(dict[str, str]):
-        def get(self, name: str, default: "Any" = None) -> "Any":
-            asked.append(name)
-            return super().get(name, default)
-
-        def __contains__(self, name: object) -> bool:
-            asked.append(str(name))
-            return super().__contains__(name)
-
-        def __getitem__(self, name: str) -> str:
-            asked.append(name)
-            return super().__getitem__(name)
-
-    _replaced(text, Noting(known), escape)
-    return list(dict.fromkeys(asked))
+    noting = Noting(known)
+    _replaced(text, noting, escape)
+    return list(dict.fromkeys(noting.asked))
 
 
 def _mounts(solve: "Solve", kind: str) -> "list[dict[str, Any]]":
@@ -271,18 +275,8 @@ def _mounts(solve: "Solve", kind: str) -> "list[dict[str, Any]]":
 class _Comments:
     """What is written above instructions: `# NAME what it is for`."""
 
-    def __init__(self, solve: "Solve", dockerfile: "Dockerfile") -> None:
-        lines = solve.text.decode("utf-8", "replace").split("\n")
-        self._above: dict[int, list[str]] = {}
-        last = 0
-        for line in dockerfile.lines:
-            above: list[str] = []
-            for text in lines[last : line.number - 1]:
-                if stripped(text).startswith("#"):
-                    comment = stripped(stripped(text)[1:])
-                    above = [*above, comment] if comment else []
-            self._above[line.number] = above
-            last = line.end
+    def __init__(self, dockerfile: "Dockerfile") -> None:
+        self._above = {line.number: line.comments for line in dockerfile.lines}
 
     def text(self, line: int, name: str) -> str:
         """The description of what is called `name`, of the instruction that begins in `line`."""

@@ -5,7 +5,7 @@ import os
 import re
 
 from service import jsontext
-from service.builder import checks, instructions, run_mounts
+from service.builder import instructions, run_mounts
 from service.builder.dockerfile import BadDockerfile
 from service.builder.words import BadWord, expanded, quoted, stripped
 from service.content import reference as references
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from service.builder.dockerfile import Dockerfile
     from service.builder.instructions import Instruction
     from service.engine.provenance import Used
     from service.engine.solve import Solve
@@ -115,6 +114,11 @@ class Plan:
                 name, platform = (expanded(text, known, solve.escape) for text in (stage.base, stage.platform))
             except BadWord as error:
                 raise solve.failed(str(error), stage.number, end=stage.end) from None
+            if not name:
+                raise solve.failed(f"base name ({stage.base}) should not be blank", stage.number, end=stage.end)
+            if stage.platform and not platform:
+                told = f"empty platform value from expression {stage.platform}"
+                raise solve.failed(told, stage.number, end=stage.end)
             self._check_platform(stage.number, stage.end, platform)
             self.bases.append((name, platform or solve.asked))
         self.wanted: list[int] = []  # what the target needs, and itself
@@ -219,15 +223,16 @@ class Plan:
                     if noted is not None:
                         noted[mount.id] = noted.get(mount.id, True) and not mount.required
 
-    def needs(self, number: int) -> "list[int]":
-        """The stages that a stage needs, its base first."""
+    def needs(self, number: int, *, circles: bool = False) -> "list[int]":
+        """The stages that a stage needs, its base first. Raises SolveFailed for one that comes later, unless it is
+        circles that are looked for."""
         base = self.stage_of(self.bases[number][0], before=number)
         found = [] if base is None else [base]
         for instruction in self.stages[number].instructions:
             for origin in self.origins_of(instruction):
                 if self.solve.attributes.get(f"context:{origin}") is None:
                     other = self.stage_of(origin)
-                    if other is not None and other > number:
+                    if other is not None and other > number and not circles:
                         raise self._comes_later(number, instruction, origin)
                     if other is not None and other not in found:
                         found.append(other)
@@ -257,12 +262,14 @@ class Plan:
             if number in found:
                 return
             above.append(number)
-            for other in self.needs(number):
+            for other in self.needs(number, circles=True):
                 visit(other)
             above.pop()
             found.append(number)
 
         visit(target)
+        for number in found:
+            self.needs(number)
         return found
 
     def label(self, number: int) -> str:
@@ -336,25 +343,3 @@ def shown_base(solve: "Solve", name: str) -> str:
     if named is not None and named[0] != "image":
         return f"{named[0]}:{named[1]}"
     return references.parse(named[1] if named else name).with_default_tag().stored
-
-
-async def warn(solve: "Solve", dockerfile: "Dockerfile") -> None:
-    """Tell what the checks find."""
-    found = checks.found(dockerfile, solve.stages)
-    if not found:
-        return
-    for finding in found:
-        await solve.progress.tell(
-            solving.Warning(
-                solve.definition,
-                finding.shown(),
-                1,
-                (finding.rule.description,),
-                finding.rule.url,
-                solve.filename,
-                solve.text,
-                (solving.SourceRange(finding.line, finding.end),),
-            )
-        )
-    if checks.is_error(dockerfile):
-        raise solve.failed(f"lint violation found for rules: {', '.join(sorted({each.rule.name for each in found}))}")

@@ -132,11 +132,15 @@ DIFFERENT = {
     ),
     "a signal too high": "a signal that there is not is refused",
     "bad mode": "the text of a later engine: dockerd 26 ignores it",
-    "copy with chmod": "directories that are made get the mode, as from a later engine",
     **dict.fromkeys(("a syntax line", "syntax and comments"), "dockerd fetches the frontend from a registry"),
     "a privileged step": "the flag of a later engine",
     "from a stage": "a stage's name is known in any case",
     **dict.fromkeys(("missing in stage", "no such file in a stage"), "dockerd tells a path of its own"),
+}
+
+DIFFERENT_FILES = {
+    "copy with chmod": "directories that are made get the mode, as from a later engine",
+    "archives of all kinds": "what an archive holds gets the owner, as from a later engine",
 }
 
 
@@ -284,4 +288,8 @@ def compare(sides: tuple[Side, Side], case: Case, tmp_path: Path) -> None:
         assert ours == theirs
         if not theirs[0]:
             made_there, made_here = pool.map(lambda side: side.made(), sides)
-            assert not _differences(made_here, made_there)
+            differences = _differences(made_here, made_there)
+            if case.name in DIFFERENT_FILES:
+                assert differences, f"it differs no longer: {DIFFERENT_FILES[case.name]}"
+                return
+            assert not differences

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.builder import checks, instructions, run_mounts
-from service.builder.dockerfile import BadDockerfile, parse
+from service.builder import run_mounts
+from service.builder.dockerfile import BadDockerfile
 
 WORDS = st.sampled_from(
     (
@@ -57,86 +57,3 @@ def test_any_text_is_a_mount_or_is_refused(text: str) -> None:
     except BadDockerfile:
         return
     assert mount.target.startswith("/") or mount.type in ("secret", "ssh")
-
-
-def found(text: str) -> list[tuple[str, int]]:
-    """Rule and line of what the checks find."""
-    dockerfile = parse(text)
-    return [
-        (finding.rule.name, finding.line) for finding in checks.found(dockerfile, instructions.stages(dockerfile)[0])
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "details"),
-    [
-        ("ARG A=a\nFROM $A\n", []),
-        ("ARG A=a\nFROM $B\n", ["FROM argument 'B' is not declared (did you mean A?)"]),
-        (
-            "FROM --platform=$TARGETPLATFROM a\n",
-            ["FROM argument 'TARGETPLATFROM' is not declared (did you mean TARGETPLATFORM?)"],
-        ),
-        ("ARG A=a\nFROM ${A}-$QUITEANOTHER\n", ["FROM argument 'QUITEANOTHER' is not declared"]),
-        (
-            "FROM --platform=$TARGETPLATFORM a\n",
-            ["Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is the default behavior"],
-        ),
-        ("ARG A\nFROM a:$A\n", ["Default value for ARG a:$A results in empty or invalid base image name"]),
-        ("ARG A\nARG B=x$A\nFROM a:$B\n", []),
-    ],
-)
-def test_checks_of_what_a_stage_begins_with(text: str, details: list[str]) -> None:
-    dockerfile = parse(text)
-    assert [finding.detail for finding in checks.found(dockerfile, instructions.stages(dockerfile)[0])] == details
-
-
-def test_a_rule_is_described_in_the_documentation() -> None:
-    assert checks.JSON_FORM.url == "https://docs.docker.com/go/dockerfile/rule/json-args-recommended/"
-    assert checks.NO_BASE.url == "https://docs.docker.com/go/dockerfile/rule/invalid-default-arg-in-from/"
-
-
-def test_checks() -> None:
-    assert found("FROM busybox\nRUN true\nWORKDIR /x\nWORKDIR y\n") == []
-    assert found("FROM busybox as X\nrun true\nWORKDIR y\nCMD a\nCMD b\n") == [
-        ("FromAsCasing", 1),
-        ("StageNameCasing", 1),
-        ("ConsistentInstructionCasing", 2),
-        ("WorkdirRelativePath", 3),
-        ("JSONArgsRecommended", 4),
-        ("MultipleInstructionsDisallowed", 4),
-        ("JSONArgsRecommended", 5),
-    ]
-    assert found("FROM a AS b\nENV K v\nFROM a AS b\nARG API_TOKEN\nARG PUBLIC_KEY=1\nMAINTAINER me\n") == [
-        ("LegacyKeyValueFormat", 2),
-        ("DuplicateStageName", 3),
-        ("SecretsUsedInArgOrEnv", 4),
-        ("MaintainerDeprecated", 6),
-    ]
-    assert found("FROM a\nENV MY_SECRET_FILE=1 KEYS=1 access_keys=3\nRUN a \\\n\n  b\nEXPOSE 80/TCP 1:2 3/udp\n") == [
-        ("SecretsUsedInArgOrEnv", 2),
-        ("NoEmptyContinuation", 5),
-        ("ExposeInvalidFormat", 6),
-        ("ExposeProtoCasing", 6),
-    ]
-    assert found('FROM a AS s\nSHELL ["x"]\nCMD a\nFROM s\nCMD a\nFROM a\nCMD a\nSHELL ["x"]\n') == [
-        ("JSONArgsRecommended", 7)
-    ]
-    assert found("# check=skip=all\nFROM busybox as X\nCMD a\n") == []
-    assert found("# check=skip=JSONArgsRecommended\nFROM busybox\nCMD a\nrun true\n") == [
-        ("ConsistentInstructionCasing", 4)
-    ]
-    assert checks.is_error(parse("# check=skip=X;error=true\nFROM a\n"))
-    assert not checks.is_error(parse("FROM a\n"))
-
-
-@given(
-    st.lists(
-        st.sampled_from(("FROM a AS b\n", "env ", "=", " ", "ARG ", "K", "WORKDIR ", "x", "\\\n", "\n", "CMD ")),
-        max_size=30,
-    ).map("".join)
-)
-def test_any_dockerfile_is_checked(text: str) -> None:
-    try:
-        found("FROM a\n" + text)
-    except BadDockerfile:
-        return
