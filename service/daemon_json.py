@@ -27,6 +27,7 @@ class DaemonJson:
         for label in self.labels:
             if "=" not in label:
                 raise ValueError(f"bad attribute format: {label}")
+        self.log_level = _log_level(document)
         self.experimental = _flag(document, "experimental", False)
         # what a container gets that says nothing of it
         self.log_driver = _text(document, "log-driver")
@@ -36,6 +37,15 @@ class DaemonJson:
         if isinstance(self.shm_size, bool) or not isinstance(self.shm_size, int | str):
             raise ValueError(f"invalid default-shm-size: {self.shm_size}")
         self.init = _flag(document, "init", False)
+        self.ipc_mode = _one_of(document, "default-ipc-mode", _IPC, 'IPC mode "{}" is not supported as default value')
+        self.cgroupns_mode = _one_of(
+            document, "default-cgroupns-mode", _CGROUPNS, "invalid default cgroup namespace ({})"
+        )
+        self.no_new_privileges = _flag(document, "no-new-privileges", False)
+        profile = _text(document, "seccomp-profile")
+        self.seccomp_profile = "" if profile == "builtin" else profile  # a path, or "unconfined"
+        self.cgroup_parent = _text(document, "cgroup-parent")
+        self.cgroup_driver = _cgroup_driver(document)  # cgroupfs, systemd; empty: by what PID 1 is
         self.dns = _texts(document, "dns")
         self.dns_search = _texts(document, "dns-search")
         self.dns_options = _texts(document, "dns-opts")
@@ -61,19 +71,24 @@ _BRIDGE = {
     **dict.fromkeys(("ipv6", "icc", "ip-masq"), bool),
     "mtu": int,
 }
+_IPC, _CGROUPNS = ("private", "shareable"), ("private", "host")
+# dockerd's words for levels → ours
+_LEVELS = {"debug": "debug", "info": "info", "warn": "warning", "error": "error", "fatal": "error", "panic": "error"}
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _READ = frozenset(
     (
         *("registry-mirrors", "insecure-registries", "labels", "builder", "experimental"),
         *("max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts"),
         *("log-driver", "log-opts", "default-ulimits", "default-shm-size", "init", "dns", "dns-search", "dns-opts"),
+        *("default-ipc-mode", "default-cgroupns-mode", "no-new-privileges", "seccomp-profile", "cgroup-parent"),
+        *("exec-opts", "debug", "log-level"),
         *("default-address-pools", "default-network-opts", *_BRIDGE),
     )
 )
 # what needs no saying: it is so in any case
 _SO_ANYHOW: "dict[str, tuple[Any, ...]]" = {
     **dict.fromkeys(("live-restore", "iptables", "ip6tables", "ip-forward"), (True,)),
-    **dict.fromkeys(("userland-proxy", "selinux-enabled", "no-new-privileges"), (False,)),
+    **dict.fromkeys(("userland-proxy", "selinux-enabled"), (False,)),
     "storage-driver": ("overlay2", ""),
     "default-runtime": ("runc", ""),
     "features": ({"buildkit": True}, {}),
@@ -86,6 +101,35 @@ def _text(document: "dict[str, Any]", key: str) -> str:
     if not isinstance(found, str):
         raise ValueError(f"{key} is not a string")
     return found
+
+
+def _one_of(document: "dict[str, Any]", key: str, allowed: "tuple[str, str]", complaint: str) -> str:
+    """`complaint`: dockerd's, with a place for what was found."""
+    found = _text(document, key)
+    if found and found not in allowed:
+        raise ValueError(f'{complaint.format(found)}; use "{allowed[1]}" or "{allowed[0]}" ({key})')
+    return found
+
+
+def _log_level(document: "dict[str, Any]") -> str:
+    """In the journal's words; empty where nothing is said. `debug` goes before `log-level`, as with dockerd."""
+    level = _text(document, "log-level")
+    if level and level not in _LEVELS:
+        raise ValueError(f"invalid logging level: {level} (log-level)")
+    return "debug" if _flag(document, "debug", False) else _LEVELS.get(level, "")
+
+
+def _cgroup_driver(document: "dict[str, Any]") -> str:
+    driver = ""
+    for option in _texts(document, "exec-opts"):
+        name, equals, driver = option.partition("=")
+        if not equals:
+            raise ValueError(f"invalid key-value pair in exec-opts: {option}")
+        if name != "native.cgroupdriver":
+            raise ValueError(f"unknown option: '{name}' (exec-opts)")
+        if driver not in ("", "cgroupfs", "systemd"):
+            raise ValueError(f"native.cgroupdriver option {driver} not supported (exec-opts)")
+    return driver
 
 
 def _flag(document: "dict[str, Any]", key: str, default: bool) -> bool:
@@ -177,10 +221,12 @@ def _parse(paths: "Sequence[str]") -> DaemonJson:
             meant = DaemonJson(document)
         except (OSError, ValueError) as error:
             raise SystemFailure(f"unable to configure the Docker daemon with file {path}: {error}") from None
+        journal.set_level(laid_down=meant.log_level)
         unread = sorted(key for key in document.keys() - _READ if document[key] not in _SO_ANYHOW.get(key, ()))
         if unread:
             journal.write("warning", f"{path}: without effect here: {', '.join(unread)}")
         return meant
+    journal.set_level()
     return DaemonJson({})
 
 

@@ -14,10 +14,17 @@ _SYSLOG = "/dev/log"  # the journal listens there too
 _DAEMON = 3 << 3  # the facility (RFC 5424)
 
 
-def set_level(level: str) -> None:
-    """The least important level that is still written: error, warning, info or debug."""
-    global _threshold  # noqa: PLW0603 - one process, one journal
-    _threshold = _PRIORITIES.get(level, _PRIORITIES["info"])
+_given = ""  # the level that the environment names
+
+
+def set_level(given: str = "", laid_down: str = "") -> None:
+    """The least important level that is still written: error, warning, info or debug.
+
+    `given`: what counts whatever is laid down later on, or earlier; neither: info.
+    """
+    global _threshold, _given  # noqa: PLW0603 - one process, one journal
+    _given = given or _given
+    _threshold = _PRIORITIES.get(_given or laid_down, _PRIORITIES["info"])
 
 
 def write(level: str, text: str) -> None:

@@ -92,7 +92,7 @@ class Settings:
             env.get(name) or env.get(name.lower(), "") for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
         )
         self.system_bus = env.get("DBUS_SYSTEM_BUS_ADDRESS", "")  # empty: where D-Bus itself looks for it
-        self.log_level = env.get("MOORAGE_LOG_LEVEL", "info")
+        self.log_level = env.get("MOORAGE_LOG_LEVEL", "")  # empty: what daemon.json says, or info
 
     @property
     def database(self) -> str:

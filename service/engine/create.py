@@ -118,6 +118,8 @@ def create(
     }
     if volatile:
         record["Volatile"] = True
+    if defaults.no_new_privileges:
+        record["NoNewPrivileges"] = True
     with volumes.exclusively(settings, planned.volumes):
         try:
             mounts.make_volumes(engine, planned)

@@ -95,7 +95,7 @@ def complete(
     check_restart_policy(host)
     _log_config(host)
     _security(host)
-    _limits(host, warnings, systemd_cgroups)
+    _limits(host, warnings, systemd_cgroups, defaults.cgroup_parent if defaults is not None else "")
     if host["Runtime"] not in RUNTIMES:
         raise InvalidParameter(f"unknown or invalid runtime name: {host['Runtime']}")
     if asked.get("MaskedPaths") is None:
@@ -137,7 +137,9 @@ def _in_order(host: "dict[str, Any]") -> "dict[str, Any]":
 def _laid_down(asked: "dict[str, Any]", defaults: "DaemonJson") -> None:
     """What daemon.json says for containers that do not say it themselves. Raises InvalidParameter."""
     from service.engine import log_config
+    from service.kernel import cgroup
 
+    privileged_on_v1 = bool(asked.get("Privileged")) and cgroup.detect().version == 1
     given = asked.get("LogConfig") or {}
     driver = given.get("Type") or defaults.log_driver or "json-file"
     if driver == (defaults.log_driver or "json-file"):
@@ -146,6 +148,10 @@ def _laid_down(asked: "dict[str, Any]", defaults: "DaemonJson") -> None:
     if defaults.shm_size and not asked.get("ShmSize"):
         size = defaults.shm_size
         asked["ShmSize"] = size if isinstance(size, int) else log_config.size(size, 1024)
+    for key, laid_down in (("IpcMode", defaults.ipc_mode), ("CgroupnsMode", defaults.cgroupns_mode)):
+        # on cgroup v1, who is privileged sees the host's groups whatever is laid down
+        if laid_down and not asked.get(key) and not (key == "CgroupnsMode" and privileged_on_v1):
+            asked[key] = laid_down
     if defaults.ulimits:
         own = asked.get("Ulimits") or []
         named = {limit["Name"] for limit in own}
@@ -161,7 +167,7 @@ def _no_windows(host: "dict[str, Any]") -> None:
             raise InvalidParameter(f"invalid option: QoS maximum {words} configuration is not supported on linux")
 
 
-def _limits(host: "dict[str, Any]", warnings: list[str], systemd_cgroups: bool) -> None:
+def _limits(host: "dict[str, Any]", warnings: list[str], systemd_cgroups: bool, parent_laid_down: str) -> None:
     """Everything that is asked of control groups and of the kernel. Raises InvalidParameter."""
     from service.kernel import cgroup
 
@@ -174,7 +180,7 @@ def _limits(host: "dict[str, Any]", warnings: list[str], systemd_cgroups: bool) 
         raise InvalidParameter(f"Invalid value {host['OomScoreAdj']}, range for oom score adj is [-1000, 1000]")
     if host["NetworkMode"] == "host" and host["PortBindings"]:
         warnings.append("Published ports are discarded when using host network mode")
-    parent = host["CgroupParent"]
+    parent = host["CgroupParent"] or parent_laid_down
     if parent and systemd_cgroups and not (len(parent) > len(".slice") and parent.endswith(".slice")):
         raise InvalidParameter('cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"')
     for option in host.get("StorageOpt") or ():

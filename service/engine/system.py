@@ -140,12 +140,12 @@ def info(engine: "Engine") -> "dict[str, Any]":
         },
         **enforced,
         "IPv4Forwarding": forwards,
-        "Debug": settings.log_level == "debug",
+        "Debug": (settings.log_level or said.log_level) == "debug",
         "NFd": len(os.listdir("/proc/self/fd")),
         "NGoroutines": 0,
         "SystemTime": timestamps.now(),
         "LoggingDriver": said.log_driver or "json-file",
-        "CgroupDriver": settings.cgroup_driver or _cgroup_driver(engine),
+        "CgroupDriver": _cgroup_driver(engine),
         "CgroupVersion": str(groups.version),
         "NEventsListener": engine.followers,
         "KernelVersion": host.release,
@@ -182,12 +182,12 @@ def info(engine: "Engine") -> "dict[str, Any]":
         "ContainerdCommit": {"ID": _UNKNOWN},
         "RuncCommit": {"ID": _runc_commit(settings)},
         "InitCommit": {"ID": _init_commit(settings)},
-        "SecurityOptions": _security_options(groups.version),
+        "SecurityOptions": _security_options(groups.version, said),
         "FirewallBackend": {"Driver": "nftables"},
         "CDISpecDirs": engine.settings.cdi_directories,
         **_address_pools(settings),
         **_devices(offered),
-        "Warnings": _warnings(groups, can, offered, forwards=forwards or not running),
+        "Warnings": _warnings(groups, can, offered, said, forwards=forwards or not running),
     }
 
 
@@ -314,13 +314,15 @@ def _init_commit(settings: "Settings") -> str:
     return stated.version(settings, path)[1] if path else _UNKNOWN
 
 
-def _security_options(cgroup_version: int) -> list[str]:
+def _security_options(cgroup_version: int, said: daemon_json.DaemonJson) -> list[str]:
     from service.runtime import apparmor, facts
 
     options = ["name=apparmor"] if apparmor.supported() else []
     if facts.seccomp_supported():
-        options.append("name=seccomp,profile=builtin")
-    return [*options, "name=cgroupns"] if cgroup_version == 2 else options
+        options.append(f"name=seccomp,profile={said.seccomp_profile or 'builtin'}")
+    if (said.cgroupns_mode or ("private" if cgroup_version == 2 else "host")) == "private":
+        options.append("name=cgroupns")
+    return [*options, "name=no-new-privileges"] if said.no_new_privileges else options
 
 
 # limit (`service.runtime.limits`) → what dockerd calls it on v1 and on v2 ("": the lack is not told there, as nobody
@@ -342,7 +344,12 @@ _LIMITS = {
 
 
 def _warnings(
-    groups: cgroup.Cgroups, can: frozenset[str], offered: "Registry", *, forwards: bool
+    groups: cgroup.Cgroups,
+    can: frozenset[str],
+    offered: "Registry",
+    said: daemon_json.DaemonJson,
+    *,
+    forwards: bool,
 ) -> "list[str] | None":
     """dockerd's sentences about what this host cannot do. `forwards`: packets are forwarded, or nobody needs it yet."""
     found = []
@@ -352,6 +359,8 @@ def _warnings(
             found += [f"WARNING: No {part} support" for part in name.split(", ")]
     for path, complaints in offered.errors.items():
         found += [f"CDI: Error associated with spec file {path}: {words}" for words in complaints]
+    if said.seccomp_profile:
+        found.append("WARNING: daemon is not using the default seccomp profile")
     if not forwards:
         found.append("WARNING: IPv4 forwarding is disabled")
     return found or None

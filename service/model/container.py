@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Platform: str  # "linux"
         Hidden: NotRequired[bool]  # a step of a build runs in it: no client is told of it
         Volatile: NotRequired[bool]  # what it writes need not outlive the machine: a build removes it, or its next boot
+        NoNewPrivileges: NotRequired[bool]  # laid down for containers that say nothing of it (daemon.json)
         SecretEnvironment: NotRequired[
             list[str]
         ]  # files that hold variables (NAME=value) which are written nowhere else

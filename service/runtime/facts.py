@@ -4,6 +4,7 @@ import os
 
 from service import daemon_json
 from service import settings as settings_module
+from service.errors import SystemFailure
 from service.kernel import cgroup
 from service.runtime import apparmor, capabilities, devices, mounts, runc, security, spec, users
 
@@ -45,10 +46,12 @@ def gather(
     facts.shm_path = shm_path or ("/dev/shm" if host.get("IpcMode") == "host" else "")
     facts.linked_environment = linked_environment
     facts.files = own_files(settings, record)
-    facts.cgroup_path = cgroup_path(settings, groups, record["Id"], host.get("CgroupParent") or "")
+    laid_down = daemon_json.readable(settings.daemon_json)
+    facts.cgroup_path = cgroup_path(settings, groups, record["Id"], host.get("CgroupParent") or laid_down.cgroup_parent)
     system = os.uname()
     facts.machine, facts.kernel = system.machine, kernel_version(system.release)
     facts.seccomp = seccomp_supported()
+    facts.seccomp_profile = _seccomp_profile(laid_down.seccomp_profile)
     facts.apparmor = apparmor.ensure_default(settings)
     facts.available_capabilities = capabilities.bounding_set()
     if any(not point["RW"] and point["Type"] != "tmpfs" for point in record["Mounts"]):
@@ -58,7 +61,7 @@ def gather(
         name for name in spec.NETWORK_SYSCTLS if os.path.exists("/proc/sys/" + name.replace(".", "/"))
     )
     facts.masked_paths = security.masked_paths()
-    facts.init_by_default = host.get("Init") is None and daemon_json.readable(settings.daemon_json).init
+    facts.init_by_default = host.get("Init") is None and laid_down.init
     if spec.wants_init(host, facts.init_by_default):
         facts.init_path = init_path()
     _devices(facts, host)
@@ -92,10 +95,22 @@ def seccomp_supported() -> bool:
     return os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
 
 
+def _seccomp_profile(said: str) -> str:
+    """The text of the profile that daemon.json names, or what it says instead of one. Raises SystemFailure."""
+    if said in ("", "unconfined"):
+        return said
+    try:
+        with open(said, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise SystemFailure(f"opening seccomp profile ({said}) failed: {error}") from None
+
+
 def uses_systemd(settings: "Settings", groups: "Cgroups") -> bool:
     """Whether systemd makes the control groups: on v2 when it is PID 1, unless the setting says otherwise."""
-    if settings.cgroup_driver:
-        return settings.cgroup_driver == "systemd"
+    asked = settings.cgroup_driver or daemon_json.readable(settings.daemon_json).cgroup_driver
+    if asked:
+        return asked == "systemd"
     return groups.version == 2 and os.path.isdir("/run/systemd/system")
 
 

@@ -23,8 +23,9 @@ _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 
 
 class SecurityOptions:
-    """`seccomp`: "" (the default filter), "unconfined", or a profile's JSON text; `apparmor`: a profile's name or "".
+    """`seccomp`: "" (the engine's default), "builtin", "unconfined", or a profile's JSON text.
 
+    `apparmor`: a profile's name or "".
     `writable_cgroups` is None when nothing was said about it.
     """
 
@@ -46,9 +47,13 @@ def masked_paths(cpus: str = _CPUS) -> list[str]:
     return [*MASKED_PATHS, *(path for path in counters if os.path.exists(path))]
 
 
-def parse(options: "Sequence[str] | None") -> SecurityOptions:
-    """HostConfig.SecurityOpt understood. Raises InvalidParameter with dockerd's sentences."""
+def parse(options: "Sequence[str] | None", *, no_new_privileges: bool = False) -> SecurityOptions:
+    """HostConfig.SecurityOpt understood. Raises InvalidParameter with dockerd's sentences.
+
+    `no_new_privileges`: what is so where they say nothing of it.
+    """
     made = SecurityOptions()
+    made.no_new_privileges = no_new_privileges
     for option in options or ():
         if option == "no-new-privileges":
             made.no_new_privileges = True
@@ -75,7 +80,7 @@ def _apply(made: SecurityOptions, option: str) -> None:
     if not separator:
         raise InvalidParameter(f'invalid --security-opt 1: "{option}"')
     if name == "seccomp":
-        made.seccomp = "" if value == "builtin" else value
+        made.seccomp = value
     elif name == "apparmor":
         made.apparmor = value
     elif name == "label":

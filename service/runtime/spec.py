@@ -52,6 +52,7 @@ class SpecFacts:
         "recursive_read_only",
         "rootfs",
         "seccomp",
+        "seccomp_profile",
         "shm_path",
         "sysctls",
         "user",
@@ -69,6 +70,7 @@ class SpecFacts:
         self.kernel = (5, 10)
         self.machine = "x86_64"
         self.seccomp = True
+        self.seccomp_profile = ""  # of a container that names none: "" (built in), "unconfined", or JSON text
         self.apparmor = ""  # the default profile's name; "" when AppArmor is off
         self.available_capabilities: Sequence[str] = capabilities.NAMES
         self.devices: list[dict[str, Any]] = []  # of HostConfig.Devices, or the host's when privileged
@@ -88,7 +90,7 @@ class SpecFacts:
 def build_spec(record: "ContainerRecord", facts: SpecFacts) -> "Spec":
     """The whole config.json. Raises InvalidParameter, with dockerd's sentence, for what cannot be run as asked."""
     host, config = record["HostConfig"], record["Config"]
-    options = security.parse(host.get("SecurityOpt"))
+    options = security.parse(host.get("SecurityOpt"), no_new_privileges=bool(record.get("NoNewPrivileges")))
     granted = capabilities.tweak(
         host.get("CapAdd") or (),
         host.get("CapDrop") or (),
@@ -282,18 +284,22 @@ def _paths(
 def _seccomp(
     host: "dict[str, Any]", options: security.SecurityOptions, granted: list[str], facts: SpecFacts
 ) -> "dict[str, Any] | None":
-    if options.seccomp == "unconfined" or (host.get("Privileged") and not options.seccomp):
+    own = options.seccomp
+    if own == "unconfined" or (host.get("Privileged") and own in ("", "builtin")):
         return None
     if not facts.seccomp:
-        if options.seccomp:
+        if own not in ("", "builtin"):
             raise InvalidParameter("seccomp is not enabled in your kernel, cannot run a custom seccomp profile")
         return None
-    if not options.seccomp:
+    text = own or facts.seccomp_profile
+    if text == "unconfined":
+        return None
+    if text in ("", "builtin"):
         return seccomp.default_profile(facts.machine, facts.kernel, granted)
     from service import jsontext
 
     try:
-        profile = jsontext.loads(options.seccomp)
+        profile = jsontext.loads(text)
     except ValueError as error:
         raise InvalidParameter(f"Decoding seccomp profile failed: {error}") from error
     return seccomp.user_profile(profile, facts.machine, facts.kernel, granted)

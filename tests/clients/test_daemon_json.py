@@ -1,6 +1,7 @@
 """Settings of daemon.json that concern networks and containers: read when the file changes, without a restart."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ from docker import DockerClient
 from docker.errors import APIError
 
 from service import daemon_json
+from service.kernel import cgroup
+from service.runtime import facts
+from service.settings import Settings
 from tests.support.instance import Instance
 from tests.support.wire import Wire, request
 
@@ -18,7 +22,7 @@ from tests.support.wire import Wire, request
 @pytest.fixture(scope="module")
 def moorage() -> Iterator[Instance]:
     """One whose pools are those of the file."""
-    with Instance(environment={"MOORAGE_SUBNETS": ""}) as instance:
+    with Instance(environment={"MOORAGE_SUBNETS": "", "MOORAGE_LOG_LEVEL": ""}) as instance:
         instance.load_busybox()
         yield instance
 
@@ -163,6 +167,14 @@ def test_what_has_no_effect_is_told(moorage: Instance) -> None:
         {"bip": 1},
         {"dns": "10.0.0.1"},
         {"init": "yes"},
+        {"default-ipc-mode": "host"},
+        {"default-cgroupns-mode": "shared"},
+        {"exec-opts": ["native.cgroupdriver"]},
+        {"exec-opts": ["native.cgroupdriver=none"]},
+        {"exec-opts": ["isolation=process"]},
+        {"log-level": "loud"},
+        {"debug": 1},
+        {"no-new-privileges": "yes"},
     ],
     ids=json.dumps,
 )
@@ -210,3 +222,84 @@ def test_experimental(moorage: Instance, client: DockerClient, tmp_path: Path) -
     moorage.docker("rmi", "d-squashed")
     say(moorage, {"experimental": "yes"})
     assert headers() == {"false"}
+
+
+def test_namespaces_and_security_of_containers(moorage: Instance, client: DockerClient, tmp_path: Path) -> None:
+    look = (
+        "grep -E 'NoNewPrivs|Seccomp:' /proc/self/status | cut -f2; readlink /proc/self/ns/cgroup; mkdir /x/y || true"
+    )
+    plain = run(moorage, look)
+    assert plain[:2] == ["0", "2"]
+    profile = tmp_path / "no-mkdir.json"
+    refused = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}
+    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refused]}))
+    before = client.containers.create("busybox", ["sh", "-c", look])
+    say(
+        moorage,
+        {
+            **{"default-ipc-mode": "shareable", "default-cgroupns-mode": "private", "no-new-privileges": True},
+            "seccomp-profile": str(profile),
+        },
+    )
+    made = client.containers.create("busybox", ["sh", "-c", look])
+    host = made.attrs["HostConfig"]
+    assert (host["IpcMode"], host["CgroupnsMode"], host["SecurityOpt"]) == ("shareable", "private", None)
+    assert (before.attrs["HostConfig"]["IpcMode"], before.attrs["HostConfig"]["Privileged"]) == ("private", False)
+    said = []
+    for container in (made, before):
+        container.start()
+        container.wait()
+        said.append(container.logs().decode().splitlines())
+        container.remove()
+    assert said[0][:2] == ["1", "2"]
+    assert said[1][0] == "0", "what was made before it was laid down is as it was made"
+    for lines in said:
+        assert "Operation not supported" in lines[-1] or "Not supported" in lines[-1], lines
+    assert said[0][2] != os.readlink("/proc/self/ns/cgroup")
+    own = ("--security-opt", "no-new-privileges=false", "--security-opt", "seccomp=builtin", "--ipc", "private")
+    assert run(moorage, look, *own)[:2] == ["0", "2"]
+    assert run(moorage, look, "--security-opt", "seccomp=unconfined")[1] == "0"
+    info = client.info()
+    for option in (f"name=seccomp,profile={profile}", "name=cgroupns", "name=no-new-privileges"):
+        assert option in info["SecurityOptions"]
+    assert "WARNING: daemon is not using the default seccomp profile" in info["Warnings"]
+    say(moorage, {"seccomp-profile": "unconfined"})
+    assert run(moorage, look)[1] == "0"
+    say(moorage, {"seccomp-profile": f"{tmp_path}/nosuch"})
+    done = moorage.docker("run", "--rm", "busybox", "true", check=False)
+    assert f"opening seccomp profile ({tmp_path}/nosuch) failed" in done.stderr
+
+
+def test_control_groups_of_containers(moorage: Instance, client: DockerClient, tmp_path: Path) -> None:
+    parent = f"/{moorage.cgroup_parent}/laid-down"
+    say(moorage, {"cgroup-parent": parent})
+    made = client.containers.run("busybox", ["sleep", "1000"], detach=True, stop_signal="KILL")
+    groups = Path(f"/proc/{made.attrs['State']['Pid'] or client.api.inspect_container(made.id)['State']['Pid']}/cgroup")
+    assert f"{parent}/{made.id}" in groups.read_text()
+    assert made.attrs["HostConfig"]["CgroupParent"] == ""
+    made.remove(force=True)
+    for folder in Path("/sys/fs/cgroup").glob(f"**{parent}"):
+        folder.rmdir()
+    path = tmp_path / "daemon.json"
+    for driver, expected in (("systemd", True), ("cgroupfs", False)):
+        path.write_text(json.dumps({"exec-opts": [f"native.cgroupdriver={driver}"], "cgroup-parent": "some.slice"}))
+        settings = Settings({"MOORAGE_DAEMON_JSON": str(path)})
+        assert facts.uses_systemd(settings, cgroup.detect()) is expected
+        settings = Settings({"MOORAGE_DAEMON_JSON": str(path), "MOORAGE_CGROUP_DRIVER": "cgroupfs"})
+        assert not facts.uses_systemd(settings, cgroup.detect())
+
+
+def test_how_much_is_told(moorage: Instance) -> None:
+    for settings, debug in (
+        ({}, "false"),
+        ({"debug": True}, "true"),
+        ({"log-level": "debug"}, "true"),
+        ({"log-level": "warn", "debug": False}, "false"),
+    ):
+        say(moorage, settings)
+        assert moorage.docker("info", "-f", "{{.Debug}}").stdout.strip() == debug, settings
+    for level, is_told in (("error", False), ("warn", True)):
+        say(moorage, {"log-level": level, f"unknown-for-{level}": 1})
+        moorage.kill_service()
+        moorage.docker("rm", moorage.docker("create", "busybox").stdout.strip())
+        assert (f"without effect here: unknown-for-{level}" in moorage.log()) is is_told

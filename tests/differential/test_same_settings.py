@@ -30,6 +30,11 @@ SETTINGS: dict[str, Any] = {
     "default-ulimits": {"nofile": {"Name": "nofile", "Hard": 4096, "Soft": 2048}},
     "default-shm-size": "32M",
     "init": True,
+    "default-ipc-mode": "shareable",
+    "default-cgroupns-mode": "private",
+    "no-new-privileges": True,
+    "seccomp-profile": "unconfined",
+    "debug": True,
     "experimental": True,
     "labels": ["where=here", "a=b"],
     "insecure-registries": ["registry.test:5000", "10.99.0.0/16"],
@@ -44,7 +49,9 @@ LOOK = (
     "ip -6 route | grep -v fe80",
     "cat /sys/class/net/eth0/mtu",
     "tr '\\0' ' ' </proc/1/cmdline | wc -w",
+    "grep -E 'NoNewPrivs|Seccomp:' /proc/self/status",
 )
+OWN = {"MOORAGE_SUBNETS": "", "MOORAGE_LOG_LEVEL": ""}  # what would go before the file
 IPV6: dict[str, Any] = {"ipv6": True, "fixed-cidr-v6": "fd00:99:8::/64"}
 
 
@@ -53,7 +60,7 @@ def sides(request: pytest.FixtureRequest) -> Iterator[tuple[Side, Side]]:
     """dockerd and moorage with the same settings, both with busybox."""
     text = json.dumps(request.param)
     try:
-        with Dockerd(configuration=text) as dockerd, Instance(environment={"MOORAGE_SUBNETS": ""}) as moorage:
+        with Dockerd(configuration=text) as dockerd, Instance(environment=OWN) as moorage:
             if dockerd.given or dockerd.version()[0] < 25:
                 pytest.skip("needs a dockerd of its own that words its answers as ours")
             with open(f"{moorage.folder}/daemon.json", "w", encoding="ascii") as file:
@@ -83,7 +90,7 @@ def unlike(theirs: Any, ours: Any) -> dict[str, tuple[Any, Any]]:
 
 def test_info(sides: tuple[Side, Side]) -> None:
     (theirs,), (ours,) = (told(side, get("/info")) for side in sides)
-    shown = ("Labels", "LoggingDriver", "DefaultAddressPools", "ExperimentalBuild")
+    shown = ("Labels", "LoggingDriver", "DefaultAddressPools", "ExperimentalBuild", "SecurityOptions", "Debug")
     for info in (theirs, ours):
         info["Labels"].sort()  # dockerd has them in no order
     assert not unlike(*({key: info.get(key) for key in shown} for info in (theirs, ours)))
@@ -147,7 +154,18 @@ def test_containers(sides: tuple[Side, Side]) -> None:
             ),
         )
         (own,) = told(side, get("/containers/d-own/json"))
-        keys = ("LogConfig", "ShmSize", "Ulimits", "Init", "Dns", "DnsSearch", "DnsOptions")
+        keys = (
+            "IpcMode",
+            "CgroupnsMode",
+            "SecurityOpt",
+            "LogConfig",
+            "ShmSize",
+            "Ulimits",
+            "Init",
+            "Dns",
+            "DnsSearch",
+            "DnsOptions",
+        )
         inspected.append([{key: each["HostConfig"].get(key) for key in keys} for each in (document, own)])
         inspected[-1].append({key: document["NetworkSettings"][key] for key in ("Gateway", "IPAddress")})
         logs = side.ask("/v1.45", get("/containers/d-plain/logs?stdout=1"))

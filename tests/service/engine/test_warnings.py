@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.daemon_json import DaemonJson
 from service.engine import system
 from service.kernel.cgroup import Cgroups
 from service.runtime.cdi import Registry
@@ -12,7 +13,7 @@ EVERYTHING = frozenset(system._LIMITS)
 
 
 def warnings(groups: Cgroups, can: frozenset[str], *, forwards: bool = True) -> list[str]:
-    said = system._warnings(groups, can, Registry([]), forwards=forwards) or []
+    said = system._warnings(groups, can, Registry([]), DaemonJson({}), forwards=forwards) or []
     assert all(text.startswith("WARNING: ") for text in said)
     return [text.removeprefix("WARNING: ") for text in said]
 
