@@ -2,17 +2,19 @@
 
 Ten steps (four that run a command, six that copy a file) from nothing, with everything in the cache, and with the last
 file changed; a context of 5,000 files with 200 MB together, sent and copied for the first time, and again with nothing
-changed; through buildx, and the same with `DOCKER_BUILDKIT=0`. Whole calls of the command line in seconds, least of the
-rounds, which are interleaved; who is first takes turns. dockerd is started for this, in a network namespace of its own;
-each engine's root is an ext4 of its own, as in `tests.bench.images`.
+changed; through buildx, and the same with `DOCKER_BUILDKIT=0`; and four targets of one such context with 10 MB, through
+`buildx bake`. Whole calls of the command line in seconds, least of the rounds, which are interleaved; who is first
+takes turns. dockerd is started for this, in a network namespace of its own; each engine's root is an ext4 of its own,
+as in `tests.bench.images`.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -37,12 +39,24 @@ class Builder:
     def seconds(self, context: Path, *, classic: bool) -> float:
         """Of one build, by buildx or for the classic builder. Raises CalledProcessError."""
         verb = ["build"] if classic else ["buildx", "build"]
+        return self._call(
+            *verb, "-q", "-t", "bench:build", str(context), environment={"DOCKER_BUILDKIT": "0"} if classic else {}
+        )
+
+    def bake(self, context: Path) -> float:
+        """Seconds of all targets of a context's bake.json. Raises CalledProcessError."""
+        return self._call("buildx", "bake", "-f", f"{context}/bake.json", folder=context)
+
+    def _call(
+        self, *arguments: str, environment: "Mapping[str, str] | None" = None, folder: Path | None = None
+    ) -> float:
         begun = time.perf_counter()
         subprocess.run(
-            [self.program, *verb, "-q", "-t", "bench:build", str(context)],
+            [self.program, *arguments],
             check=True,
             capture_output=True,
-            env={**self.environment, **({"DOCKER_BUILDKIT": "0"} if classic else {})},
+            env={**self.environment, **(environment or {})},
+            cwd=folder,
         )
         return time.perf_counter() - begun
 
@@ -71,13 +85,29 @@ def _builds(builder: Builder, folder: Path, number: int, *, classic: bool) -> It
     yield "ten steps, all in the cache", builder.seconds(steps, classic=classic)
     (steps / "f5").write_text("changed\n")
     yield "ten steps, the last file changed", builder.seconds(steps, classic=classic)
-    for file in range(5000):
-        path = large / f"d{file % 50}" / f"f{file}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(os.urandom(20_000) + bytes(20_000))
+    _fill(large, 20_000)
     (large / "Dockerfile").write_text("FROM busybox\nCOPY . /all/\n")
     yield "200 MB in 5,000 files, first", builder.seconds(large, classic=classic)
     yield "200 MB in 5,000 files, unchanged", builder.seconds(large, classic=classic)
+    if classic:
+        return
+    baked = folder / "baked"
+    _fill(baked, 1_000)
+    targets = {}
+    for target in ("a", "b", "c", "d"):
+        (baked / target).write_text(f"FROM busybox\nCOPY . /{target}/\n")
+        targets[target] = {"context": ".", "dockerfile": target, "tags": [f"bench:{target}"]}
+    (baked / "bake.json").write_text(json.dumps({"group": {"default": {"targets": [*targets]}}, "target": targets}))
+    yield "bake, four targets, first", builder.bake(baked)
+    yield "bake, four targets, unchanged", builder.bake(baked)
+
+
+def _fill(folder: Path, size: int) -> None:
+    """Five thousand files of twice so many bytes, half of them random."""
+    for file in range(5000):
+        path = folder / f"d{file % 50}" / f"f{file}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(size) + bytes(size))
 
 
 def main() -> None:
