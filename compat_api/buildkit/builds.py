@@ -34,6 +34,10 @@ _REST = 1.0  # seconds after a build that its client has for itself, and perhaps
 _REMEMBERED = 30.0  # seconds that the progress of a build which has ended can still be asked for
 
 
+class Refused(NotFound):
+    """The build was refused before it began: its client is told so by the call that asked for it."""
+
+
 class Solver:
     """What builds (`service.engine.solve`, `solve_export`): `solve` makes an image that lasts as long as its context;
     `export` gives one to where it is wanted, and says what the client is told about it."""
@@ -148,6 +152,7 @@ class Builds:
         self.uploads: Any = None  # rest.Uploads
         self._running: dict[str, Build] = {}
         self._images: dict[str, Image] = {}  # of all builds, by the id of their result
+        self._refused: set[str] = set()
         self._changed = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
         self._cleaning: asyncio.Task[None] | None = None
@@ -212,15 +217,28 @@ class Builds:
             self._cleaning = None
             self.engine.held -= 1
 
+    def expect(self, ref: str) -> None:
+        """A build of that name is asked for, and may begin; an earlier one may have been refused."""
+        self._refused.discard(ref)
+
+    def refuse(self, ref: str) -> None:
+        """There will be no build of that name: who asks about it does not wait for it."""
+        self._refused.add(ref)
+        asyncio.get_running_loop().call_later(_REMEMBERED, self._refused.discard, ref)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
     def has(self, ref: str) -> bool:
         """Whether a build of that name goes on, or has just ended."""
         return ref in self._running
 
     async def get(self, ref: str) -> Build:
-        """The build of that name; what asks for it may be earlier than what starts it. Raises NotFound."""
+        """The build of that name; what asks for it may be earlier than what starts it. Raises NotFound, or Refused."""
         loop = asyncio.get_running_loop()
         until = loop.time() + _WAIT
         while ref not in self._running:
+            if ref in self._refused:
+                raise Refused(f"no such job {ref}")
             try:
                 await asyncio.wait_for(self._changed.wait(), until - loop.time())
             except TimeoutError:

@@ -3,13 +3,14 @@
 import contextlib
 
 from compat_api.buildkit import frontend, outputs, tunnel, worker
+from compat_api.buildkit.builds import Refused
 from compat_api.buildkit.progress import moment
 from compat_api.buildkit.session import Session
 from compat_api.buildkit.wire import control_pb2 as control
 from service import timestamps
 from service.engine import build_cache, entitlements
 from service.engine.solving import CacheOption
-from service.errors import InvalidParameter, NotImplemented_
+from service.errors import InvalidParameter, MoorageError, NotImplemented_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +73,10 @@ class Control:
                 await stream.send_message(told)
             if story is not None:
                 return
-        build = await self.builds.get(request.Ref)
+        try:
+            build = await self.builds.get(request.Ref)
+        except Refused:
+            return  # an error here might be shown instead of the one that says why
         if build.progress.ended:
             for told in build.progress.story():
                 await stream.send_message(told)
@@ -85,15 +89,12 @@ class Control:
         request: control.SolveRequest = await stream.recv_message()
         if not request.Ref:
             raise InvalidParameter("a build needs a ref")
-        # Clients name a SourcePolicySession for some contexts even where their user has no policy; BuildKit before 0.27
-        # does not know it either.
-        if request.SourcePolicy:
-            raise NotImplemented_("source policies are not supported")
-        if request.ProxyNetwork:
-            raise NotImplemented_("source policies that want a proxy are not supported")
-        engine = self.builds.engine
-        await engine.thread(entitlements.check, engine.settings, list(request.Entitlements))
-        outputs.check(request)
+        self.builds.expect(request.Ref)
+        try:
+            await self._check(request)
+        except MoorageError:
+            self.builds.refuse(request.Ref)
+            raise
         async with self.builds.run(request) as build:
             if request.Frontend:
                 wanted = frontend.Wanted(
@@ -111,6 +112,18 @@ class Control:
             if solved is not None:
                 await outputs.export(self.builds, build, solved, metadata)
         await stream.send_message(control.SolveResponse(ExporterResponse=build.answer))
+
+    async def _check(self, request: control.SolveRequest) -> None:
+        """Raises what is wrong with a request, before anything is built."""
+        # Clients name a SourcePolicySession for some contexts even where their user has no policy; BuildKit before 0.27
+        # does not know it either.
+        if request.SourcePolicy:
+            raise NotImplemented_("source policies are not supported")
+        if request.ProxyNetwork:
+            raise NotImplemented_("source policies that want a proxy are not supported")
+        engine = self.builds.engine
+        await engine.thread(entitlements.check, engine.settings, list(request.Entitlements))
+        outputs.check(request)
 
     def _returned(self, build: "Build", result: "Any") -> "tuple[Solved | None, dict[str, bytes]]":
         """What the client says is the result. None when it has none, as when it only wanted to know what we can."""

@@ -489,6 +489,21 @@ async def test_a_static_policy_is_refused_and_a_session_for_one_is_not(client: C
     await built(client, "asked", "one", SourcePolicySession="session")  # sent for uploaded contexts, policy or not
 
 
+async def test_who_asks_about_a_build_that_was_refused_does_not_wait_for_it(client: Client) -> None:
+    method = UnaryStreamMethod(client.channel, CONTROL + "Status", control.StatusRequest, control.StatusResponse)
+    following = asyncio.create_task(method(control.StatusRequest(Ref="r")))
+    making = asyncio.create_task(client.image("r", "one"))  # both before the build is there
+    await asyncio.sleep(0.1)
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(GRPCError, match="source policies are not supported"):
+        await client.solve("r", SourcePolicy=b"\x08\x01")
+    assert await following == []  # the call that asked for it says why, and no other
+    with pytest.raises(GRPCError, match="no such job r"):
+        await making
+    assert asyncio.get_running_loop().time() - began < 5
+    await built(client, "r", "one")  # the name is free
+
+
 async def test_records_are_found_by_filters(client: Client) -> None:
     for ref in ("one", "two"):
         await built(client, ref, ref)
