@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+class Runtime:
+    """An OCI runtime that an administrator has named: a program, and arguments that go before all others.
+
+    `path` is empty for one of another kind (a shim of containerd's), which is known and not run.
+    """
+
+    __slots__ = ("arguments", "path")
+
+    def __init__(self, path: str, arguments: "list[str]") -> None:
+        self.path, self.arguments = path, arguments
+
+
 class DaemonJson:
     """What the file says. Numbers are 0, texts and lists empty where it says nothing."""
 
@@ -28,6 +40,10 @@ class DaemonJson:
             if "=" not in label:
                 raise ValueError(f"bad attribute format: {label}")
         self.log_level = _log_level(document)
+        self.runtimes = {name: _runtime(document, name) for name in _object(document, "runtimes")}
+        self.default_runtime = _text(document, "default-runtime") or STOCK_RUNTIMES[0]
+        if self.default_runtime not in (*STOCK_RUNTIMES, *self.runtimes):
+            raise ValueError(f"specified default runtime '{self.default_runtime}' does not exist (default-runtime)")
         self.experimental = _flag(document, "experimental", False)
         # what a container gets that says nothing of it
         self.log_driver = _text(document, "log-driver")
@@ -65,6 +81,7 @@ class DaemonJson:
                 raise ValueError(f"invalid {key}: {document[key]}")
 
 
+STOCK_RUNTIMES = ("runc", "io.containerd.runc.v2")  # those that are there without being named
 # of the default network alone
 _BRIDGE = {
     **dict.fromkeys(("bip", "fixed-cidr", "fixed-cidr-v6", "default-gateway", "default-gateway-v6", "ip"), str),
@@ -81,7 +98,7 @@ _READ = frozenset(
         *("max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts"),
         *("log-driver", "log-opts", "default-ulimits", "default-shm-size", "init", "dns", "dns-search", "dns-opts"),
         *("default-ipc-mode", "default-cgroupns-mode", "no-new-privileges", "seccomp-profile", "cgroup-parent"),
-        *("exec-opts", "debug", "log-level"),
+        *("exec-opts", "debug", "log-level", "runtimes", "default-runtime"),
         *("default-address-pools", "default-network-opts", *_BRIDGE),
     )
 )
@@ -90,7 +107,6 @@ _SO_ANYHOW: "dict[str, tuple[Any, ...]]" = {
     **dict.fromkeys(("live-restore", "iptables", "ip6tables", "ip-forward"), (True,)),
     **dict.fromkeys(("userland-proxy", "selinux-enabled"), (False,)),
     "storage-driver": ("overlay2", ""),
-    "default-runtime": ("runc", ""),
     "features": ({"buildkit": True}, {}),
     "hosts": ([], ["fd://"], ["unix:///var/run/docker.sock"]),
 }
@@ -109,6 +125,22 @@ def _one_of(document: "dict[str, Any]", key: str, allowed: "tuple[str, str]", co
     if found and found not in allowed:
         raise ValueError(f'{complaint.format(found)}; use "{allowed[1]}" or "{allowed[0]}" ({key})')
     return found
+
+
+def _runtime(document: "dict[str, Any]", name: str) -> Runtime:
+    found = _object(_object(document, "runtimes"), name)
+    if name == STOCK_RUNTIMES[0]:
+        raise ValueError(f"runtime name '{name}' is reserved (runtimes)")
+    path, kind, arguments = _text(found, "path"), _text(found, "runtimeType"), _texts(found, "runtimeArgs")
+    for is_wrong, complaint in (
+        (not path and not kind, "either a runtimeType or a path must be configured"),
+        (path and kind, "cannot configure both path and runtimeType for the same runtime"),
+        (path and found.get("options"), "options cannot be used with a path runtime"),
+        (kind and arguments, "args cannot be used with a runtimeType runtime"),
+    ):
+        if is_wrong:
+            raise ValueError(f"runtime {name}: {complaint} (runtimes)")
+    return Runtime(path, arguments)
 
 
 def _log_level(document: "dict[str, Any]") -> str:

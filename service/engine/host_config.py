@@ -1,6 +1,6 @@
 """HostConfig: what a request says about the host's side, checked, and completed with Docker's defaults."""
 
-from service.engine import namespaces, resources
+from service.engine import namespaces, resources, runtimes
 from service.errors import InvalidParameter
 from service.runtime import security
 
@@ -59,7 +59,6 @@ _SHOWN_BEFORE = {
     "MaskedPaths": ("Mounts",),
 }
 _EMPTY_IS_DEFAULT = ("NetworkMode", "IpcMode", "Runtime", "ShmSize")
-RUNTIMES = ("runc", "io.containerd.runc.v2")
 
 
 def complete(
@@ -96,8 +95,7 @@ def complete(
     _log_config(host)
     _security(host)
     _limits(host, warnings, systemd_cgroups, defaults.cgroup_parent if defaults is not None else "")
-    if host["Runtime"] not in RUNTIMES:
-        raise InvalidParameter(f"unknown or invalid runtime name: {host['Runtime']}")
+    runtimes.check(host["Runtime"], defaults)
     if asked.get("MaskedPaths") is None:
         host["MaskedPaths"] = None if host["Privileged"] else security.masked_paths()
     if asked.get("ReadonlyPaths") is None:
@@ -140,6 +138,8 @@ def _laid_down(asked: "dict[str, Any]", defaults: "DaemonJson") -> None:
     from service.kernel import cgroup
 
     privileged_on_v1 = bool(asked.get("Privileged")) and cgroup.detect().version == 1
+    if not asked.get("Runtime"):
+        asked["Runtime"] = defaults.default_runtime
     given = asked.get("LogConfig") or {}
     driver = given.get("Type") or defaults.log_driver or "json-file"
     if driver == (defaults.log_driver or "json-file"):

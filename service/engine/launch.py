@@ -7,7 +7,7 @@ them; `running` is committed before `runc start`, so an exit hook can never be f
 
 import os
 
-from service import bell, timestamps
+from service import bell, daemon_json, timestamps
 from service.engine import duty, events, keeping, release, remove
 from service.errors import Conflict, MoorageError, NotModified, StartFailed, StartRefused, SystemFailure
 from service.kernel import pidfd
@@ -96,7 +96,7 @@ def _launch(
     restarted: bool,
 ) -> None:
     from service.content import rootfs
-    from service.engine import container_files, endpoints, mount_sources, specification
+    from service.engine import container_files, endpoints, mount_sources, runtimes, specification
     from service.runtime import conmon, runc
 
     record = container["record"]
@@ -109,6 +109,9 @@ def _launch(
         events.volumes(database, record, "mount")
     try:
         os.makedirs(settings.container_run(container_id), 0o711, exist_ok=True)
+        runtimes.choose(
+            settings, container_id, record["HostConfig"]["Runtime"], daemon_json.readable(settings.daemon_json)
+        )
         merged = rootfs.mount(settings, container_id, record["Layers"], volatile=_is_volatile(record))
         mounts = mount_sources.prepare(settings, database, record)
         endpoints.open_namespace(plan)

@@ -166,8 +166,8 @@ def info(engine: "Engine") -> "dict[str, Any]":
         "Labels": said.labels,
         "ExperimentalBuild": said.experimental,
         "ServerVersion": version.DOCKER,
-        "Runtimes": _runtimes(settings),
-        "DefaultRuntime": "runc",
+        "Runtimes": _runtimes(settings, said),
+        "DefaultRuntime": said.default_runtime,
         "Swarm": {
             "NodeID": "",
             "NodeAddr": "",
@@ -283,19 +283,30 @@ def _without_password(url: str) -> str:
     return f"{scheme}{mark}xxxxx:xxxxx@{rest.rpartition('@')[2]}"
 
 
-def _runtimes(settings: "Settings") -> "dict[str, Any]":
-    """The names that a container may ask for, each with what the runtime can do."""
+def _runtimes(settings: "Settings", said: daemon_json.DaemonJson) -> "dict[str, Any]":
+    """The names that a container may ask for, each with its program and what that can do."""
+    found = {name: {"path": settings.runtime or "runc"} for name in daemon_json.STOCK_RUNTIMES}
+    shown: dict[str, dict[str, Any]] = {
+        name: {**known, **_status(settings, known["path"])} for name, known in found.items()
+    }
+    for name, runtime in said.runtimes.items():
+        arguments = {"runtimeArgs": runtime.arguments} if runtime.arguments else {}
+        path = {"path": runtime.path} if runtime.path else {}
+        shown[name] = {**path, **arguments, **(_status(settings, runtime.path) if path else {})}
+    return shown
+
+
+def _status(settings: "Settings", program: str) -> "dict[str, Any]":
     from service import jsontext
-    from service.engine.host_config import RUNTIMES
     from service.runtime import runc
+    from service.settings import find_program
 
     try:
-        features = runc.features(settings)
-    except SystemFailure as error:  # not installed: a start will say so
-        journal.write("warning", error.message)
+        features = runc.features(settings, find_program(program))
+    except OSError as error:  # not installed: a start will say so
+        journal.write("warning", str(error))
         features = {}
-    status = {"status": {_FEATURES: jsontext.dumps(features)} if features else {}}
-    return {name: {"path": settings.runtime or "runc", **status} for name in RUNTIMES}
+    return {"status": {_FEATURES: jsontext.dumps(features)}} if features else {}
 
 
 def _runc_commit(settings: "Settings") -> str:

@@ -277,7 +277,7 @@ def _common(settings: "Settings", container_id: str, own_id: str, bundle: str, p
         "--api-version", "1",
         "--cid", container_id,
         "--cuuid", own_id,
-        "--runtime", runc.program(settings),
+        "--runtime", runc.program(settings, container_id),
         "--bundle", bundle,
         "--container-pidfile", persist + "/pid",
         "--conmon-pidfile", persist + "/conmon.pid",

@@ -56,7 +56,7 @@ def gather(
     facts.available_capabilities = capabilities.bounding_set()
     if any(not point["RW"] and point["Type"] != "tmpfs" for point in record["Mounts"]):
         # mount_setattr(2), and a runtime that uses it
-        facts.recursive_read_only = facts.kernel >= (5, 12) and "rro" in runc.mount_options(settings)
+        facts.recursive_read_only = facts.kernel >= (5, 12) and "rro" in runc.mount_options(settings, record["Id"])
     facts.sysctls = frozenset(
         name for name in spec.NETWORK_SYSCTLS if os.path.exists("/proc/sys/" + name.replace(".", "/"))
     )

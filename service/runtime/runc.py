@@ -26,26 +26,36 @@ SIGKILL = 9
 _WAIT_SECONDS = 10.0  # for a process that was sent SIGKILL; only the kernel (a dead disk, say) delays it longer
 
 
-def program(settings: "Settings") -> str:
-    """The runtime's full path. Raises SystemFailure when it is not installed."""
+def chosen(settings: "Settings", container_id: str) -> str:
+    """The link that leads to a container's runtime, where it has another one than the rest."""
+    return settings.container_run(container_id) + "/runtime"
+
+
+def program(settings: "Settings", container_id: str = "") -> str:
+    """The full path of the runtime, or of a container's. Raises SystemFailure when it is not installed."""
+    if container_id:
+        try:
+            return os.readlink(chosen(settings, container_id))
+        except FileNotFoundError:
+            pass  # it has the same as the rest
     try:
         return find_program(settings.runtime or "runc")
     except FileNotFoundError as error:
         raise SystemFailure(str(error)) from error
 
 
-def features(settings: "Settings") -> "dict[str, Any]":
-    """What the runtime can do (OCI runtime-spec, `features`; runc 1.1 and later); empty when it does not say."""
+def features(settings: "Settings", path: str) -> "dict[str, Any]":
+    """What the runtime at `path` can do (OCI runtime-spec, `features`; runc 1.1); empty when it does not say."""
     try:
-        found = jsontext.loads(stated.words(settings, program(settings), "features"))
+        found = jsontext.loads(stated.words(settings, path, "features"))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def mount_options(settings: "Settings") -> frozenset[str]:
-    """The mount options that the runtime knows; empty when it does not say."""
-    return frozenset(features(settings).get("mountOptions") or ())
+def mount_options(settings: "Settings", container_id: str) -> frozenset[str]:
+    """The mount options that a container's runtime knows; empty when it does not say."""
+    return frozenset(features(settings, program(settings, container_id)).get("mountOptions") or ())
 
 
 def root(settings: "Settings") -> str:
@@ -64,11 +74,13 @@ def global_arguments(settings: "Settings", log: str = "", *, systemd_cgroup: boo
 
 
 def run(
-    settings: "Settings", *verb: str, check: bool = True, input_bytes: bytes = b"", lock: int = -1
+    settings: "Settings", container_id: str, *verb: str, check: bool = True, input_bytes: bytes = b"", lock: int = -1
 ) -> process.Finished:
-    """Run one verb to its end. With `check`, raises what the failure means (`failure`). `lock`: a descriptor that stays
-    open as long as the runtime is at work, also when we are killed meanwhile."""
-    argv = [program(settings), *global_arguments(settings), *verb]
+    """Run one verb for a container to its end. With `check`, raises what the failure means (`failure`).
+
+    `lock`: a descriptor that stays open as long as the runtime is at work, also when we are killed meanwhile.
+    """
+    argv = [program(settings, container_id), *global_arguments(settings), *verb, container_id]
     held = [(lock, _LOCK)] if lock >= 0 else []
     finished = process.run(argv, environment=settings.environment(), input_bytes=input_bytes, descriptors=held)
     if check and finished.code:
@@ -162,7 +174,7 @@ def awaits_start(settings: "Settings", container_id: str) -> bool:
 def start(settings: "Settings", container_id: str) -> None:
     """Let a created container run. Raises Conflict when it was started before, SystemFailure when it is gone."""
     if not _release(settings, container_id):
-        run(settings, "start", container_id)
+        run(settings, container_id, "start")
 
 
 def _release(settings: "Settings", container_id: str) -> bool:
@@ -173,7 +185,7 @@ def _release(settings: "Settings", container_id: str) -> bool:
     """
     import select
 
-    if os.path.basename(program(settings)) != "runc":
+    if os.path.basename(program(settings, container_id)) != "runc":
         return False
 
     fifo = f"{root(settings)}/{container_id}/exec.fifo"
@@ -232,12 +244,12 @@ def ps(settings: "Settings", container_id: str) -> list[int]:
 
 def pause(settings: "Settings", container_id: str, lock: int = -1) -> None:
     """Freeze all processes; `lock` as of `run`. Raises Conflict when it does not run."""
-    run(settings, "pause", container_id, lock=lock)
+    run(settings, container_id, "pause", lock=lock)
 
 
 def resume(settings: "Settings", container_id: str, lock: int = -1) -> None:
     """Thaw all processes; `lock` as of `run`. Raises Conflict when it is not paused."""
-    run(settings, "resume", container_id, lock=lock)
+    run(settings, container_id, "resume", lock=lock)
 
 
 def exec_detached(
@@ -249,7 +261,7 @@ def exec_detached(
     with anything else, `log` says why not (`refusal`). Both of the process's outputs go to the descriptor `output`.
     """
     argv = [
-        program(settings), *global_arguments(settings, log=log),
+        program(settings, container_id), *global_arguments(settings, log=log),
         "exec", "--detach", "--process", process_spec, "--pid-file", pid_file, container_id,
     ]  # fmt: skip
     return process.spawn(argv, environment=settings.environment(), stdout=output, stderr=output)
@@ -267,7 +279,7 @@ def refusal(log: str, verb: str) -> "MoorageError":
 
 def update(settings: "Settings", container_id: str, resources: "dict[str, Any]") -> None:
     """Change the limits of a running container; `resources` as in the OCI config."""
-    run(settings, "update", "--resources", "-", container_id, input_bytes=jsontext.dump_bytes(resources))
+    run(settings, container_id, "update", "--resources", "-", input_bytes=jsontext.dump_bytes(resources))
 
 
 def delete(settings: "Settings", container_id: str, *, force: bool = False) -> None:
@@ -284,7 +296,7 @@ def delete(settings: "Settings", container_id: str, *, force: bool = False) -> N
     if known is not None and known.own_pids and _sweep(settings, container_id, known):
         return
     if os.path.isdir(f"{root(settings)}/{container_id}"):
-        finished = run(settings, "delete", "--force", container_id, check=False)
+        finished = run(settings, container_id, "delete", "--force", check=False)
         if finished.code and os.path.isdir(f"{root(settings)}/{container_id}"):
             raise _refusal(finished.stderr.decode("utf-8", "replace"))
 

@@ -30,6 +30,12 @@ SETTINGS: dict[str, Any] = {
     "default-ulimits": {"nofile": {"Name": "nofile", "Hard": 4096, "Soft": 2048}},
     "default-shm-size": "32M",
     "init": True,
+    "runtimes": {
+        "other": {"path": "runc", "runtimeArgs": ["--debug"]},
+        "gone": {"path": "/nosuch/runtime"},
+        "lost": {"path": "/nosuch/runtime", "runtimeArgs": ["--debug"]},
+    },
+    "default-runtime": "other",
     "default-ipc-mode": "shareable",
     "default-cgroupns-mode": "private",
     "no-new-privileges": True,
@@ -94,6 +100,12 @@ def test_info(sides: tuple[Side, Side]) -> None:
     for info in (theirs, ours):
         info["Labels"].sort()  # dockerd has them in no order
     assert not unlike(*({key: info.get(key) for key in shown} for info in (theirs, ours)))
+    assert theirs["DefaultRuntime"] == ours["DefaultRuntime"]
+    runtimes = [
+        {name: {**known, "status": "status" in known} for name, known in info["Runtimes"].items()}
+        for info in (theirs, ours)
+    ]
+    assert not unlike(*runtimes)
     one, other = (info["RegistryConfig"] for info in (theirs, ours))
     other["InsecureRegistryCIDRs"].remove("::1/128")  # as from dockerd 28 on
     for config in (one, other):
@@ -175,3 +187,27 @@ def test_containers(sides: tuple[Side, Side]) -> None:
             told(side, delete(f"/containers/{name}"))
     assert not unlike(*inspected)
     assert printed[0] == printed[1]
+
+
+def test_runtimes(sides: tuple[Side, Side]) -> None:
+    named = set(told(sides[0], get("/info"))[0]["Runtimes"])
+    outcomes = []
+    for side in sides:
+        seen: list[Any] = []
+        for name in ("", "runc", "other", "gone", "lost", "nope"):
+            step = make("d-run", Cmd=["true"], HostConfig={"Runtime": name} if name else {})
+            made = side.ask("/v1.45", step)
+            if made.status >= 400:
+                seen.append((name, made.status, made.json["message"]))
+                continue
+            started = side.ask("/v1.45", post("/containers/d-run/start"))
+            if started.status < 400:
+                side.ask("/v1.45", post("/containers/d-run/wait"))
+            (document,) = told(side, get("/containers/d-run/json"))
+            seen.append((name, document["HostConfig"]["Runtime"], started.status, document["State"]["ExitCode"]))
+            if started.status >= 400:
+                assert "/nosuch/runtime" in started.json["message"], started.body
+            side.ask("/v1.45", delete("/containers/d-run"))
+        outcomes.append(seen)
+    assert outcomes[0] == outcomes[1]
+    assert ("other" in named) == (outcomes[0][0][1] == "other")
