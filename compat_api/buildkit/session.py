@@ -15,6 +15,7 @@ from grpclib.exceptions import GRPCError
 
 from compat_api.buildkit import channel, filesync
 from compat_api.buildkit.wire import attachable_pb2 as attachable
+from compat_api.buildkit.wire import content_pb2 as content
 from compat_api.buildkit.wire.filesync_pb2 import (
     BytesMessage,
     CredentialsRequest,
@@ -46,6 +47,8 @@ _AUTHORITY = "/moby.filesync.v1.Auth/GetTokenAuthority"
 _TOKEN = "/moby.filesync.v1.Auth/FetchToken"  # noqa: S105 - a method's name
 _SECRET = "/moby.buildkit.secrets.v1.Secrets/GetSecret"  # noqa: S105 - a method's name
 _AGENT, _FORWARD = "/moby.sshforward.v1.SSH/CheckAgent", "/moby.sshforward.v1.SSH/ForwardAgent"
+_BLOB = "/containerd.services.content.v1.Content/Read"
+_STORE = "buildkit-attachable-store-id"  # metadata: which of several stores
 _UPLOAD = "/moby.upload.v1.Upload/Pull"
 _OUTPUT = "buildkit-attachable-exporter-id"  # metadata: which of several outputs
 
@@ -141,6 +144,19 @@ class Session:
                 # We have nothing to say, and must say so at once: else the client's RST_STREAM(NO_ERROR) at its end
                 # would look like an abort.
                 await stream.send_request(end=True)
+                async for message in stream:
+                    yield message.data
+
+    async def blob(self, store: str, digest: str, offset: int) -> "AsyncIterator[bytes]":
+        """A blob of a store of the client's (`solving.Session.blob`)."""
+        if not self.offers(_BLOB):
+            raise SystemFailure(f"the client serves no store of blobs: {store}")
+        asked = content.ReadContentRequest(digest=digest, offset=offset)
+        with self.errors():
+            async with self.calls.stream(
+                _BLOB, content.ReadContentRequest, content.ReadContentResponse, [(_STORE, store)]
+            ) as stream:
+                await stream.send_message(asked, end=True)
                 async for message in stream:
                     yield message.data
 

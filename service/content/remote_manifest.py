@@ -56,7 +56,7 @@ class Descriptor:
 class RemoteManifest:
     """A manifest (`config`, `layers`: lowest first) or an index (`choose`), read. `content` is what was sent."""
 
-    def __init__(self, reference: "Reference", digest: str, media_type: str, content: bytes) -> None:
+    def __init__(self, reference: "Reference | str", digest: str, media_type: str, content: bytes) -> None:
         """Raises InvalidParameter for everything that is not an image's, in dockerd's words where it has some."""
         self.digest, self.content = digest, content
         try:

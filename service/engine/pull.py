@@ -6,6 +6,7 @@ download that broke off goes on where it stopped, in this pull or in a later one
 """
 
 import asyncio
+import contextlib
 import math
 
 from service import bell, daemon_json, timestamps
@@ -22,12 +23,27 @@ from service.store import images as store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from typing import Any
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from typing import Any, Protocol
 
     from service.content.platforms import Platform
     from service.engine.engine import Engine
     from service.store.images import ImageRow, LayerRow
+
+    class Source(Protocol):
+        """Who has the blobs of an image: a `Registry`, or a client's layout. `named`: the repository, if it is one."""
+
+        named: str
+
+        async def document(self, digest: str) -> bytes:
+            """A small blob, verified. Raises MoorageError."""
+
+        def blob(self, digest: str, offset: int = 0) -> AsyncIterator[bytes]:
+            """A blob's content from `offset` on; the first item is b"" when it begins at 0 all the same.
+
+            Raises MoorageError; Interrupted for what may be tried again.
+            """
+
 
 DOWNLOADS = 3  # at a time, as dockerd's max-concurrent-downloads
 UNPACKING = 2  # at a time: each keeps about one processor busy
@@ -121,17 +137,13 @@ async def _pulled(
                 raise InvalidParameter("unsupported manifest format")
         async with Lease(engine) as lease:
             work = _Pull(engine, registry, lease, manifest)
-            task = asyncio.ensure_future(work.run())
             try:
-                while (message := await work.messages.get()) is not None:
-                    yield message
-                config, rows = await task
+                async with contextlib.aclosing(work.told()) as messages:
+                    async for message in messages:
+                        yield message
             except RegistryError as error:
                 raise pull_refusal(error, reference) from error
-            finally:
-                if not task.done():
-                    task.cancel()
-                    await asyncio.gather(task, return_exceptions=True)
+            config, rows = work.result
             await engine.thread(_register, engine, reference, digest, manifest, config, rows, outcome)
     finally:
         await registry.close()
@@ -142,10 +154,30 @@ async def _pulled(
     yield progress.message(f"Digest: {digest}")
 
 
+async def fetched(
+    engine: "Engine",
+    source: "Source",
+    lease: Lease,
+    manifest: RemoteManifest,
+    told: "Callable[[dict[str, Any]], Awaitable[None]]",
+) -> "tuple[bytes, list[LayerRow]]":
+    """The configuration and the layers of a manifest whose blobs somebody has; kept by the lease, and without a name.
+
+    `told` takes the messages of a pull. Raises MoorageError.
+    """
+    work = _Pull(engine, source, lease, manifest)
+    async with contextlib.aclosing(work.told()) as messages:
+        async for message in messages:
+            await told(message)
+    return work.result
+
+
 class _Pull:
     """The layers of one manifest on their way."""
 
-    def __init__(self, engine: "Engine", registry: Registry, lease: Lease, manifest: RemoteManifest) -> None:
+    result: "tuple[bytes, list[LayerRow]]"  # the configuration, and the layers registered; once all was told
+
+    def __init__(self, engine: "Engine", registry: "Source", lease: Lease, manifest: RemoteManifest) -> None:
         self.engine, self.registry, self.lease, self.manifest = engine, registry, lease, manifest
         self.messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         said = daemon_json.read(engine.settings.daemon_json)
@@ -153,8 +185,20 @@ class _Pull:
         self.attempts = said.attempts or ATTEMPTS
         self.unpackings = asyncio.Semaphore(UNPACKING)
 
-    async def run(self) -> "tuple[bytes, list[LayerRow]]":
-        """The configuration, and the layers registered. The end of `messages` is told whatever happens."""
+    async def told(self) -> "AsyncGenerator[dict[str, Any], None]":
+        """Do it, telling Docker's messages. Raises MoorageError. To be closed: that stops what is on its way."""
+        task = asyncio.ensure_future(self._to_the_end())
+        try:
+            while (message := await self.messages.get()) is not None:
+                yield message
+            self.result = await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _to_the_end(self) -> "tuple[bytes, list[LayerRow]]":
+        """The end of `messages` is told whatever happens."""
         try:
             return await self._run()
         finally:

@@ -28,6 +28,7 @@ from service.engine import (
     solve_cache,
     solve_checks,
     solve_fetch,
+    solve_layout,
     solve_plan,
     solve_steps,
     solve_told,
@@ -401,7 +402,7 @@ class Solve:
                 return self.tree(self.input(value).layers)
             if kind == "remote":
                 return tree(path=await solve_fetch.context(self, value))
-            origin = value
+            origin = value if kind == "image" else origin
         elif origin == "scratch":
             return tree(path=await self.thread(self.files.folder))
         _, rows = await self.base(origin, self.asked)
@@ -509,10 +510,10 @@ class Solve:
             if kind == "input":
                 other = self.input(value)
                 return jsontext.loads(other.document(self.here)), list(other.layers)
-            if kind != "image":
+            if kind not in ("image", "layout"):
                 source = await self.source(name)
                 return {}, [await solve_fetch.layer(self, source)]
-            name = value
+            name = value if kind == "image" else name
         if name == "scratch":
             return {}, []
         try:
@@ -525,13 +526,19 @@ class Solve:
         kind, value = self.plan.named(name) or ("image", "")
         if kind == "input":
             return self.input(value).inherited
-        return len(rows) if kind == "image" else 0
+        return len(rows) if kind in ("image", "layout") else 0
 
     async def base(self, name: str, platform: str) -> "tuple[dict[str, Any], list[LayerRow]]":
-        """An image's configuration and layers: of this machine, or of a registry. Looked up once."""
-        key = name, platform
+        """An image's configuration and layers: of this machine, of a registry, or of a layout that the client calls so.
+        Looked up once."""
+        kind, layout = self.plan.named(name) or ("", "")
+        key = (layout if kind == "layout" else name), platform
         if key not in self._bases:
-            self._bases[key] = asyncio.ensure_future(self._image(name, platform))
+            if kind == "layout":
+                looking = solve_layout.image(self, name, layout, platform)
+            else:
+                looking = self._image(name, platform)
+            self._bases[key] = asyncio.ensure_future(looking)
         return await asyncio.shield(self._bases[key])
 
     async def _image(self, name: str, platform: str) -> "tuple[dict[str, Any], list[LayerRow]]":
@@ -555,7 +562,7 @@ class Solve:
             outcome = pull.Outcome(keeps_names=bool(platform) and platforms.parse(platform)[:2] != self.here[:2])
             try:
                 async for message in pull.pull(self.engine, reference, credentials, platform, outcome):
-                    await _told(step, message)
+                    await solve_told.pulled(step, message)
                 held = await self.thread(self.held, outcome.id, platform)
             except MoorageError as error:
                 said = error.message
@@ -608,14 +615,6 @@ class Solve:
             if message.startswith("failed to calculate checksum"):
                 message = f"failed to compute cache key: {message}"
             raise self.failed(message, instruction.number, step, instruction.end) from None
-
-
-async def _told(step: "Step", message: "dict[str, Any]") -> None:
-    """Progress of a pull."""
-    detail = message.get("progressDetail") or {}
-    if message.get("id") and message.get("status") in ("Downloading", "Pull complete", "Download complete"):
-        done = message["status"] == "Pull complete"
-        await step.line(f"{message['id']}", detail.get("current") or 0, detail.get("total") or 0, done=done)
 
 
 def reconcile(engine: "Engine") -> None:

@@ -162,7 +162,7 @@ class Plan:
         return None
 
     def named(self, name: str) -> "tuple[str, str] | None":
-        """A named context: (image | local | input | remote, what). Raises SolveFailed."""
+        """A named context: (image | layout | local | input | remote, what). Raises SolveFailed."""
         value = self.solve.attributes.get(f"context:{name}")
         if value is None:
             try:
@@ -178,6 +178,8 @@ class Plan:
         kind, _, rest = value.partition(":")
         if kind == "docker-image":
             return "image", rest.removeprefix("//")
+        if kind == "oci-layout":
+            return "layout", rest.removeprefix("//")
         if kind in ("local", "input"):
             return kind, rest
         if value.startswith(_URLS):
@@ -340,6 +342,8 @@ def shown_code(instruction: "Instruction") -> str:
 def shown_base(solve: "Solve", name: str) -> str:
     """An image as it is shown."""
     named = solve.plan.named(name)
+    if named is not None and named[0] == "layout":
+        return f"oci-layout://{name}@{named[1].rpartition('@')[2]}"
     if named is not None and named[0] != "image":
         return f"{named[0]}:{named[1]}"
     return references.parse(named[1] if named else name).with_default_tag().stored

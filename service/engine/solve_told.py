@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
+    from typing import Any
 
     from service.engine.solving import Progress
 
@@ -78,3 +79,11 @@ class _Line:
 
     def __call__(self, current: int, total: int, *, done: bool = False) -> None:
         self.step.line_soon(self.id, current, total, done=done)
+
+
+async def pulled(step: Step, message: "dict[str, Any]") -> None:
+    """Tell what a pull says (Docker's messages) as lines of a step."""
+    detail = message.get("progressDetail") or {}
+    if message.get("id") and message.get("status") in ("Downloading", "Pull complete", "Download complete"):
+        done = message["status"] == "Pull complete"
+        await step.line(f"{message['id']}", detail.get("current") or 0, detail.get("total") or 0, done=done)

@@ -124,6 +124,10 @@ class Session(Protocol):
         """What the client has for a registry, or whom to ask for it; empty credentials when it has none."""
         ...
 
+    def blob(self, store: str, digest: str, offset: int) -> "AsyncIterator[bytes]":
+        """What a store of the client's holds (`oci:NAME`: a layout), from `offset` on. Nobody has verified it."""
+        ...
+
     def upload(self, url: str) -> "AsyncIterator[bytes]":
         """What the client uploads: the context is `http://buildkit-session/…` then (`docker build -`)."""
         ...

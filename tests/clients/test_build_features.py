@@ -1,7 +1,9 @@
 """What builds can do beside their everyday work, with real parts: agents, git repositories, caches, other times."""
 
 import base64
+import gzip
 import hashlib
+import json
 import os
 import random
 import re
@@ -20,6 +22,7 @@ from typing import Any
 import pytest
 
 from tests.clients.test_buildx import Buildx
+from tests.support import image
 from tests.support.instance import Instance
 from tests.support.registry import Registry
 from tests.support.ssh import Agent, need
@@ -372,12 +375,57 @@ def test_contexts_in_the_network(buildx: Buildx, served: Served, moorage: Instan
     ):
         dockerfile = f"FROM busybox AS x\nFROM busybox\nCOPY --from=x /{path} /got\nRUN head -n1 /got\n"
         assert shown(built(buildx, dockerfile, "--no-cache", "--build-context", f"x={value}")) == [content], value
-    moorage.docker("save", "-o", str(buildx.folder / "oci.tar"), "busybox")
-    (buildx.folder / "layout").mkdir()
-    unpack = ["tar", "-xf", f"{buildx.folder}/oci.tar", "-C", f"{buildx.folder}/layout"]
-    subprocess.run(unpack, check=True, timeout=SECONDS)
-    refused = ("--build-context", f"x=oci-layout://{buildx.folder}/layout:latest")
-    assert "unsupported context source oci-layout" in built(buildx, "FROM x\n", *refused, code=1)
+
+
+def laid_out(folder: Path, layer: bytes, variables: "list[str]") -> str:
+    """Make an OCI layout at `folder` with an image of one layer, tagged `out`; the digest of its manifest."""
+    (folder / "blobs/sha256").mkdir(parents=True)
+
+    def blob(content: bytes) -> "dict[str, Any]":
+        digest = hashlib.sha256(content).hexdigest()
+        (folder / "blobs/sha256" / digest).write_bytes(content)
+        return {"digest": f"sha256:{digest}", "size": len(content)}
+
+    def document(kind: str, content: "dict[str, Any]") -> "dict[str, Any]":
+        return {"mediaType": f"application/vnd.oci.image.{kind}+json", **blob(json.dumps(content).encode())}
+
+    packed = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **blob(gzip.compress(layer))}
+    configuration = document(
+        "config.v1",
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Env": variables},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+        },
+    )
+    manifest = document("manifest.v1", {"schemaVersion": 2, "config": configuration, "layers": [packed]})
+    tagged = {**manifest, "annotations": {"org.opencontainers.image.ref.name": "out"}}
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [tagged]}))
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    digest: str = manifest["digest"]
+    return digest
+
+
+def test_a_context_is_an_oci_layout(buildx: Buildx) -> None:
+    """An image that is only in a directory of the client's: by its tag or digest, as a base and for its files."""
+    content, layout = os.urandom(8).hex(), buildx.folder / "layout"
+    digest = laid_out(layout, image.layer({"in": content + "\n"}), ["OF=layout"])
+
+    def build(place: str, dockerfile: str, code: int = 0) -> str:
+        return built(buildx, dockerfile, "--no-cache", "--build-context", f"x=oci-layout://{layout}{place}", code=code)
+
+    base = "FROM x\nCOPY --from=busybox /bin /bin\nRUN cat /in && echo $OF\n"
+    files = "FROM busybox\nCOPY --from=x /in /got\nRUN cat /got\n"
+    (packed,) = json.loads((layout / "blobs/sha256" / digest[7:]).read_text())["layers"]
+    broken = layout / "blobs/sha256" / packed["digest"][7:]
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert f"verification failed for digest {packed['digest']}" in build(":out", base, code=1)
+    broken.write_bytes(whole)
+    assert shown(build(":out", base)) == [content, "layout"]
+    assert shown(build(f"@{digest}", files)) == [content]
+    assert "[context x] OCI load from client" in build(":out", files)
 
 
 # ── RUN ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
