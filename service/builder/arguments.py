@@ -21,6 +21,7 @@ def of_platforms(build: "Sequence[str]", target: "Sequence[str]") -> "dict[str, 
         system, architecture, variant = (*platform, "", "", "")[:3]
         found[f"{name}PLATFORM"] = "/".join(part for part in (system, architecture, variant) if part)
         found[f"{name}OS"], found[f"{name}ARCH"], found[f"{name}VARIANT"] = system, architecture, variant
+        found[f"{name}OSVERSION"] = ""  # what only Windows has
     return found
 
 
@@ -52,6 +53,15 @@ class Arguments:
         self.used.add(name)
         if before:
             self.before[name] = default
+
+    def proxies(self) -> "dict[str, str]":
+        """The proxies that the client gives, by their names in capital letters and in small ones."""
+        found = {}
+        for name in sorted(PREDEFINED):  # of two that differ in case alone, that in small letters counts
+            value = self.given.get(name)
+            if value is not None:
+                found[name.upper()] = found[name.lower()] = value
+        return found
 
     def known(self) -> "dict[str, str]":
         """What instructions of the stage see."""

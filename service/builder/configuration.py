@@ -92,13 +92,17 @@ def apply(state: State, instruction: "Instruction") -> str:
     return _APPLY[instruction.name](state, instruction)
 
 
-def work_directory(state: State, instruction: "Instruction") -> str:
-    """WORKDIR: the new directory, which becomes the stage's; how the history tells it."""
+def work_directory(state: State, instruction: "Instruction", *, as_written: bool = False) -> str:
+    """WORKDIR: the new directory, which becomes the stage's; how the history tells it. `as_written`: an absolute one
+    stays as it is."""
     asked = instruction.arguments[0]
     if not asked:
         raise BadDockerfile("cannot normalize nothing")
     path = asked if asked.startswith("/") else os.path.join("/", state.config.get("WorkingDir") or "", asked)
-    path = os.path.normpath(path)
+    path = path if as_written and asked.startswith("/") else os.path.normpath(path)
+    if as_written:
+        state.config["WorkingDir"] = path
+        return f"WORKDIR {path}"
     state.config["WorkingDir"] = path[1:] if path.startswith("//") else path
     return f"WORKDIR {state.config['WorkingDir']}"
 

@@ -241,6 +241,7 @@ class Solve:
         if answered is not None:
             return Result(self, None, platform, answered)
         self.stages, before = instructions.stages(dockerfile)
+        self.name_target()
         try:
             self.plan = solve_plan.Plan(self, before)
             target = self.plan.target()
@@ -267,6 +268,11 @@ class Solve:
         if self.epoch is not None:
             built.epoch = self.epoch
         return Result(self, built, platform, {})
+
+    def name_target(self) -> None:
+        """Let the arguments know which stage is built."""
+        asked = self.attributes.get("target") or (self.stages[-1].name if self.stages else "")
+        self.arguments.before["TARGETSTAGE"] = asked or "default"
 
     async def _import(self) -> None:
         """`--cache-from`: images that brought along what their layers are the results of."""

@@ -32,6 +32,7 @@ async def answer(solve: "Solve", dockerfile: "Dockerfile") -> "dict[str, bytes] 
     if not asked:
         return None
     solve.stages, before = instructions.stages(dockerfile)
+    solve.name_target()
     if asked == solving.LINT:
         return await _lint(solve, dockerfile, before)
     if asked == solving.TARGETS:
@@ -215,7 +216,7 @@ def _arguments(solve: "Solve", about: "_Comments", before: "Sequence[Instruction
                 add(name, known_to_from.get(name, ""), globals_[name])
                 read(needs[name])
 
-    platforms = of_platforms(solve.here, solve.here)
+    platforms = {**of_platforms(solve.here, solve.here), "TARGETSTAGE": ""}
     environments: dict[int, dict[str, str]] = {}
     known_in: dict[int, Arguments] = {}
     for number in solve.plan.wanted:

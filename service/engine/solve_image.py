@@ -6,6 +6,9 @@ Source: behaviour of buildkit's frontend/dockerfile/dockerfile2llb and exporter/
 from service import jsontext, timestamps
 from service.builder import configuration
 from service.builder.arguments import Arguments
+from service.builder.dockerfile import BadDockerfile
+from service.builder.ports import exposed
+from service.builder.words import BadWord, expanded, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,17 +49,28 @@ class LaterState(configuration.State):
         return {**super().variables(), **self.values}
 
     def expand(self, instruction: "Instruction") -> None:
-        """As elsewhere; a shell that is given nothing is given an empty text, and no directory is the present one."""
+        """As elsewhere; a shell that is given nothing is given an empty text, and no directory is the present one. An
+        argument may be the value of the next one: ARG sees to its own."""
+        if instruction.name == "arg":
+            return
         super().expand(instruction)
         if instruction.name in _SHELLS and not instruction.is_json and not instruction.arguments:
             instruction.arguments = [""]
         elif instruction.name == "workdir" and instruction.arguments == [""]:
             instruction.arguments = ["."]
 
+    def word(self, text: str) -> str:
+        """A word with its variables replaced. Raises BadDockerfile."""
+        try:
+            return expanded(text, self.variables(), self.escape)
+        except BadWord as error:
+            raise BadDockerfile(str(error)) from None
+
     def environment(self) -> "list[str]":
         """What a command sees."""
         pairs = (variable.partition("=")[::2] for variable in self.config.get("Env") or ())
         known = {**dict(pairs), **self.variables()}
+        known = {**self.arguments.proxies(), **known}
         return [f"{name}={value}" for name, value in known.items()]
 
 
@@ -116,18 +130,15 @@ class Built:
             configuration.apply(state, instruction)
             return  # the history does not tell it
         if name == "expose":
-            before, state.config["ExposedPorts"] = state.config.get("ExposedPorts") or {}, {}
-            configuration.apply(state, instruction)
-            self.step(f"EXPOSE {_ports(state.config['ExposedPorts'])}")
-            state.config["ExposedPorts"] = {**before, **state.config["ExposedPorts"]}
+            self.step(_expose(state, instruction))
+            return
+        if name == "arg":
+            self.step(_arguments(state, instruction))
             return
         told = configuration.apply(state, instruction)
         state.notes = []
-        known = state.arguments.known() if name == "arg" else {}
-        for variable, value in instruction.pairs if name in ("arg", "env") else ():
-            given = known.get(variable) if name == "arg" else value
-            if given is not None:
-                state.values[variable] = given
+        if name == "env":
+            state.values.update((variable, value or "") for variable, value in instruction.pairs)
         if name == "cmd":
             state.config["ArgsEscaped"] = True
         elif name == "maintainer":
@@ -163,6 +174,26 @@ class Built:
         return jsontext.dump_bytes(document)
 
 
-def _ports(ports: "dict[str, Any]") -> str:
-    """Go's %v of a map of ports."""
-    return f"map[{' '.join(f'{port}:{{}}' for port in sorted(ports))}]"
+def _arguments(state: LaterState, instruction: "Instruction") -> str:
+    """ARG: what it defines, one after the other; how the history tells it."""
+    shown = []
+    for name, default in instruction.pairs:
+        given = state.arguments.given.get(name) is not None
+        value = default if default is None or given else state.word(default)
+        state.arguments.define(name, value)
+        known = state.arguments.known().get(name)
+        if known is not None:
+            state.values[name] = known
+        shown.append(name if known is None else f"{name}={known}")
+    return f"ARG {' '.join(shown)}"
+
+
+def _expose(state: LaterState, instruction: "Instruction") -> str:
+    """EXPOSE: more ports; how the history tells it. Raises BadDockerfile."""
+    try:
+        words = [each for text in instruction.arguments for each in split(text, state.variables(), state.escape)]
+    except BadWord as error:
+        raise BadDockerfile(str(error)) from None
+    ports = [port for word in words for port in exposed(word)]
+    state.config["ExposedPorts"] = {**(state.config.get("ExposedPorts") or {}), **{port: {} for port in ports}}
+    return f"EXPOSE [{' '.join(ports)}]"

@@ -131,9 +131,9 @@ def _empty_layer(solve: "Solve", base: child_image.Base) -> "LayerRow":
 
 async def work_directory(solve: "Solve", built: "Built", instruction: "Instruction", step: "Step") -> None:
     """WORKDIR: a directory, made where it is missing."""
-    told = configuration.work_directory(built.state, instruction)
+    told = configuration.work_directory(built.state, instruction, as_written=True)
     path, user = built.state.config["WorkingDir"], str(built.state.config.get("User") or "")
-    if path == "/":
+    if not path.strip("/."):
         step.cached = True
         built.step(told)
         return
@@ -323,7 +323,7 @@ async def run(solve: "Solve", built: "Built", instruction: "Instruction", step: 
     words = command(built, instruction)
     environment = state.environment()
     variables = state.variables()
-    counted = [f"{name}={variables.get(name, '')}" for name in state.arguments.declared]
+    counted = [f"{name}={variables.get(name, '')}" for name in dict.fromkeys(state.arguments.declared)]
     proxies = {f"{name}=" for name in PREDEFINED - set(state.arguments.defined)}
     saved = [f"|{len(counted)}", *counted, *words] if counted else words
     if device := instruction.flag("device"):
@@ -419,7 +419,7 @@ def _allowed(solve: "Solve", instruction: "Instruction") -> "tuple[str, str]":
     if network not in ("default", "none", "host"):
         raise BadDockerfile(f'dockerfile parse error on line {instruction.number}: invalid network mode "{network}"')
     if security not in ("sandbox", "insecure"):
-        raise BadDockerfile(f"security {security!r} is not supported".replace("'", '"'))
+        raise BadDockerfile(f'dockerfile parse error on line {instruction.number}: security "{security}" is not valid')
     if network == "host" and NETWORK_HOST not in solve.request.entitlements:
         raise InvalidParameter(f"failed to load LLB: {NETWORK_HOST} is not allowed")
     if security == "insecure" and SECURITY_INSECURE not in solve.request.entitlements:

@@ -130,6 +130,7 @@ DIFFERENT = {
         ("unknown owner", "unknown user", "owner with too many names", "a group nobody knows"),
         "dockerd lets root own what should be a user's whom nobody knows",
     ),
+    "protocol": "the text of a later engine",
     "a signal too high": "a signal that there is not is refused",
     "bad mode": "the text of a later engine: dockerd 26 ignores it",
     **dict.fromkeys(("a syntax line", "syntax and comments"), "dockerd fetches the frontend from a registry"),
@@ -140,6 +141,7 @@ DIFFERENT = {
 
 DIFFERENT_FILES = {
     "copy with chmod": "directories that are made get the mode, as from a later engine",
+    "arguments in many forms": "an argument may be the value of the next one of its line, as from a later engine",
     "archives of all kinds": "what an archive holds gets the owner, as from a later engine",
 }
 
@@ -184,11 +186,16 @@ class Side:
         history = self.api.history("case:x")
         return {
             "config": inspected["Config"],
-            "history": [(step["CreatedBy"], step["Comment"]) for step in history],
+            "history": [(self._told(step["CreatedBy"]), step["Comment"]) for step in history],
             "author": inspected["Author"],
             "layers": len(inspected["RootFS"].get("Layers") or ()),
             "files": self._files(),
         }
+
+    def _told(self, created_by: str) -> str:
+        """A step as the history has it; of ports and arguments, which later engines tell in another way, only that."""
+        word = created_by.partition(" ")[0]
+        return word if self.age < 28 and word in ("EXPOSE", "ARG") else created_by
 
     def _files(self) -> dict[str, tuple[object, ...]]:
         container = self.api.create_container("case:x", "true")["Id"]
