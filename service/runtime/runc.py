@@ -159,11 +159,26 @@ class State:
 
 def state(settings: "Settings", container_id: str) -> "State | None":
     """The runtime's record of a container, None when it knows none."""
+    folder = f"{root(settings)}/{container_id}"
     try:
-        with open(f"{root(settings)}/{container_id}/state.json", "rb") as file:
+        with open(folder + "/state.json", "rb") as file:
             return State(jsontext.loads(file.read()))
     except (FileNotFoundError, ValueError):
+        return _of_crun(folder)
+
+
+def _of_crun(folder: str) -> "State | None":
+    """What crun has written there (crun: src/libcrun/status.c). What it made, it takes away by itself."""
+    try:
+        with open(folder + "/status", "rb") as file:
+            document = jsontext.loads(file.read())
+        first = {"init_process_pid": document["pid"], "init_process_start": document["process-start-time"]}
+        path = str(document["cgroup-path"])
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
         return None  # never made, or killed while making it
+    groups = cgroup.detect()
+    names = ("",) if groups.version == 2 else groups.controllers
+    return State({**first, "cgroup_paths": {name: groups.directory(name, path) for name in names} if path else {}})
 
 
 def awaits_start(settings: "Settings", container_id: str) -> bool:

@@ -2,6 +2,7 @@
 device rules and figures come to there. tests/system/test_user_mode_linux.py brings a kernel where the host has none."""
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -255,3 +256,36 @@ def test_who_sees_which_part_of_the_tree(moorage: Instance) -> None:
     assert seen("--privileged") == ("0::/", True)
     shown, _ = seen("--cgroupns", "host")
     assert shown.startswith(f"0::/{moorage.cgroup_parent}/")
+
+
+def test_crun_runs_containers_as_well(moorage: Instance) -> None:
+    """It keeps another state than runc, and is told to start, to pause and to delete in its own way."""
+    program = shutil.which("crun")
+    if program is None:
+        pytest.skip("no crun here")
+    script = Path(moorage.folder, "crun")  # its library is where only tests look
+    libraries = os.environ.get("LD_LIBRARY_PATH", "")
+    script.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={libraries} exec {program} "$@"\n')
+    script.chmod(0o755)
+    moorage.configure({"runtimes": {"crun": {"path": str(script)}}})
+    run = ("run", "-d", "--name", "by-crun", "--runtime", "crun", "--network", "none", "--memory", "64m")
+    moorage.docker(*run, "busybox", "sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done")
+    place = group(moorage, "by-crun")
+    assert files(place, "memory.max") == [str(64 * MIB)]
+    assert moorage.docker("exec", "by-crun", "echo", "here").stdout == "here\n"
+    assert moorage.docker("top", "by-crun", "-o", "pid,comm").stdout.splitlines()[1].split()[1] == "sh"
+    moorage.docker("pause", "by-crun")
+    moorage.until(lambda: files(place, "cgroup.freeze") == ["1"], 30, "it is not frozen")
+    moorage.docker("unpause", "by-crun")
+    moorage.docker("update", "--memory", "32m", "--memory-swap", "32m", "by-crun")
+    assert files(place, "memory.max") == [str(32 * MIB)]
+    assert "by-crun" in moorage.docker("stats", "--no-stream", "by-crun").stdout
+    moorage.kill_service()
+    moorage.docker("stop", "by-crun")
+    assert inspect(moorage, "by-crun")["State"]["ExitCode"] == 7
+    assert not place.exists()
+    moorage.docker("start", "by-crun")
+    moorage.docker("kill", "by-crun")
+    moorage.docker("wait", "by-crun")
+    moorage.docker("start", "by-crun")
+    moorage.docker("rm", "-f", "by-crun")

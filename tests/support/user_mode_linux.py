@@ -31,6 +31,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mountpoint -q /dev || mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
+ln -sf /proc/self/fd/0 /dev/stdin
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mkdir /dev/shm/project /dev/shm/out
