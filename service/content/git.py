@@ -5,6 +5,7 @@ import re
 import shlex
 from urllib.parse import urlsplit
 
+from service.content.git_place import GitPlace
 from service.errors import InvalidParameter, NotFound, SystemFailure
 from service.kernel.tree import remove_tree
 from service.process import run
@@ -25,7 +26,7 @@ _NOT_SHALLOW = (
 
 def is_repository(place: str) -> bool:
     """Whether a place in the network is a git repository by its name, as Docker tells them."""
-    url = place.partition("#")[0]
+    url = place.partition("#")[0].partition("?")[0]
     if url.startswith(("http://", "https://")):
         return url.endswith(".git")
     return url.startswith(("git://", "github.com/", "git@", "ssh://"))
@@ -42,22 +43,22 @@ def fetched(
     home: str,
     place: str,
     *,
-    keeps_git: bool = False,
+    keeps_git: "bool | None" = None,
     commit: str = "",
     authorization: str = "",
     agent: str = "",
 ) -> str:
-    """Fetch `URL#reference:directory` into the empty directory `checkout`; where that directory is.
+    """Fetch a place (`git_place`) into the empty directory `checkout`; where the directory is that is wanted.
 
     `home` stands for the user's; `keeps_git`: the directory .git stays; `commit`: what the reference has to be, or how
     that begins; `authorization`: the header of that name for the repository's host; `agent`: the socket of the only
-    agent that ssh may ask for keys. Raises NotFound for a reference that is not there, InvalidParameter, SystemFailure
-    with git's words.
+    agent that ssh may ask for keys. Raises NotFound for a reference that is not there or not that commit,
+    InvalidParameter, SystemFailure with git's words.
     """
-    url, _, part = place.partition("#")
-    reference, _, folder = part.partition(":")
-    if url.startswith("github.com/"):
-        url = "https://" + url
+    wanted = GitPlace(place)
+    wanted.agrees(keeps_git=keeps_git, commit=commit)
+    url, folder, commit = wanted.url, wanted.folder, wanted.commit
+    reference = commit if wanted.by_commit and commit else wanted.reference
     if url.startswith("-") or reference.startswith("-"):
         raise InvalidParameter(f"invalid git reference: {place}")
     if commit and (len(commit) < _SHORTEST or commit.strip("0123456789abcdef")):
@@ -78,15 +79,16 @@ def fetched(
         environment["GIT_CONFIG_VALUE_0"] = f"Authorization: {authorization}"
     _git(environment, "init", "-q", checkout)
     _git(environment, "-C", checkout, "remote", "add", "origin", url)
-    wanted = _fetch(environment, checkout, reference)
-    _git(environment, "-C", checkout, "checkout", "-q", wanted)
+    _git(environment, "-C", checkout, "checkout", "-q", _fetch(environment, checkout, reference))
     if commit:
         found = _git(environment, "-C", checkout, "rev-parse", "HEAD").strip()
         if not found.startswith(commit):
-            raise SystemFailure(f"expected checksum to match {commit}, got {found}")
-    if os.path.lexists(f"{checkout}/.gitmodules"):
+            raise NotFound(f"expected checksum to match {commit}, got {found}")
+    if wanted.has_submodules and os.path.lexists(f"{checkout}/.gitmodules"):
         _git(environment, "-C", checkout, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
-    if keeps_git:
+    if wanted.has_commit_time:
+        _give_time(checkout, int(_git(environment, "-C", checkout, "log", "-1", "--format=%ct").strip()))
+    if wanted.keeps_git:
         remove_tree(f"{checkout}/.git/FETCH_HEAD")
     else:
         remove_tree(f"{checkout}/.git")
@@ -96,6 +98,12 @@ def fetched(
     if not os.path.isdir(chosen):
         raise InvalidParameter(f"error setting git context, not a directory: {folder}")
     return chosen
+
+
+def _give_time(folder: str, seconds: int) -> None:
+    for above, folders, files in os.walk(folder, topdown=False):
+        for name in (*folders, *files):
+            os.utime(f"{above}/{name}", (seconds, seconds), follow_symlinks=False)
 
 
 def _ssh(known_hosts: str) -> str:
@@ -136,7 +144,7 @@ def _fetch(environment: "dict[str, str]", checkout: str, reference: str) -> str:
     _git(environment, "-C", checkout, "fetch", "-q", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*", "HEAD")
     if not reference:
         return "FETCH_HEAD"
-    for name in (f"refs/remotes/origin/{reference}", f"refs/tags/{reference}", reference):
+    for name in (f"refs/remotes/origin/{reference.removeprefix('refs/heads/')}", f"refs/tags/{reference}", reference):
         try:
             return _git(environment, "-C", checkout, "rev-parse", "--verify", "-q", f"{name}^{{commit}}").strip()
         except SystemFailure:

@@ -35,7 +35,7 @@ async def context(solve: "Solve", url: str) -> str:
     if _GIT.match(url):
         solve.used.place(url, "", context=url == solve.attributes.get("context"))
         async with solve.step(f"[internal] load git source {_public(url)}"):
-            return await _repository(solve, url, keeps_git=False)
+            return await _repository(solve, url)
     from service.engine.import_ import fetched
 
     async with solve.step(f"[internal] load remote build context {_public(url)}") as step:
@@ -63,7 +63,7 @@ async def _spooled(solve: "Solve", url: str, pieces: "AsyncIterator[bytes]", ste
     return context
 
 
-async def _repository(solve: "Solve", url: str, *, keeps_git: bool, commit: str = "") -> str:
+async def _repository(solve: "Solve", url: str, *, keeps_git: "bool | None" = None, commit: str = "") -> str:
     checkout = solve.files.folder()
     authorization = await _authorization(solve, url) if url.startswith(("http://", "https://")) else ""
     try:
@@ -119,7 +119,7 @@ async def source(solve: "Solve", instruction: "Instruction", url: str) -> "tuple
         raise InvalidParameter(f"source can't be a URL for {name}")
     if _GIT.match(url):
         solve.used.place(url, "")
-        keeps = bool(instruction.flag("keep-git-dir"))
+        keeps = bool(instruction.flag("keep-git-dir")) if "keep-git-dir" in instruction.flags else None
         return await _repository(solve, url, keeps_git=keeps, commit=checksum.lower()), "."
     algorithm, _, digits = checksum.partition(":")
     if checksum:

@@ -304,6 +304,9 @@ def test_add_of_git_repositories(buildx: Buildx, served: Served) -> None:
         (f"{served.git}#main", f"--checksum={second} --chown=3:4", "two"),
         (f"{served.http}/dumb.git", "", "two"),
         (f"{served.http}/dumb.git#v-one", "", "one"),
+        (f"{served.git}?tag=v-one&keep-git-dir=false", "", "one"),
+        (f"{served.http}/dumb.git?branch=main&checksum={second}", "", "two"),
+        (f"{served.git}?fetch-by-commit&commit={first}", "", "one"),
     ):
         run = "RUN cat /g/a; ls -A /g | tr '\\n' ' '; stat -c %u /g/a\n"
         said = built(buildx, f"FROM busybox\nADD {flags} {source} /g\n{run}", "--no-cache")
@@ -322,6 +325,8 @@ def test_add_of_git_repositories_that_fail(buildx: Buildx, served: Served) -> No
         (f"{served.git}#main:../..", "", "not within git root"),
         (served.git, f"--checksum={first}", f"expected checksum to match {first}, got {second}"),
         (served.git, "--checksum=sha256:12", "expected hex commit hash"),
+        (f"{served.git}?tag=v-one&checksum={second}", "", f"expected checksum to match {second}, got {first}"),
+        (f"{served.git}?tag=v-one&branch=main", "", "branch conflicts with tag"),
         (f"{served.http}/nosuch.git", "", "not found"),
         (f"{served.http}/private.git", "", "could not read Username"),
     ):
