@@ -278,12 +278,17 @@ class Solve:
         """`--cache-from`: images that brought along what their layers are the results of."""
         options = solve_plan.cache_imports(self.attributes, self.request.cache_imports)
         for option in options:
-            name = option.attributes.get("ref") or ""
-            if option.type not in ("registry", "inline") or not name:
-                raise SolveFailed(f"unsupported cache import type {option.type}: images (type=registry) can be given")
+            name = option.attributes.get("src" if option.type == "local" else "ref") or ""
+            if option.type not in ("registry", "inline", "local") or not name:
+                raise SolveFailed(
+                    f"unsupported cache import type {option.type}: images can be given (type=registry, type=local)"
+                )
             async with self.step(f"importing cache manifest from {name}") as step:
                 try:
-                    config, rows = await self.base(name, self.asked)
+                    if option.type == "local":
+                        config, rows = await solve_layout.cache(self, option.attributes, self.target, step)
+                    else:
+                        config, rows = await self.base(name, self.asked)
                 except MoorageError as error:  # as BuildKit: a build does without
                     await step.log(
                         2, f"WARNING: failed to import cache manifest from {name}: {error.message}\n".encode()

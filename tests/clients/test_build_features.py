@@ -611,6 +611,28 @@ def test_an_image_in_a_registry_brings_its_cache_along(buildx: Buildx, moorage: 
     assert "failed to import cache manifest" in missing
 
 
+def test_an_image_in_a_directory_brings_its_cache_along(buildx: Buildx, moorage: Instance) -> None:
+    name, layout = "moles/cached:latest", buildx.folder / "cached"
+    assert shown(built(buildx, CACHED, "--no-cache", "-t", name, "--cache-to", "type=inline")) == ["once", "twice"]
+    buildx("save", "-o", "cached.tar", name)
+    layout.mkdir()
+    subprocess.run(["tar", "-xf", "cached.tar", "-C", layout], cwd=buildx.folder, check=True)
+    options = ("--cache-from", f"type=local,src={layout}")
+    forget(buildx, moorage, name)
+    assert shown(built(buildx, CACHED, "-o", "type=cacheonly")) == ["once", "twice"]
+    buildx("buildx", "prune", "-af")
+    said = built(buildx, CACHED, "-t", "again", *options)
+    assert shown(said) == []
+    assert said.count("CACHED") >= 2
+    assert moorage.docker("run", "--rm", "again", "cat", "/a", "/b").stdout == "first\nsecond\n"
+    forget(buildx, moorage, "again")
+    config = json.loads((layout / "manifest.json").read_bytes())[0]["Config"]
+    (layout / config).write_bytes(b"{}")  # not what its digest says
+    damaged = built(buildx, CACHED, *options)
+    assert shown(damaged)[-2:] == ["once", "twice"]
+    assert "failed to import cache manifest" in damaged
+
+
 def test_stages_can_be_kept_out_of_the_cache(buildx: Buildx) -> None:
     built(buildx, CACHED)
     assert shown(built(buildx, CACHED)) == []
