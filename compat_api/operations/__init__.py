@@ -24,6 +24,7 @@ CHAPTERS = {
         "containers_logs",
         "containers_stats",
         "containers_top",
+        "containers_checkpoints",
         "execs",
     ),
     "exec": ("execs",),

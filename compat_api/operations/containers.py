@@ -3,7 +3,7 @@
 from compat_api.declaration import ApiVersion, Filters, Flag, Header, Int, Text, delete, get, post
 from compat_api.reply import Later, Reply, Stream
 from compat_api.versions import apply, has
-from service.errors import InvalidParameter, NotImplemented_
+from service.errors import InvalidParameter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,6 @@ async def container_start(
     encoding: str = Header(name="transfer-encoding"),
 ) -> Reply:
     """Start a container (API: ContainerStart)."""
-    from service import daemon_json
     from service.engine import lifecycle
 
     del detach_keys  # the attach request carries the ones that count; the CLI sends them here too
@@ -92,10 +91,10 @@ async def container_start(
         raise InvalidParameter(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
         )
-    if checkpoint and not daemon_json.read(engine.settings.daemon_json).experimental:
-        raise InvalidParameter("checkpoint is only supported in experimental mode")
     if checkpoint:
-        raise NotImplemented_("checkpoints are not offered by this engine")
+        from compat_api.operations.containers_checkpoints import refuse_start
+
+        refuse_start(engine)
     await lifecycle.start(engine, id)
     return Reply.empty()
 

@@ -206,12 +206,29 @@ def test_experimental(moorage: Instance, client: DockerClient, tmp_path: Path) -
                 found.add(wire.answer().headers["docker-experimental"])
         return found
 
+    def refused(*lines: str) -> list[tuple[int, str]]:
+        found = []
+        for line in lines:
+            with Wire(moorage.socket, 30, described=False) as wire:
+                wire.send(request(line, connection="close"))
+                answer = wire.answer()
+            found.append((answer.status, answer.json["message"]))
+        return found
+
     assert headers() == {"false"}
+    checkpoints = (
+        "GET /containers/x/checkpoints",
+        "POST /containers/x/checkpoints",
+        "DELETE /containers/x/checkpoints/y",
+    )
+    off = "This experimental feature is disabled by default. Start the Docker daemon in experimental mode in order to "
+    assert refused(*checkpoints) == [(501, off + "enable it.")] * 3
     assert "only supported on a Docker daemon with experimental features" in built(moorage, tmp_path, "--squash").stderr
     with pytest.raises(APIError, match="squash is only supported with experimental mode"):
         client.api._raise_for_status(client.api._post(client.api._url("/build?squash=1"), data=b""))
     say(moorage, {"experimental": True})
     assert headers() == {"true"}
+    assert refused(*checkpoints) == [(501, "checkpoints are not offered by this engine")] * 3
     assert client.info()["ExperimentalBuild"] is True
     assert moorage.docker("version", "-f", "{{.Server.Experimental}}").stdout == "true\n"
     done = built(moorage, tmp_path, "--squash", "-t", "d-squashed")
