@@ -633,6 +633,31 @@ def test_an_image_in_a_directory_brings_its_cache_along(buildx: Buildx, moorage:
     assert "failed to import cache manifest" in damaged
 
 
+@pytest.mark.parametrize("kind", ["index", "manifest"])
+def test_a_cache_in_buildkits_own_form_is_only_warned_of(buildx: Buildx, kind: str) -> None:
+    layout = buildx.folder / f"foreign-{kind}"
+    (layout / "blobs/sha256").mkdir(parents=True)
+
+    def kept(content: bytes, media_type: str) -> dict[str, Any]:
+        digest = hashlib.sha256(content).hexdigest()
+        (layout / "blobs/sha256" / digest).write_bytes(content)
+        return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
+
+    layer = kept(gzip.compress(b"a layer"), "application/vnd.oci.image.layer.v1.tar+gzip")
+    told = {"layers": [{"blob": layer["digest"], "parent": -1}], "records": []}
+    config = kept(json.dumps(told).encode(), "application/vnd.buildkit.cacheconfig.v0")
+    media_type = f"application/vnd.oci.image.{kind}.v1+json"
+    parts = {"manifests": [layer, config]} if kind == "index" else {"config": config, "layers": [layer]}
+    document = kept(json.dumps({"schemaVersion": 2, "mediaType": media_type, **parts}).encode(), media_type)
+    document["annotations"] = {"org.opencontainers.image.ref.name": "latest"}
+    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [document]}
+    (layout / "index.json").write_text(json.dumps(index))
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    said = built(buildx, CACHED, "--no-cache", "--cache-from", f"type=local,src={layout}")
+    assert shown(said)[-2:] == ["once", "twice"]
+    assert "failed to import cache manifest" in said
+
+
 def test_stages_can_be_kept_out_of_the_cache(buildx: Buildx) -> None:
     built(buildx, CACHED)
     assert shown(built(buildx, CACHED)) == []
