@@ -6,11 +6,11 @@ an operation that points to it. Any other definition is real LLB, which nobody h
 """
 
 import hashlib
-import re
 
 from google.protobuf.message import DecodeError
 
 from compat_api.buildkit.wire import ops_pb2 as ops
+from service.builder import syntax
 from service.engine.solving import SolveRequest
 from service.errors import InvalidParameter, NotFound, NotImplemented_
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from service.engine.solving import CacheOption, Solved
 
 _RESULT = "moorage-result://"
-# The frontend that is built in, when it is asked for as an image
-_DOCKERFILE = re.compile(r"(docker\.io/)?docker/dockerfile(-upstream)?(:[\w.-]+)?(@sha256:[0-9a-f]{64})?", re.ASCII)
 _SESSION = "local-sessionid:"
 
 
@@ -45,12 +43,10 @@ async def make(builds: "Builds", build: "Build", wanted: Wanted) -> "Solved":
     foreign = wanted.options.get("build-arg:BUILDKIT_SYNTAX", "")
     if wanted.frontend == "gateway.v0":
         foreign = wanted.options.get("source", "")
-    if foreign and not _DOCKERFILE.fullmatch(foreign):
-        raise NotImplemented_(
-            f"the frontend {foreign} cannot be used: the built-in one, dockerfile.v0, is the only one"
-        )
-    if wanted.frontend not in ("dockerfile.v0", "gateway.v0"):
-        raise NotImplemented_(f"the frontend {wanted.frontend} is not supported: dockerfile.v0 is")
+    if foreign and not syntax.is_built_in(foreign):
+        raise NotImplemented_(syntax.refused(foreign))
+    if wanted.frontend not in (syntax.BUILT_IN, "gateway.v0"):
+        raise NotImplemented_(f"the frontend {wanted.frontend} is not supported: {syntax.BUILT_IN} is")
     inputs, needs = {}, []
     for name, definition in wanted.inputs.items():
         image_needed = _input(builds, name, definition)

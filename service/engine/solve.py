@@ -10,7 +10,7 @@ import contextlib
 import os
 
 from service import jsontext
-from service.builder import configuration, ignore, instructions
+from service.builder import configuration, ignore, instructions, syntax
 from service.builder.arguments import Arguments
 from service.builder.dockerfile import BadDockerfile, parse
 from service.builder.words import BadWord, expanded, shown
@@ -30,6 +30,7 @@ from service.engine import (
     solve_fetch,
     solve_layout,
     solve_plan,
+    solve_run,
     solve_steps,
     solve_told,
     solving,
@@ -65,6 +66,7 @@ __all__ = ("export", "reconcile", "solve")
 AT_ONCE = 4  # steps of one build that work at the same time
 _LAYERED = ("run", "copy", "add", "workdir")
 _IGNORE = ".dockerignore"
+_SYNTAX = "build-arg:BUILDKIT_SYNTAX"  # instead of what the Dockerfile names
 
 
 @contextlib.asynccontextmanager
@@ -319,6 +321,9 @@ class Solve:
             try:
                 if not self.text:
                     raise BadDockerfile("the Dockerfile cannot be empty")
+                image, line = syntax.named(self.text)
+                if image and not syntax.is_built_in(image) and _SYNTAX not in self.attributes:
+                    raise BadDockerfile(syntax.refused(image), line)
                 dockerfile = parse(self.text)
                 instructions.stages(dockerfile)
             except BadDockerfile as error:
@@ -614,7 +619,7 @@ class Solve:
             for origin in self.plan.origins_of(instruction):
                 await self.source(origin)
             step = self.step(f"[{self.plan.label(number)}{place}] {text}", f"step {number} {place}")
-            work = {"run": solve_steps.run, "workdir": solve_steps.work_directory}.get(name, solve_steps.copied)
+            work = {"run": solve_run.run, "workdir": solve_steps.work_directory}.get(name, solve_steps.copied)
             async with step:
                 await work(self, built, instruction, step)
         except SolveFailed:

@@ -1,4 +1,4 @@
-"""The steps of a BuildKit build that make layers: RUN, COPY, ADD and WORKDIR.
+"""The steps of a BuildKit build that make layers: COPY, ADD and WORKDIR here, RUN in `solve_run`.
 
 A step's key says what its layer depends on: the layers below it (by their content: a step that was done again with the
 same result changes nothing above it), the instruction, and the content of what it copies or mounts. Not what secrets
@@ -8,41 +8,31 @@ and agents are, nor the predefined proxy arguments.
 import asyncio
 import hashlib
 import os
-import re
 import weakref
 
 from service import jsontext, timestamps
 from service.build_files import TOO_MANY_LINKS
-from service.builder import configuration, run_mounts
-from service.builder.arguments import PREDEFINED
-from service.builder.dockerfile import BadDockerfile, heredoc_of
+from service.builder import configuration
 from service.builder.words import expanded_plainly, quoted
-from service.content import copying_parents, platforms, tarball
-from service.engine import build_copy, build_files, build_run, child_image, container_config, solve_cache, solve_plan
+from service.content import copying_parents, tarball
+from service.engine import build_copy, build_files, child_image, solve_cache, solve_plan
 from service.engine.build_files import Copy, tree
-from service.engine.solving import NETWORK_HOST, SECURITY_INSECURE
-from service.errors import InvalidParameter, MoorageError, NotFound, StartRefused, SystemFailure
+from service.errors import InvalidParameter, NotFound, SystemFailure
 from service.patterns import glob
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from contextlib import AsyncExitStack
-    from typing import Any
 
     from service.build_files import Job, Tree
     from service.builder.instructions import Instruction
-    from service.builder.run_mounts import RunMount
     from service.engine.solve import Solve
     from service.engine.solve_image import Built
     from service.engine.solve_told import Step
-    from service.model.container import MountPoint
     from service.store.images import LayerRow
 
-SANDBOX = "buildkitsandbox"  # the name of the machine that a step sees
 _URLS = ("http://", "https://", "git@", "ssh://", "git://")
 _EMPTY_TAR = bytes(1024)
-_UNKNOWN_FORMAT = b"exec format error"
 _doing: "weakref.WeakValueDictionary[str, asyncio.Lock]" = weakref.WeakValueDictionary()
 
 
@@ -88,13 +78,14 @@ async def kept(
         return layer, timestamps.rfc3339(created_ns), key
 
 
-def _not_there(solve: "Solve", path: str) -> SystemFailure:
+def not_there(solve: "Solve", path: str) -> SystemFailure:
     """What is copied or mounted does not exist: in BuildKit's words."""
     missing = os.path.normpath("/" + path.lstrip("/"))
-    return _unreadable(solve, f"{quoted(missing)}: not found")
+    return unreadable(solve, f"{quoted(missing)}: not found")
 
 
-def _unreadable(solve: "Solve", reason: str) -> SystemFailure:
+def unreadable(solve: "Solve", reason: str) -> SystemFailure:
+    """Why what is copied or mounted has no hash: in BuildKit's words."""
     return SystemFailure(f"failed to calculate checksum of ref {solve.id}::{hashed(reason)[:25]}: {reason}")
 
 
@@ -214,10 +205,10 @@ async def copied(solve: "Solve", built: "Built", instruction: "Instruction", ste
 
             made = await kept(solve, step, key, step.name, work, ignores_cache=solve.ignores_cache(built))
     except NotFound as error:
-        raise _not_there(solve, error.message) from None
+        raise not_there(solve, error.message) from None
     except SystemFailure as error:
         if error.message.startswith(TOO_MANY_LINKS):
-            raise _unreadable(solve, error.message) from None
+            raise unreadable(solve, error.message) from None
         raise
     built.step(told, *made)
 
@@ -230,7 +221,7 @@ def _excluded(solve: "Solve", instruction: "Instruction") -> "list[str]":
             glob(pattern)
         except ValueError as error:
             told = f"invalid excludepatterns: [{' '.join(patterns)}]: {error}"
-            raise _unreadable(solve, told) from None
+            raise unreadable(solve, told) from None
     return [os.path.normpath(pattern) for pattern in patterns]
 
 
@@ -288,364 +279,6 @@ async def _archives(
         for number, (path, hash) in enumerate(found)
         if hash.startswith("file:") and await solve.thread(build_files.is_archive, folder, path)
     ]
-
-
-# ── RUN ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def mounts_of(built_working: str, instruction: "Instruction", expand: "Callable[[str], str]") -> "list[RunMount]":
-    """The mounts of a RUN. Raises BadDockerfile."""
-    return [
-        run_mounts.placed(run_mounts.parse(text, expand), built_working) for text in instruction.flags.get("mount", ())
-    ]
-
-
-def command(built: "Built", instruction: "Instruction") -> "list[str]":
-    """What RUN runs: a heredoc alone is the shell's text (or a program, with #!), others go to the shell."""
-    state = built.state
-    shell = list(state.config.get("Shell") or configuration.SHELL)
-    if not instruction.heredocs:
-        return state.command(instruction)
-    text = instruction.arguments[0]
-    if heredoc_of(text) is None:
-        return [*shell, "\n".join([text, *(heredoc.content + heredoc.name for heredoc in instruction.heredocs)])]
-    heredoc = instruction.heredocs[0]
-    if heredoc.text.startswith("#!"):
-        return [*shell, f"/dev/pipes/{heredoc.name}"]
-    return [*shell, heredoc.text]
-
-
-async def run(solve: "Solve", built: "Built", instruction: "Instruction", step: "Step") -> None:
-    """RUN."""
-    from contextlib import AsyncExitStack
-
-    state = built.state
-    words = command(built, instruction)
-    environment = state.environment()
-    variables = state.variables()
-    counted = [f"{name}={variables.get(name, '')}" for name in dict.fromkeys(state.arguments.declared)]
-    proxies = {f"{name}=" for name in PREDEFINED - set(state.arguments.defined)}
-    saved = [f"|{len(counted)}", *counted, *words] if counted else words
-    if device := instruction.flag("device"):
-        raise InvalidParameter(f"failed to load LLB: device {device} is requested by the build but not registered")
-    network, security = _allowed(solve, instruction)
-    mounts = mounts_of(state.config.get("WorkingDir") or "", instruction, solve.expander(built))
-    async with AsyncExitStack() as stack:
-        origins = [await _origin(solve, mount) for mount in mounts]
-        contents = [await _content(solve, mount, origin) for mount, origin in zip(mounts, origins, strict=True)]
-        key = hashed(
-            "run",
-            chain(built.layers),
-            saved,
-            [variable for variable in environment if f"{variable.partition('=')[0]}=" not in proxies],
-            state.config.get("WorkingDir") or "",
-            state.config.get("User") or "",
-            network,
-            security,
-            contents,
-            solve.host_key,
-            [heredoc.text for heredoc in instruction.heredocs],
-        )
-
-        async def work() -> "LayerRow":
-            host = {**solve.host, "NetworkMode": network, "Privileged": security == "insecure"}
-            whole = container_config.whole(
-                {
-                    **{name: state.config.get(name) for name in ("User", "WorkingDir")},
-                    "Hostname": solve.attributes.get("hostname") or SANDBOX,
-                    "Env": [*environment, "HOSTNAME"],
-                    "Cmd": words,
-                }
-            )
-            container = build_run.HiddenContainer(
-                solve.engine,
-                solve.lease,
-                layers=[layer.directory for layer in built.layers],
-                config=whole,
-                host=host,
-            )
-            unknown = False  # whether the kernel knew no way to run it
-
-            async def told(stream: int, data: bytes) -> None:
-                nonlocal unknown
-                unknown = unknown or _UNKNOWN_FORMAT in data
-                await step.log(stream, data)
-
-            async with container:
-                for mount, origin in zip(mounts, origins, strict=True):
-                    await _mount(solve, stack, container, mount, origin)
-                await _scripts(solve, container, instruction)
-                stubs = await solve.thread(
-                    _missing, solve.lower(built.layers), [p["Destination"] for p in container.mounts]
-                )
-                await container.create()
-                try:
-                    code, _ = await build_run.ran(solve.engine, container.id, told)
-                except StartRefused as error:
-                    said = error.message[error.message.find("unable to start") :].removesuffix(": unknown")
-                    await step.log(2, f"runc run failed: {said}\n".encode())
-                    code = 1
-                if code and unknown and built.is_foreign(solve.here):
-                    text = f"this machine ({platforms.text(solve.here)}) has no binfmt_misc handler for such programs\n"
-                    await step.log(2, text.encode())
-                if code:
-                    raise SystemFailure(f'process "{" ".join(words)}" did not complete successfully: exit code: {code}')
-                await solve.thread(_clean, container.upper, stubs)
-                return await solve.thread(layer_of, solve, built.layers, container.upper)
-
-        try:
-            made = await kept(
-                solve,
-                step,
-                key,
-                f"mount / from exec {' '.join(words)}",
-                work,
-                ignores_cache=solve.ignores_cache(built),
-            )
-        except MoorageError as error:
-            if isinstance(error, SystemFailure):
-                raise
-            said = re.sub(
-                r"/\S+/sources/[0-9a-f]+-[0-9]+", "", error.message
-            )  # where a mount's source is on this machine
-            raise SystemFailure(f'process "{" ".join(words)}" did not complete successfully: {said}') from None
-    built.step(f"RUN {' '.join(saved)} # buildkit", *made)
-
-
-def _allowed(solve: "Solve", instruction: "Instruction") -> "tuple[str, str]":
-    """Network mode and security mode of a step. Raises BadDockerfile, InvalidParameter."""
-    network = instruction.flag("network") or solve.attributes.get("force-network-mode") or "default"
-    security = instruction.flag("security") or "sandbox"
-    if network not in ("default", "none", "host"):
-        raise BadDockerfile(f'dockerfile parse error on line {instruction.number}: invalid network mode "{network}"')
-    if security not in ("sandbox", "insecure"):
-        raise BadDockerfile(f'dockerfile parse error on line {instruction.number}: security "{security}" is not valid')
-    if network == "host" and NETWORK_HOST not in solve.request.entitlements:
-        raise InvalidParameter(f"failed to load LLB: {NETWORK_HOST} is not allowed")
-    if security == "insecure" and SECURITY_INSECURE not in solve.request.entitlements:
-        raise InvalidParameter(f"failed to load LLB: {SECURITY_INSECURE} is not allowed")
-    return network, security
-
-
-async def _origin(solve: "Solve", mount: "RunMount") -> "Tree | None":
-    if mount.origin:
-        return await solve.source(mount.origin)
-    if mount.type == run_mounts.BIND:
-        return tree(path=await solve.context())
-    return None
-
-
-async def _content(solve: "Solve", mount: "RunMount", origin: "Tree | None") -> "list[object]":
-    """What a mount means to the key of its step."""
-    told: list[object] = [
-        mount.type, mount.target, mount.source, mount.id, mount.read_only, mount.environment, mount.mode, mount.uid,
-        mount.gid, mount.size,
-    ]  # fmt: skip
-    if mount.type == run_mounts.BIND and origin is not None:
-        if origin["path"]:
-            job: Job = {
-                "do": "copy",
-                "staging": solve.files.staging,
-                "target": tree(path=solve.files.folder()),
-                "sources": [(origin, [build_copy.literal(mount.source.lstrip("/"))])],
-                "destination": "/",
-            }
-            try:
-                async with Copy(solve.files, job, "") as looking:
-                    told.append([hash for _, hash in looking.found])
-            except NotFound:
-                raise _not_there(solve, mount.source) from None
-        else:
-            told.append(origin["layers"])
-    return told
-
-
-async def _mount(
-    solve: "Solve",
-    stack: "AsyncExitStack",
-    container: build_run.HiddenContainer,
-    mount: "RunMount",
-    origin: "Tree | None",
-) -> None:
-    """Make a mount ready, and put it among those of the container."""
-    if mount.type == run_mounts.TMPFS:
-        options = [f"size={mount.size}"] if mount.size else []
-        container.mounts.append(_point("tmpfs", "", mount.target, Options=[*options, "exec", "mode=1777"]))
-    elif mount.type == run_mounts.SECRET:
-        await _secret(solve, container, mount)
-    elif mount.type == run_mounts.SSH:
-        await _agent(solve, stack, container, mount)
-    elif mount.type == run_mounts.CACHE:
-        path = await _cache(solve, stack, mount, origin)
-        container.mounts.append(_point("bind", path, mount.target, writable=not mount.read_only))
-    else:
-        assert origin is not None
-        await _bind(solve, container, mount, origin)
-
-
-def _point(kind: str, source: str, target: str, *, writable: bool = True, **more: "Any") -> "MountPoint":
-    point: Any = {
-        "Type": kind,
-        "Source": source,
-        "Destination": target,
-        "Mode": "",
-        "RW": writable,
-        "Propagation": "rprivate" if kind != "tmpfs" else "",
-        **more,
-    }
-    return point  # type: ignore[no-any-return]  # built from its keys
-
-
-async def _bind(solve: "Solve", container: build_run.HiddenContainer, mount: "RunMount", origin: "Tree") -> None:
-    """Files of a context, a stage or an image. What is written to them is lost with the step."""
-    from service.engine import mount_sources
-
-    if mount.read_only and origin["path"]:
-        found = await solve.thread(_inside, origin["path"], mount.source)
-        container.mounts.append(_point("bind", found, mount.target, writable=False))
-        return
-    at = mount_sources.place(solve.engine.settings, container.id, mount.target)
-    layers = [os.path.basename(os.path.dirname(path)) for path in reversed(origin["layers"])]
-    more: dict[str, Any] = {"Layers": [origin["path"]] if origin["path"] else layers, "Name": "", "Image": ""}
-    if mount.source.strip("/"):
-        more["Subpath"] = mount.source.strip("/")
-    if not mount.read_only:
-        more |= {"Upper": solve.files.folder(), "Work": solve.files.folder()}
-    container.mounts.append(_point("image", at, mount.target, writable=not mount.read_only, **more))
-
-
-def _inside(folder: str, path: str) -> str:
-    """A path in a directory of the client's, wherever links inside lead. Raises SystemFailure."""
-    from service.kernel.openat2 import open_in_root
-
-    try:
-        fd = open_in_root(folder, path, os.O_PATH)
-    except OSError as error:
-        raise SystemFailure(f"failed to mount {path}: {os.strerror(error.errno or 0).lower()}") from None
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    finally:
-        os.close(fd)
-
-
-async def _cache(solve: "Solve", stack: "AsyncExitStack", mount: "RunMount", origin: "Tree | None") -> str:
-    """The directory of a cache mount, for this step alone where it is asked for so."""
-    name = mount.id or mount.target
-    namespace = solve.attributes.get("build-arg:BUILDKIT_CACHE_MOUNT_NS", "")
-    owned = [mount.mode, mount.uid, mount.gid]
-    key = hashed("cache", namespace, name, origin and origin["layers"], mount.source if origin else "", owned)
-    if mount.sharing == run_mounts.PRIVATE:
-        number = 0
-        while lock(f"{key}-{number}").locked():
-            number += 1
-        key = f"{key}-{number}"
-    guard = lock(key)
-    if mount.sharing in (run_mounts.PRIVATE, run_mounts.LOCKED):
-        await stack.enter_async_context(guard)
-    directory = solve_cache.Directory(
-        solve.engine,
-        key,
-        "exec.cachemount",
-        f'cached mount {mount.target} from exec with id "{name}"',
-    )
-    fresh: list[str] = []
-
-    def filled(path: str) -> None:
-        os.chmod(path, mount.mode)
-        os.chown(path, max(mount.uid, 0), max(mount.gid, 0))
-        fresh.append(path)
-
-    path = await solve.thread(directory.open, filled)
-    stack.push_async_callback(solve.thread, directory.close)
-    if fresh and origin is not None:
-        job: Job = {
-            "do": "copy",
-            "staging": solve.files.staging,
-            "target": tree(upper=path, work=solve.files.folder()),
-            "sources": [(origin, [build_copy.literal(mount.source.strip("/")) or "."])],
-            "destination": "/",
-            "keeps_owner": True,
-            "later": True,
-        }
-        async with Copy(solve.files, job, "") as copying:
-            await copying.copy(list(range(len(copying.found))))
-    return path
-
-
-async def _secret(solve: "Solve", container: build_run.HiddenContainer, mount: "RunMount") -> None:
-    value = await solve.session.secret(mount.id)
-    if value is None:
-        if mount.required:
-            raise SystemFailure(f"secret {mount.id}: not found")
-        return
-    if mount.environment:
-        named = f"{mount.environment}=".encode() + value
-        container.secret_environment.append(await solve.thread(solve.private_file, named, 0o400, 0, 0))
-    if mount.target:
-        path = await solve.thread(solve.private_file, value, mount.mode, max(mount.uid, 0), max(mount.gid, 0))
-        container.mounts.append(_point("bind", path, mount.target, writable=False))
-
-
-async def _agent(
-    solve: "Solve", stack: "AsyncExitStack", container: build_run.HiddenContainer, mount: "RunMount"
-) -> None:
-    number = sum(1 for point in container.mounts if point["Destination"].startswith("/run/buildkit/ssh_agent."))
-    target = mount.target or f"/run/buildkit/ssh_agent.{number}"
-    path = await solve.thread(solve.private_path)
-    try:
-        await stack.enter_async_context(solve.session.ssh(mount.id, path))
-    except NotFound:
-        if mount.required:
-            raise SystemFailure(f"unset ssh forward key {mount.id}") from None
-    else:
-        os.chmod(path, mount.mode)
-        os.chown(path, max(mount.uid, 0), max(mount.gid, 0))
-        container.mounts.append(_point("bind", path, target))
-    container.config["Env"] = [f"SSH_AUTH_SOCK={target}", *(container.config["Env"] or ())]
-
-
-async def _scripts(solve: "Solve", container: build_run.HiddenContainer, instruction: "Instruction") -> None:
-    """A heredoc that names its own interpreter is a file that is run."""
-    if not instruction.heredocs or not container.config["Cmd"][-1].startswith("/dev/pipes/"):
-        return
-    heredoc = instruction.heredocs[0]
-    path = await solve.thread(solve.private_file, heredoc.text.encode("utf-8", "replace"), 0o755, 0, 0)
-    container.mounts.append(_point("bind", path, f"/dev/pipes/{heredoc.name}", writable=False))
-
-
-def _missing(layers: "Sequence[str]", targets: "Sequence[str]") -> "list[str]":
-    """The paths that the runtime has to make for mounts, the deepest first. Blocking."""
-    found: list[str] = []
-    for target in targets:
-        parts = target.strip("/").split("/")
-        for count in range(len(parts), 0, -1):
-            path = "/".join(parts[:count])
-            if any(os.path.lexists(f"{layer}/{path}") for layer in layers):
-                break
-            if path not in found:
-                found.append(path)
-    return sorted(found, key=lambda path: -path.count("/"))
-
-
-def _clean(upper: str, stubs: "Sequence[str]") -> None:
-    """Take away what was made for mounts only, where nothing else has come to be in it. Blocking."""
-    for path in stubs:
-        full = f"{upper}/{path}"
-        above = os.path.dirname(full)
-        if os.path.realpath(above) != above:
-            continue  # a link that the step made
-        before = os.stat(above) if os.path.isdir(above) else None
-        try:
-            if os.path.isdir(full) and not os.path.islink(full):
-                os.rmdir(full)
-            elif os.path.isfile(full) and not os.path.islink(full) and not os.path.getsize(full):
-                os.unlink(full)
-            else:
-                continue
-        except OSError:
-            continue  # the step has put something there
-        if before is not None:
-            os.utime(above, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def held(solve: "Solve", layers: "Sequence[LayerRow]") -> None:

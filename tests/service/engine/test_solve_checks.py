@@ -61,3 +61,14 @@ def test_a_stage_needs_a_name_and_a_platform(built: Built) -> None:
         built("FROM $X\nFROM busybox\n")
     with pytest.raises(SolveFailed, match=r"^empty platform value from expression \$X$"):
         built("FROM --platform=$X busybox\n")
+
+
+def test_another_frontend_is_refused_by_its_name(built: Built) -> None:
+    told = r"^the frontend example.com/front:1 cannot be used: the built-in one, dockerfile.v0, is the only one$"
+    for text in ("# syntax=example.com/front:1\nFROM busybox\n", '{"syntax": "example.com/front:1"}'):
+        with pytest.raises(SolveFailed, match=told) as failed:
+            built(text)
+        assert failed.value.ranges[0].start == 1
+    built("# syntax=docker/dockerfile:1-labs\nFROM busybox\n")
+    attributes = {"build-arg:BUILDKIT_SYNTAX": "docker/dockerfile:1"}
+    built("# syntax=example.com/front:1\nFROM busybox\n", attributes=attributes)
