@@ -4,6 +4,7 @@
 import csv
 import dataclasses
 import os
+import re
 
 from service.builder.dockerfile import BadDockerfile
 
@@ -19,7 +20,6 @@ _KEYS = {
     "destination": "target", "id": "id", "sharing": "sharing", "mode": "mode", "uid": "uid", "gid": "gid",
     "size": "size", "env": "environment",
 }  # fmt: skip
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30, "gb": 1 << 30}
 
 
 @dataclasses.dataclass
@@ -54,6 +54,8 @@ def parse(text: str, expand: "Callable[[str], str]") -> RunMount:
     for field in fields:
         name, equals, value = field.partition("=")
         name = name.lower()
+        if _only_of(name) and mount.type not in _only_of(name):  # as far as the type has been told by then
+            raise BadDockerfile(f"unexpected key '{name}' for mount type '{mount.type}'")
         if name in ("readonly", "ro", "readwrite", "rw", "required"):
             on = not equals or _boolean(name, expand(value))
             if name == "required":
@@ -61,20 +63,27 @@ def parse(text: str, expand: "Callable[[str], str]") -> RunMount:
             else:
                 writable = on if name in ("readwrite", "rw") else not on
             continue
+        if not equals:
+            raise BadDockerfile(f"invalid field '{field}' must be a key=value pair")
         if name == "from" and expand(value) != value:
             raise BadDockerfile("'from' doesn't support variable expansion, define alias stage instead")
         if name not in _KEYS:
             raise BadDockerfile(f"unexpected key '{name}' in '{field}'")
-        if not equals:
-            raise BadDockerfile(f"invalid field '{field}' must be a key=value pair")
-        _set(mount, name, expand(value) if name != "type" else value.lower())
+        _set(mount, name, expand(value))
     return _checked(mount, writable)
+
+
+def _only_of(name: str) -> "tuple[str, ...]":
+    """The kinds of mounts that have a key alone; none: all have it."""
+    return {"required": (SECRET, SSH), "size": (TMPFS,)}.get(name, ())
 
 
 def _set(mount: RunMount, name: str, value: str) -> None:
     key = _KEYS[name]
-    if key == "type" and value not in KINDS:
-        raise BadDockerfile(f'unsupported mount type "{value}"')
+    if key == "type":
+        if value.lower() not in KINDS:
+            raise BadDockerfile(f'unsupported mount type "{value}"')
+        value = value.lower()
     if key == "sharing":
         value = value.lower()
         if value not in (SHARED, PRIVATE, LOCKED):
@@ -99,19 +108,27 @@ def _boolean(name: str, value: str) -> bool:
 
 
 def _size(text: str) -> int:
-    number = text.rstrip("abkmgABKMG")
-    unit = _UNITS.get(text[len(number) :].lower())
-    if unit is None or not number.isascii() or not number.isdigit() or len(number) > 15:
+    """Bytes of a size as Docker writes them (64m, 1.5GiB). Raises BadDockerfile."""
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([kmgtp]?)i?b?", text.lower(), re.ASCII)
+    if found is None:
         raise BadDockerfile(f"invalid value for size: {text}")
-    return int(number) * unit
+    return int(float(found[1]) * 1024 ** " kmgtp".index(found[2] or " "))
 
 
 def _checked(mount: RunMount, writable: "bool | None") -> RunMount:
     kind = mount.type
+    if kind in (BIND, TMPFS):
+        for name, number in (("mode", mount.mode), ("uid", mount.uid), ("gid", mount.gid)):
+            if number >= 0:
+                raise BadDockerfile(f'{name} not allowed for "{kind}" type mounts')
     mount.read_only = not writable if writable is not None else kind == BIND
     if kind == SECRET:
         if mount.origin:
             raise BadDockerfile("secret mount should not have a from")
+        if mount.sharing:
+            raise BadDockerfile("secret mount should not define sharing")
+        if mount.source and mount.id:
+            raise BadDockerfile("both source and id can't be set")
         mount.id = mount.id or mount.source or os.path.basename(mount.target)
         if not mount.id:
             raise BadDockerfile("invalid secret mount. one of source, target required")
@@ -130,7 +147,10 @@ def _checked(mount: RunMount, writable: "bool | None") -> RunMount:
 
 
 def placed(mount: RunMount, working: str) -> RunMount:
-    """The mount with its target made absolute. Raises BadDockerfile for one that would hide everything."""
+    """The mount with its target made absolute, and its source where it is a path. Raises BadDockerfile for one that
+    would hide everything."""
+    if mount.source and mount.type in (BIND, CACHE):
+        mount.source = "/" + os.path.normpath(f"/{mount.source}").lstrip("/")
     if mount.target or mount.type not in (SECRET, SSH):
         path = os.path.normpath("/" + os.path.join(working or "/", mount.target).lstrip("/"))
         if path == "/":

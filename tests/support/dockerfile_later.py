@@ -36,6 +36,8 @@ LATER = [
     Case("files left out by their names", "FROM busybox\nCOPY --exclude=*.txt --exclude=sub dir /o/\nCOPY --exclude=/sub dir /p/\nCOPY --exclude=sub --exclude=!sub/b dir /q/\n", FILES),
     Case("a heredoc beside a file", "FROM busybox\nCOPY <<E f /d/\nx\nE\n", FILES),
     Case("an owner without a group", "FROM busybox\nCOPY --chown=7: f /p\nCOPY --chown=daemon: f /q\n", FILES),
+    Case("a mount's source with dots", "FROM busybox\nRUN --mount=target=/c,source=dir/../f cp /c /o\nRUN --mount=target=/c,source=../.. ls /c >/l\n", FILES),
+    Case("a mount's size in parts", "FROM busybox\nRUN --mount=type=tmpfs,target=/t,size=1.5m df -k /t | tail -1 | awk '{print $2}' >/o\n"),
     Case("all of nothing", "FROM busybox\nCOPY --from=scratch / /o/\nRUN --mount=from=scratch,target=/m,rw touch /m/x\n"),
 ]  # fmt: skip
 
@@ -60,6 +62,9 @@ LATER_BAD = [
         query={"target": "s"},
     ),
     Case("a pattern that is none", "FROM busybox\nCOPY --exclude=[a dir /o/\n", FILES),
+    Case("a mount that has no mode", "FROM busybox\nRUN --mount=type=tmpfs,target=/t,mode=700 true\n"),
+    Case("a mount that cannot be required", "FROM busybox\nRUN --mount=target=/x,required true\n"),
+    Case("a secret that is shared", "FROM busybox\nRUN --mount=type=secret,id=s,sharing=locked true\n"),
     Case("a checksum of a file", "FROM busybox\nADD --checksum=sha256:00 f /o/\n", FILES),
     Case("a symbolic mode that is none", "FROM busybox\nCOPY --chmod=u=q f /f\n", FILES),
     Case("a mode that looks like a number", "FROM busybox\nCOPY --chmod=0o755 f /f\n", FILES),

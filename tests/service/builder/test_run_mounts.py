@@ -1,4 +1,4 @@
-"""RUN --mount and the build checks: what they read, and that nothing makes them fail otherwise than in words."""
+"""RUN --mount: what it reads, and that nothing makes it fail otherwise than in words."""
 
 import pytest
 from hypothesis import given
@@ -30,6 +30,10 @@ def test_mounts() -> None:
     secret = read("type=secret,id=k,env=K")
     assert (secret.target, secret.environment) == ("", "K")
     assert read("type=tmpfs,target=/t,size=2m").size == 2 << 20
+    assert read("type=tmpfs,target=/t,size=1.5GiB").size == 3 << 29
+    assert [read(f"target=/x,source={path}").source for path in ("d/../f", "../..", "/d/")] == ["/f", "/", "/d"]
+    assert read("type=secret,source=a/b,target=s").id == "a/b"
+    assert run_mounts.parse("type=$T,target=/x", lambda text: text.replace("$T", "TMPFS")).type == "tmpfs"
     assert (read("type=ssh").id, read("type=ssh,required").required) == ("default", True)
 
 
@@ -41,6 +45,15 @@ def test_mounts() -> None:
         ("type=cache,target=/x,sharing=some", 'unsupported sharing value "some"'),
         ("type=bind,target=/x,other=1", "unexpected key 'other' in 'other=1'"),
         ("type=bind,target", "invalid field 'target' must be a key=value pair"),
+        ("type=bind,target=/x,", "invalid field '' must be a key=value pair"),
+        ("type=tmpfs,target=/x,mode=700", 'mode not allowed for "tmpfs" type mounts'),
+        ("target=/x,uid=1", 'uid not allowed for "bind" type mounts'),
+        ("target=/x,required", "unexpected key 'required' for mount type 'bind'"),
+        ("required,type=secret,id=x", "unexpected key 'required' for mount type 'bind'"),
+        ("type=cache,target=/x,size=1m", "unexpected key 'size' for mount type 'cache'"),
+        ("type=secret,id=s,sharing=locked", "secret mount should not define sharing"),
+        ("type=secret,id=s,source=t", "both source and id can't be set"),
+        ("type=tmpfs,target=/x,size=-1", "invalid value for size: -1"),
         ("type=tmpfs,target=/x,size=much", "invalid value for size: much"),
     ],
 )
