@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from tests.clients.test_buildx import Buildx
 from tests.support import image
+from tests.support.buildx import Buildx
 from tests.support.instance import Instance
 from tests.support.registry import Registry
 from tests.support.ssh import Agent, need
@@ -34,14 +34,7 @@ EPOCH = 1_500_000_000
 @pytest.fixture(scope="module")
 def buildx(moorage: Instance, tmp_path_factory: pytest.TempPathFactory) -> Buildx:
     """buildx, in a folder of its own."""
-    program = shutil.which("docker-buildx")
-    if program is None:
-        pytest.skip("no docker buildx here")
-    folder: Path = tmp_path_factory.mktemp("features")
-    plugins = folder / "config/cli-plugins"
-    plugins.mkdir(parents=True)
-    (plugins / "docker-buildx").symlink_to(program)
-    return Buildx(moorage, plugins, folder)
+    return Buildx(moorage, tmp_path_factory.mktemp("features"))
 
 
 @pytest.fixture(autouse=True)

@@ -21,12 +21,11 @@ from typing import Any
 import pytest
 from grpclib.exceptions import GRPCError
 
-from tests.support import tools
 from tests.support.buildkit import history, image_configuration
+from tests.support.buildx import SECONDS, Buildx
 from tests.support.instance import Instance
 from tests.support.registry import PASSWORD, USER, Registry
 
-SECONDS = 120.0  # the longest that a client may take, on a machine with much else to do
 DOCKERFILE = """\
 FROM busybox AS build
 ARG GREETING=hello
@@ -52,63 +51,11 @@ RUN cat /greeting
 """
 
 
-class Buildx:
-    """The docker CLI with its plugin, in a folder with contexts."""
-
-    def __init__(self, moorage: Instance, plugins: Path, folder: Path) -> None:
-        self.moorage, self.folder = moorage, folder
-        self.environment = {
-            **moorage.client_environment,
-            "DOCKER_CONFIG": str(plugins.parent),
-            "BUILDX_METADATA_WARNINGS": "0",
-            "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
-        }
-
-    def __call__(self, *arguments: str, code: int = 0, stdin: bytes = b"", **environment: str) -> str:
-        """Run it to its end; both its outputs. Raises AssertionError when it does not end with `code`."""
-        done = subprocess.run(
-            ["docker", *arguments],
-            env={**self.environment, **environment},
-            cwd=self.folder,
-            input=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=SECONDS,
-            check=False,
-        )
-        said = done.stdout.decode("utf-8", "replace")
-        assert done.returncode == code, f"docker {' '.join(arguments)}\n{said}\n--- log\n{self.moorage.log(40)}"
-        return said
-
-    def build(self, *arguments: str, code: int = 0, stdin: bytes = b"", **environment: str) -> str:
-        """`docker buildx build` with plain progress."""
-        return self("buildx", "build", "--progress=plain", *arguments, code=code, stdin=stdin, **environment)
-
-    def popen(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start it; its outputs are one pipe."""
-        return subprocess.Popen(
-            ["docker", *arguments],
-            env=self.environment,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-
 @pytest.fixture(scope="module")
 def buildx(moorage: Instance, tmp_path_factory: pytest.TempPathFactory) -> Buildx:
     """buildx, and contexts for it."""
-    program = tools.buildx()
-    if program is None:
-        pytest.skip("no docker buildx here")
-    folder: Path = tmp_path_factory.mktemp("buildx")
-    plugins = folder / "config/cli-plugins"
-    plugins.mkdir(parents=True)
-    for name, found in (("docker-buildx", program), ("docker-compose", shutil.which("docker-compose"))):
-        if found:
-            (plugins / name).symlink_to(found)
+    made = Buildx(moorage, tmp_path_factory.mktemp("buildx"))
+    folder = made.folder
     context = folder / "ctx"
     (context / "sub/deep").mkdir(parents=True)
     (context / "hello.txt").write_text("hi\n")
@@ -124,7 +71,7 @@ def buildx(moorage: Instance, tmp_path_factory: pytest.TempPathFactory) -> Build
     (folder / "other").mkdir()
     (folder / "other/n").write_text("named\n")
     (folder / "tok").write_text("s3cret\n")
-    return Buildx(moorage, plugins, folder)
+    return made
 
 
 def test_what_builds_here(buildx: Buildx) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.test_buildx import Buildx
-from tests.support import tools
+from tests.support.buildx import Buildx
 from tests.support.instance import Instance
 from tests.support.issuer import Issuer
 from tests.support.registry import PASSWORD, USER, Registry
@@ -19,14 +18,7 @@ OURS = "moorage"  # the User-Agent of the service
 @pytest.fixture(scope="module")
 def buildx(moorage: Instance, tmp_path_factory: pytest.TempPathFactory) -> Buildx:
     """buildx, in a folder of its own."""
-    program = tools.buildx()
-    if program is None:
-        pytest.skip("no docker buildx here")
-    folder: Path = tmp_path_factory.mktemp("tokens")
-    plugins = folder / "config/cli-plugins"
-    plugins.mkdir(parents=True)
-    (plugins / "docker-buildx").symlink_to(program)
-    return Buildx(moorage, plugins, folder)
+    return Buildx(moorage, tmp_path_factory.mktemp("tokens"))
 
 
 @pytest.fixture(scope="module")

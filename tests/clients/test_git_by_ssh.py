@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.clients.test_build_features import shown
-from tests.clients.test_buildx import Buildx
-from tests.support import ssh, tools
+from tests.support import ssh
 from tests.support.buildkit import history
+from tests.support.buildx import Buildx
 from tests.support.instance import Instance
 
 SECONDS = 120.0
@@ -54,14 +54,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def buildx(moorage: Instance, tmp_path_factory: pytest.TempPathFactory) -> Buildx:
     """buildx, in a folder of its own; the user of the client has no agent of their own."""
-    program = tools.buildx()
-    if program is None:
-        pytest.skip("no docker buildx here")
-    folder: Path = tmp_path_factory.mktemp("by-ssh")
-    plugins = folder / "config/cli-plugins"
-    plugins.mkdir(parents=True)
-    (plugins / "docker-buildx").symlink_to(program)
-    return Buildx(moorage, plugins, folder)
+    return Buildx(moorage, tmp_path_factory.mktemp("by-ssh"))
 
 
 @pytest.fixture(autouse=True)
