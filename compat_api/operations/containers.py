@@ -173,6 +173,14 @@ async def container_rename(engine: "Engine", id: str, name: str = Text()) -> Rep
     return Reply.empty()
 
 
+@delete("/containers/{id}/checkpoints/{checkpoint}")  # here, because its path is one of the next operation's as well
+async def checkpoint_delete(engine: "Engine", id: str, checkpoint: str) -> Reply:  # noqa: ARG001 - the path's
+    """Remove a checkpoint (not in Docker's description)."""
+    from compat_api.operations.containers_checkpoints import refusal
+
+    raise refusal(engine)
+
+
 @delete("/containers/{id*}")
 async def container_delete(
     engine: "Engine", id: str, v: bool = Flag(), force: bool = Flag(), link: bool = Flag()

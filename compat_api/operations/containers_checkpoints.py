@@ -1,6 +1,6 @@
 """Checkpoints: what dockerd answers that is not experimental. None can be made here: an experimental engine says so."""
 
-from compat_api.declaration import delete, get, post
+from compat_api.declaration import get, post
 from compat_api.reply import Reply
 from service import daemon_json
 from service.errors import InvalidParameter, NotImplemented_
@@ -36,10 +36,4 @@ def checkpoint_list(engine: "Engine", id: str) -> Reply:  # noqa: ARG001 - the p
 @post("/containers/{id}/checkpoints")
 async def checkpoint_create(engine: "Engine", id: str) -> Reply:  # noqa: ARG001 - the path's
     """Make a checkpoint (not in Docker's description)."""
-    raise refusal(engine)
-
-
-@delete("/containers/{id}/checkpoints/{checkpoint}")
-async def checkpoint_delete(engine: "Engine", id: str, checkpoint: str) -> Reply:  # noqa: ARG001 - the path's
-    """Remove a checkpoint (not in Docker's description)."""
     raise refusal(engine)

@@ -58,6 +58,16 @@ class Dockerd:
     ) -> None:
         self.close()
 
+    @staticmethod
+    def installed() -> int:
+        """The major version of the dockerd that would be started; 0 when there is none."""
+        program = shutil.which("dockerd")
+        if program is None:
+            return 0
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        found = re.search(r"version (\d+)", said)
+        return int(found[1]) if found else 0
+
     @property
     def namespace(self) -> str:
         """Its network namespace. Raises Unavailable for a given one, whose namespace is not ours to change."""
