@@ -167,12 +167,12 @@ def claim_exit(database: Database, container_id: str, generation: int, exit_code
     """Record that the process of one start has ended. False when that start's end was recorded before.
 
     The service and the exit hook both try; the one that is told True goes on (event, `--rm`, restart policy). One that
-    is `restarting` and holds something is being started; without, it waits, and its end was recorded.
+    is `restarting` has not begun: what ends then is the process of a start that was given up, which nobody was told of.
     """
     return bool(
         database.change(
             "UPDATE containers SET status = 'exited', pid = 0, duties = '', exit_code = ?, finished_at = ? "
-            "WHERE id = ? AND generation = ? AND (status IN ('running', 'paused') OR status = 'restarting' AND holds)",
+            "WHERE id = ? AND generation = ? AND status IN ('running', 'paused')",
             (exit_code, finished_at, container_id, generation),
         )
     )
