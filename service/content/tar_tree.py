@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PIECE = 1 << 20
-_IN_MEMORY = 1 << 20  # bytes that need no file
+_LITTLE = 1 << 20  # bytes that need no file at all
+# Bytes that are kept in memory, and at most this part of what is free: a disk that is still busy with the files of the
+# last build makes everybody wait who writes to it
+_IN_MEMORY, _PART = 256 << 20, 4
 _LONGEST = 255  # bytes of one part of a path that file systems take
 _DEEPEST = 2048  # bytes of a path: far enough from what the kernel takes (4096)
 _MOST = 100_000  # paths that are kept in memory
@@ -26,7 +29,7 @@ _ENOENT, _EBADF, _ENOTDIR, _EISDIR, _EINVAL = 2, 9, 20, 21, 22
 
 
 class Spool(Source):
-    """A tar that is kept while it is read: in memory, a long one in the file that `place` names.
+    """A tar that is kept while it is read: in memory, a very long one in the file that `place` names.
 
     `read` gives the next bytes (at most as many as asked for), none at the end.
     """
@@ -36,6 +39,7 @@ class Spool(Source):
         self._read, self._place = read, place
         self._memory = bytearray()
         self._file = -1
+        self._most = -1  # bytes that the file may have, as long as it is one of memory
         self._closing = _thread.allocate_lock()  # whoever reads may be left behind by whoever wanted it
         self._closed = False
         self.size = 0
@@ -50,20 +54,31 @@ class Spool(Source):
         return piece
 
     def _keep(self, piece: bytes) -> None:
-        if self._file < 0 and self.size + len(piece) > _IN_MEMORY:
-            self._file = os.open(self._place(), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            self._write(self._memory)
-            self._memory = bytearray()
+        if self._file < 0 and self.size + len(piece) > _LITTLE:
+            self._most = min(_IN_MEMORY, _available() // _PART)
+            self._move(os.memfd_create("tar", os.MFD_CLOEXEC))
+        if 0 <= self._most < self.size + len(piece):
+            self._most = -1
+            self._move(os.open(self._place(), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         if self._file < 0:
             self._memory += piece
         else:
-            self._write(piece)
+            _write(self._file, piece)
         self.size += len(piece)
 
-    def _write(self, data: "bytes | bytearray") -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
+    def _move(self, file: int) -> None:
+        """Keep it in another file from now on."""
+        at, old = 0, self._file
+        try:
+            while piece := self.kept(at, PIECE):
+                _write(file, piece)
+                at += len(piece)
+        except BaseException:
+            os.close(file)
+            raise
+        self._file, self._memory = file, bytearray()
+        if old >= 0:
+            os.close(old)
 
     @property
     def position(self) -> int:
@@ -107,6 +122,21 @@ class Spool(Source):
 
 
 _NOTHING: "dict[str, Node]" = {}
+
+
+def _write(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _available() -> int:
+    """Bytes of memory that nobody needs (proc(5), meminfo)."""
+    with open("/proc/meminfo", "rb") as file:
+        for line in file:
+            if line.startswith(b"MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 class Node:
