@@ -1,4 +1,4 @@
-"""`python -m tests.bench.builds [--rounds 3]`: builds beside dockerd in one run, by BuildKit's protocol and classic.
+"""`python -m tests.bench.builds [--rounds 3] [--only classic]`: builds beside dockerd, by BuildKit or classic.
 
 Ten steps (four that run a command, six that copy a file) from nothing, with everything in the cache, and with the last
 file changed; a context of 5,000 files with 200 MB together, sent and copied for the first time, and again with nothing
@@ -14,7 +14,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -61,12 +61,12 @@ class Builder:
         return time.perf_counter() - begun
 
 
-def measure(builders: "list[Builder]", folder: Path, rounds: int) -> Rows:
-    """All rows, a figure for each round."""
+def measure(builders: "list[Builder]", folder: Path, rounds: int, kinds: "Sequence[bool]") -> Rows:
+    """All rows of the kinds (classic or not), a figure for each round."""
     rows: Rows = {}
     for number in range(rounds):
         for builder in builders if number % 2 else reversed(builders):
-            for classic in (False, True):
+            for classic in kinds:
                 place = folder / f"{builder.name}-{number}-{classic}"
                 os.sync()  # what one has written, the other does not wait for
                 for row, took in _builds(builder, place, number, classic=classic):
@@ -114,7 +114,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", choices=["buildkit", "classic"], help="one kind alone")
+    asked = parser.parse_args()
+    kinds = {"buildkit": (False,), "classic": (True,)}.get(asked.only, (False, True))
     tools.find()
     program, plugin = programs()
     with ExitStack() as stack:
@@ -134,7 +136,7 @@ def main() -> None:
         subprocess.run(
             [program, "load", "-q", "-i", image.busybox()], check=True, capture_output=True, env=builders[1].environment
         )
-        for row, taken in measure(builders, folder, rounds).items():
+        for row, taken in measure(builders, folder, asked.rounds, kinds).items():
             print(f"{row:44}" + "".join(f"  {name} {min(times):7.3f}" for name, times in taken.items()))
         moorage.reset()
 
