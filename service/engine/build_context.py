@@ -23,7 +23,7 @@ async def begun(files: BuildFiles, options: "Options", body: "AsyncIterator[byte
     """Fill the context; its Dockerfile. Raises InvalidParameter, SystemFailure, NotFound."""
     if not options.remote:
         await files.receive(body)
-        if files.sent is not None:
+        if files.is_little:
             return _of_context(files, options)
         return await files.engine.thread(_of_context, files, options)
     async for _ in body:

@@ -40,6 +40,7 @@ PROGRAM = Forker(
 )
 _PREFIX = "build-"
 _PIECE = 1 << 20
+_ENDED = "the build has ended"
 _AT_ONCE = 1 << 16  # bytes of a context that are looked at sooner than a thread has begun to
 _FEW = 100  # paths, likewise
 
@@ -75,7 +76,7 @@ class BuildFiles:
         """
         with self._making:
             if self._ended:
-                raise SystemFailure("the build has ended")
+                raise SystemFailure(_ENDED)
             if self._lock < 0:
                 os.mkdir(self.home, 0o700)
                 self._lock = os.open(self.home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -88,10 +89,11 @@ class BuildFiles:
     def __exit__(
         self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
     ) -> None:
-        if self._spool is not None:
+        with self._making:
+            self._ended = True  # first: a thread that has not begun to read the context does not begin any more
+        if self._spool is not None:  # without that lock: whoever reads takes it while it holds the spool's
             self._spool.close()
         with self._making:
-            self._ended = True
             remove_tree(self.home)
             if self._lock >= 0:
                 os.close(self._lock)
@@ -133,13 +135,23 @@ class BuildFiles:
         from service.content import layers
 
         pieces = layers.decompressed(read)
-        self._spool = tar_tree.Spool(lambda _: next(pieces, b""), lambda: f"{self.begin()}/sent")
+        spool = tar_tree.Spool(lambda _: next(pieces, b""), lambda: f"{self.begin()}/sent")
+        with self._making:
+            if self._ended:
+                raise SystemFailure(_ENDED)
+            self._spool = spool
         try:
-            self.sent = tar_tree.listed(self._spool)
+            self.sent = tar_tree.listed(spool)
         except BadArchive as error:
             raise SystemFailure(str(error)) from None
         except OSError as error:
             raise SystemFailure(f"receiving the build context: {told(error)}") from error
+
+    @property
+    def is_little(self) -> bool:
+        """Whether the context is not unpacked, and looked at sooner than a thread has begun to."""
+        sent = self.sent
+        return sent is not None and sent.count <= _FEW and sent.spool.size <= _AT_ONCE
 
     async def _known(self) -> None:
         if self.sent is None:
@@ -282,10 +294,7 @@ class Copy:
 
 def _is_little(files: BuildFiles, job: "Job") -> bool:
     """Whether what is there is found sooner than a thread has begun to look for it."""
-    sent = files.sent
-    return (
-        sent is not None and sent.count <= _FEW and all(origin["path"] == files.context for origin, _ in job["sources"])
-    )
+    return files.is_little and all(origin["path"] == files.context for origin, _ in job["sources"])
 
 
 def _found(files: BuildFiles, job: "Job") -> "list[tuple[str, str]] | None":

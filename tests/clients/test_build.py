@@ -63,6 +63,19 @@ def cli(moorage: Instance, *arguments: str, check: bool = True, stdin: bytes | N
     return done
 
 
+def test_a_build_that_is_in_the_cache_makes_no_file(moorage: Instance) -> None:
+    """Its context is looked at as it comes; one whose files are needed is unpacked in a directory of its own."""
+    client, builds = moorage.client(), Path(moorage.root) / "tmp"
+    dockerfile = "FROM busybox\nCOPY dir /c\nCOPY a /d/\nCMD x\n"
+    files: dict[str, str | bytes] = {"dir/x": "of nobody else", "a": bytes(2_000_000)}
+    build(client, dockerfile, files)
+    before = builds.stat().st_mtime_ns
+    assert build(client, dockerfile, files).count("Using cache") == 3
+    assert builds.stat().st_mtime_ns == before
+    assert build(client, dockerfile, {**files, "dir/x": "changed"}).count("Using cache") == 0
+    assert builds.stat().st_mtime_ns != before
+
+
 def test_docker_build(moorage: Instance, folder: Path) -> None:
     said = cli(moorage, "-t", "built:1", "-t", "built:2", str(folder)).stdout.decode().splitlines()
     assert "Step 1/4 : FROM busybox" in said
